@@ -1,0 +1,59 @@
+//! Fields of a tracing span on its Sentry span.
+
+use sentry_core::TransactionOrSpan;
+use sentry_core::protocol::Value;
+use tracing::Metadata;
+
+use crate::fields;
+
+/// Where the span was made, under the names of sentry-tracing.
+pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
+    let mut data = vec![("sentry.tracing.target", Value::from(metadata.target()))];
+    if let Some(module) = metadata.module_path() {
+        data.push(("code.module.name", module.into()));
+    }
+    if let Some(file) = metadata.file() {
+        data.push(("code.file.path", file.into()));
+    }
+    if let Some(line) = metadata.line() {
+        data.push(("code.line.number", line.into()));
+    }
+    set(span, data, Vec::new());
+}
+
+/// Sets data and tags, under one lock of the span.
+pub(crate) fn set(
+    span: &TransactionOrSpan,
+    data: Vec<(&'static str, Value)>,
+    tags: Vec<(&'static str, String)>,
+) {
+    match span {
+        TransactionOrSpan::Transaction(transaction) => {
+            let mut target = transaction.data();
+            for (key, value) in data {
+                target.set_data(key.into(), value);
+            }
+            for (key, value) in tags {
+                target.set_tag(key.into(), value);
+            }
+        }
+        TransactionOrSpan::Span(span) => {
+            let mut target = span.data();
+            for (key, value) in data {
+                target.set_data(key.to_owned(), value);
+            }
+            for (key, value) in tags {
+                target.set_tag(key.to_owned(), value);
+            }
+        }
+    }
+}
+
+/// Whether a field of a server's span tells who the caller is, which Sentry
+/// wants to know only with `send_default_pii`.
+pub(crate) fn is_pii(field: &str) -> bool {
+    matches!(
+        field,
+        fields::NETWORK_PEER_ADDRESS | fields::NETWORK_PEER_PORT
+    )
+}

@@ -1,0 +1,108 @@
+//! What is known of a span before it starts.
+
+use sentry_core::protocol::Value;
+use tracing::Metadata;
+
+use crate::propagation::IncomingTrace;
+use crate::span_ext::RpcStart;
+
+/// Fields of a span, parsed.
+#[derive(Debug, Default)]
+pub(crate) struct SpanFields {
+    /// `sentry.name`.
+    pub(crate) name: Option<String>,
+    /// `otel.name`, where there is no `sentry.name`.
+    pub(crate) otel_name: Option<String>,
+    pub(crate) op: Option<String>,
+    /// `sentry.trace`: counts at creation alone.
+    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) status: Option<FieldStatus>,
+    pub(crate) data: Vec<(&'static str, Value)>,
+    pub(crate) tags: Vec<(&'static str, String)>,
+}
+
+/// A status that a field set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldStatus {
+    /// `rpc.grpc.status_code`.
+    Grpc(i64),
+    /// `otel.status_code`.
+    OtelError,
+    OtelOk,
+}
+
+/// A span that has not started.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) fields: SpanFields,
+    pub(crate) rpc: Option<RpcStart>,
+}
+
+impl Draft {
+    pub(crate) fn incoming(&self) -> Option<&IncomingTrace> {
+        let rpc = self.rpc.as_ref().and_then(|rpc| rpc.incoming.as_ref());
+        rpc.or(self.fields.incoming.as_ref())
+    }
+
+    /// Whether the span begins a transaction whatever is around it.
+    pub(crate) fn is_root(&self) -> bool {
+        self.rpc.as_ref().is_some_and(|rpc| rpc.force_transaction) || self.incoming().is_some()
+    }
+}
+
+impl SpanFields {
+    /// Adds what was recorded later.
+    pub(crate) fn update(&mut self, later: Self) {
+        let Self {
+            name,
+            otel_name,
+            op,
+            incoming: _,
+            status,
+            data,
+            tags,
+        } = later;
+        self.name = name.or(self.name.take());
+        self.otel_name = otel_name.or(self.otel_name.take());
+        self.op = op.or(self.op.take());
+        self.status = status.or(self.status);
+        self.data.extend(data);
+        self.tags.extend(tags);
+    }
+}
+
+/// What it takes to start a span, copied out of its draft.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) op: String,
+    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) is_root: bool,
+    /// Service and method.
+    pub(crate) rpc: Option<(String, String)>,
+}
+
+impl Plan {
+    pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>) -> Self {
+        let (name, op) = match &draft.rpc {
+            Some(rpc) => (rpc.name.clone(), rpc.op.clone().into_owned()),
+            None => {
+                let fields = &draft.fields;
+                let name = fields.name.as_ref().or(fields.otel_name.as_ref());
+                let op = fields.op.clone();
+                (
+                    name.map_or_else(|| metadata.name().to_owned(), String::clone),
+                    op.unwrap_or_else(|| format!("{}::{}", metadata.target(), metadata.name())),
+                )
+            }
+        };
+        let rpc = draft.rpc.as_ref();
+        Self {
+            name,
+            op,
+            incoming: draft.incoming().cloned(),
+            is_root: draft.is_root(),
+            rpc: rpc.map(|rpc| (rpc.service.clone(), rpc.method.clone())),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Which hub a local root starts from.
+
+use std::sync::Arc;
+
+use sentry_core::Hub;
+
+/// A hub whose client can send. A closed client is no client.
+fn is_enabled(hub: &Hub) -> bool {
+    hub.client().is_some_and(|client| client.is_enabled())
+}
+
+/// The pinned hub; else the current one; else, where a worker thread had its
+/// hub before the application had its client, the main one. `None` where
+/// nothing can be sent.
+pub(crate) fn base_hub(pinned: Option<&Arc<Hub>>) -> Option<Arc<Hub>> {
+    let hub = match pinned {
+        Some(hub) => Arc::clone(hub),
+        None => Some(Hub::current())
+            .filter(|hub| is_enabled(hub))
+            .unwrap_or_else(Hub::main),
+    };
+    is_enabled(&hub).then_some(hub)
+}

@@ -1,0 +1,22 @@
+//! The tracing layer: spans become transactions and spans of Sentry, events
+//! become breadcrumbs and errors.
+//!
+//! A [`SpanCell`](span_cell::SpanCell) lives behind each tracing span. It
+//! starts lazily, so that a trace can be handed to it first, and belongs to a
+//! [`LocalRoot`](local_root::LocalRoot): the part of a trace that this process
+//! reports as one transaction. All spans of a root share one hub, or a fork of
+//! it where two threads work for the root at once, and one trail.
+
+mod attributes;
+mod breadcrumb;
+mod draft;
+mod hub_slot;
+mod hubs;
+mod layer;
+mod local_root;
+mod span_cell;
+mod thread_stack;
+mod trail;
+mod visitor;
+
+pub use self::layer::SentryGrpcLayer;

@@ -1,0 +1,385 @@
+//! What lives behind a tracing span: a Sentry span that starts late and
+//! finishes once.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sentry_core::protocol::SpanStatus;
+use sentry_core::{Hub, TransactionOrSpan};
+use tracing::Metadata;
+
+use crate::bridge::attributes;
+use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
+use crate::bridge::hub_slot::{Acquired, HubSlot};
+use crate::bridge::local_root::{LocalRoot, RootStart};
+use crate::bridge::thread_stack::guarded;
+use crate::fields;
+use crate::report;
+use crate::span_ext::{RpcEnd, RpcStart, SpanSink};
+
+const ORIGIN_RPC: &str = "auto.rpc.tonic";
+const ORIGIN_TRACING: &str = "auto.tracing";
+
+/// Sentry rejects a whole transaction if one span in it ends before it starts,
+/// and its encodings round the start and the end of a span differently.
+const MIN_DURATION: Duration = Duration::from_micros(1);
+
+/// A tracing span on its way into Sentry.
+#[derive(Debug)]
+pub(crate) struct SpanCell {
+    layer: u64,
+    key: u64,
+    metadata: &'static Metadata<'static>,
+    parent: Option<Arc<Self>>,
+    /// What a local root that begins here forks its hub from.
+    base: Arc<Hub>,
+    /// A span of the application that was current when this one was made.
+    inside: Option<TransactionOrSpan>,
+    started_at: SystemTime,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    draft: Draft,
+    live: Option<Live>,
+    /// The hubs of this span, in the order of preference.
+    slots: Vec<Arc<HubSlot>>,
+    is_rpc: bool,
+    rpc_status: Option<SpanStatus>,
+    field_status: Option<FieldStatus>,
+    /// An ERROR event was seen in the span.
+    saw_error: bool,
+    ended_at: Option<SystemTime>,
+    is_finished: bool,
+}
+
+/// Where a span stands when it is made.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Child(Arc<SpanCell>),
+    Root {
+        base: Arc<Hub>,
+        inside: Option<TransactionOrSpan>,
+    },
+}
+
+/// A span that has started.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) root: Arc<LocalRoot>,
+    /// Whether `root` began with this span.
+    pub(crate) is_root: bool,
+    /// Its span in Sentry; `None` where nothing would come of it.
+    pub(crate) recorded: Option<TransactionOrSpan>,
+}
+
+impl SpanCell {
+    pub(crate) fn new(
+        layer: u64,
+        key: u64,
+        metadata: &'static Metadata<'static>,
+        origin: Origin,
+        fields: SpanFields,
+    ) -> Self {
+        let (parent, base, inside) = match origin {
+            Origin::Child(parent) => {
+                let base = Arc::clone(&parent.base);
+                (Some(parent), base, None)
+            }
+            Origin::Root { base, inside } => (None, base, inside),
+        };
+        Self {
+            layer,
+            key,
+            metadata,
+            parent,
+            base,
+            inside,
+            started_at: SystemTime::now(),
+            state: Mutex::new(State {
+                field_status: fields.status,
+                draft: Draft { fields, rpc: None },
+                ..State::default()
+            }),
+        }
+    }
+
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    pub(crate) fn layer(&self) -> u64 {
+        self.layer
+    }
+
+    pub(crate) fn base(&self) -> &Arc<Hub> {
+        &self.base
+    }
+
+    /// Starts the span, its ancestors first, unless it has started.
+    pub(crate) fn start(&self) -> Live {
+        if let Some(live) = self.lock().live.clone() {
+            return live;
+        }
+        // Not recursive: a chain of spans may be longer than a stack is deep.
+        let mut ancestors = Vec::new();
+        let mut cell = self;
+        while let Some(parent) = cell.parent_to_start() {
+            ancestors.push(parent);
+            cell = parent;
+        }
+        for ancestor in ancestors.into_iter().rev() {
+            ancestor.start_alone();
+        }
+        self.start_alone()
+    }
+
+    fn parent_to_start(&self) -> Option<&Self> {
+        if self.lock().draft.is_root() {
+            return None;
+        }
+        let parent = self.parent.as_deref()?;
+        parent.lock().live.is_none().then_some(parent)
+    }
+
+    /// Makes the Sentry span. No lock is held meanwhile, for a sampler may be
+    /// asked; of two threads that meet here, the first to be done wins.
+    fn start_alone(&self) -> Live {
+        let plan = {
+            let state = self.lock();
+            if let Some(live) = &state.live {
+                return live.clone();
+            }
+            Plan::new(&state.draft, self.metadata)
+        };
+        let parent = match &self.parent {
+            Some(parent) if !plan.is_root => parent.lock().live.clone(),
+            _ => None,
+        };
+        let live = match parent {
+            Some(parent) => self.start_child(&plan, parent),
+            None => self.start_root(&plan),
+        };
+        let (fields, is_rpc) = {
+            let mut state = self.lock();
+            if let Some(winner) = &state.live {
+                return winner.clone();
+            }
+            state.is_rpc = plan.rpc.is_some();
+            state.live = Some(live.clone());
+            (std::mem::take(&mut state.draft).fields, state.is_rpc)
+        };
+        if !live.is_root && live.recorded.is_some() {
+            live.root.child_opened();
+        }
+        if let Some(span) = &live.recorded {
+            if !is_rpc {
+                attributes::set_source(span, self.metadata);
+            }
+            live.set_fields(fields, is_rpc);
+        }
+        live
+    }
+
+    fn start_root(&self, plan: &Plan) -> Live {
+        let root = LocalRoot::begin(RootStart {
+            base: &self.base,
+            inside: self.inside.as_ref().filter(|_| !plan.is_root),
+            name: &plan.name,
+            op: &plan.op,
+            origin: match plan.rpc {
+                Some(_) => ORIGIN_RPC,
+                None => ORIGIN_TRACING,
+            },
+            incoming: plan.incoming.as_ref(),
+            started_at: self.started_at,
+            rpc: plan.rpc.as_ref().map(|(s, m)| (s.as_str(), m.as_str())),
+        });
+        Live {
+            recorded: Some(root.span.clone()),
+            root: Arc::new(root),
+            is_root: true,
+        }
+    }
+
+    fn start_child(&self, plan: &Plan, parent: Live) -> Live {
+        let recorded = parent.root.is_sampled.then(|| {
+            let parent = parent.recorded.as_ref().unwrap_or(&parent.root.span);
+            let id = Default::default();
+            parent
+                .start_child_with_details(&plan.op, &plan.name, id, self.started_at)
+                .into()
+        });
+        Live {
+            root: parent.root,
+            is_root: false,
+            recorded,
+        }
+    }
+
+    /// Takes fields that are recorded after the span was made.
+    pub(crate) fn record(&self, fields: SpanFields) {
+        let (live, is_rpc) = {
+            let mut state = self.lock();
+            state.field_status = fields.status.or(state.field_status);
+            let Some(live) = state.live.clone() else {
+                state.draft.fields.update(fields);
+                return;
+            };
+            (live, state.is_rpc)
+        };
+        live.set_fields(fields, is_rpc);
+    }
+
+    pub(crate) fn saw_error(&self) {
+        self.lock().saw_error = true;
+    }
+
+    /// A hub that this thread may make current for the span, one more time
+    /// held.
+    pub(crate) fn acquire_slot(&self, root: &LocalRoot, thread: u64) -> (Arc<HubSlot>, Acquired) {
+        let busy = {
+            let mut state = self.lock();
+            if state.slots.is_empty() {
+                let slot = self.inherited_slot(root);
+                state.slots.push(slot);
+            }
+            let mut busy = None;
+            for slot in &state.slots {
+                match slot.acquire(thread, self.key) {
+                    Acquired::HeldBy(holder) => {
+                        busy.get_or_insert_with(|| (Arc::clone(slot), holder));
+                    }
+                    acquired => return (Arc::clone(slot), acquired),
+                }
+            }
+            busy
+        };
+        let (fork, holder) = match busy {
+            Some((busy, holder)) => (root.fork(&busy), holder),
+            None => (root.fork(&root.main), self.key),
+        };
+        let acquired = fork.acquire(thread, self.key);
+        let mut state = self.lock();
+        match state.slots.first_mut() {
+            // The span itself is at work on that thread: the fork is for what
+            // runs beside it, and the span keeps its own.
+            Some(_) if holder == self.key => state.slots.push(Arc::clone(&fork)),
+            Some(first) => *first = Arc::clone(&fork),
+            None => state.slots.push(Arc::clone(&fork)),
+        }
+        (fork, acquired)
+    }
+
+    fn inherited_slot(&self, root: &LocalRoot) -> Arc<HubSlot> {
+        let parent = self.parent.as_ref().and_then(|parent| {
+            let parent = parent.lock();
+            let is_same_root = matches!(&parent.live, Some(live) if std::ptr::eq(&*live.root, root));
+            parent.slots.first().filter(|_| is_same_root).cloned()
+        });
+        parent.unwrap_or_else(|| Arc::clone(&root.main))
+    }
+
+    /// Starts the span if it never was, and finishes it.
+    pub(crate) fn close(&self) {
+        self.start();
+        self.finish();
+    }
+
+    fn finish(&self) {
+        let (live, status, is_certain, ended_at, slot) = {
+            let mut state = self.lock();
+            let Some(live) = state.live.clone().filter(|_| !state.is_finished) else {
+                return;
+            };
+            state.is_finished = true;
+            let (status, is_certain) = state.status();
+            (live, status, is_certain, state.ended_at, state.slots.first().cloned())
+        };
+        let Some(span) = live.recorded else { return };
+        if is_certain || span.get_status().is_none() {
+            span.set_status(status);
+        }
+        let ended_at = ended_at.unwrap_or_else(SystemTime::now);
+        let ended_at = ended_at.max(self.started_at + MIN_DURATION);
+        if live.is_root {
+            // Finishing a transaction applies the scope of the current hub.
+            let hub = Arc::clone(&slot.as_ref().unwrap_or(&live.root.main).hub);
+            guarded(|| Hub::run(hub, || span.finish_with_timestamp(ended_at)));
+        } else {
+            guarded(|| span.finish_with_timestamp(ended_at));
+            live.root.child_finished();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SpanSink for SpanCell {
+    fn open(&self, start: RpcStart) {
+        self.lock().draft.rpc = Some(start);
+    }
+
+    fn end(self: Arc<Self>, end: RpcEnd) {
+        let live = self.start();
+        {
+            let mut state = self.lock();
+            state.rpc_status = Some(end.status);
+            state.ended_at = Some(SystemTime::now());
+        }
+        if let (Some(span), Some(message)) = (&live.recorded, end.message) {
+            span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.into());
+        }
+        // Whatever else holds the tracing span, the RPC is over. Only spans
+        // inside that are about to finish are waited for.
+        if !(live.is_root && live.root.has_open_children()) {
+            self.finish();
+        }
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl State {
+    /// The status to finish with, and whether it outranks one that the
+    /// application set on the Sentry span itself.
+    fn status(&self) -> (SpanStatus, bool) {
+        if let Some(status) = self.rpc_status {
+            return (status, true);
+        }
+        match self.field_status {
+            Some(FieldStatus::Grpc(code)) => (report::span_status_of_number(code), true),
+            Some(FieldStatus::OtelError) => (SpanStatus::InternalError, true),
+            Some(FieldStatus::OtelOk) => (SpanStatus::Ok, true),
+            None if self.saw_error => (SpanStatus::InternalError, false),
+            None => (SpanStatus::Ok, false),
+        }
+    }
+}
+
+impl Live {
+    fn set_fields(&self, mut fields: SpanFields, is_rpc: bool) {
+        let Some(span) = &self.recorded else { return };
+        // The name of an RPC is its layer's affair.
+        if !is_rpc {
+            if let Some(name) = fields.name.or(fields.otel_name) {
+                span.set_name(&name);
+                if self.is_root {
+                    self.root.trail.set_transaction(&name);
+                }
+            }
+            if let Some(op) = &fields.op {
+                span.set_op(op);
+            }
+        } else if !self.root.sends_pii() {
+            fields.data.retain(|(name, _)| !attributes::is_pii(name));
+        }
+        attributes::set(span, fields.data, fields.tags);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a local root leaves behind for the errors in it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sentry_core::protocol::{Context, Event, Map, Value};
+use sentry_core::{Breadcrumb, Client};
+
+use crate::bridge::thread_stack;
+
+/// The story of a local root, for every event captured in it on whatever
+/// thread.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    breadcrumbs: VecDeque<Breadcrumb>,
+    /// Set where the local root is a transaction.
+    transaction: Option<String>,
+    rpc: Option<Rpc>,
+}
+
+#[derive(Debug)]
+struct Rpc {
+    service: String,
+    method: String,
+}
+
+impl Trail {
+    pub(crate) fn set_transaction(&self, name: &str) {
+        self.lock().transaction = Some(name.to_owned());
+    }
+
+    pub(crate) fn set_rpc(&self, service: &str, method: &str) {
+        self.lock().rpc = Some(Rpc {
+            service: service.to_owned(),
+            method: method.to_owned(),
+        });
+    }
+
+    /// Adds a breadcrumb within the limits that `client` sets.
+    pub(crate) fn add_breadcrumb(&self, breadcrumb: Breadcrumb, client: &Client) {
+        let options = client.options();
+        let Some(breadcrumb) = (match &options.before_breadcrumb {
+            Some(before) => before(breadcrumb),
+            None => Some(breadcrumb),
+        }) else {
+            return;
+        };
+        let mut state = self.lock();
+        state.breadcrumbs.push_back(breadcrumb);
+        let surplus = state
+            .breadcrumbs
+            .len()
+            .saturating_sub(options.max_breadcrumbs);
+        state.breadcrumbs.drain(..surplus);
+    }
+
+    /// An event processor that tells events of this trail.
+    ///
+    /// A hub that an application forked inside one root and took into another
+    /// has the processors of both: the root that this thread works for counts.
+    pub(crate) fn processor(
+        self: &Arc<Self>,
+        max_breadcrumbs: usize,
+    ) -> impl Fn(Event<'static>) -> Option<Event<'static>> + Send + Sync + use<> {
+        let trail = Arc::clone(self);
+        move |mut event| {
+            if thread_stack::current_trail().is_none_or(|current| Arc::ptr_eq(&current, &trail)) {
+                trail.apply(&mut event, max_breadcrumbs);
+            }
+            Some(event)
+        }
+    }
+
+    fn apply(&self, event: &mut Event<'static>, max_breadcrumbs: usize) {
+        let state = self.lock();
+        if !state.breadcrumbs.is_empty() {
+            let breadcrumbs = &mut event.breadcrumbs.values;
+            breadcrumbs.extend(state.breadcrumbs.iter().cloned());
+            breadcrumbs.sort_by_key(|breadcrumb| breadcrumb.timestamp);
+            let surplus = breadcrumbs.len().saturating_sub(max_breadcrumbs);
+            breadcrumbs.drain(..surplus);
+        }
+        if event.transaction.is_none() {
+            event.transaction.clone_from(&state.transaction);
+        }
+        if let Some(Rpc { service, method }) = &state.rpc {
+            for (key, value) in [("rpc.service", service), ("rpc.method", method)] {
+                event
+                    .tags
+                    .entry(key.to_owned())
+                    .or_insert_with(|| value.clone());
+            }
+            event.contexts.entry("rpc".to_owned()).or_insert_with(|| {
+                Context::Other(Map::from([
+                    ("system".to_owned(), Value::from("grpc")),
+                    ("service".to_owned(), Value::from(service.as_str())),
+                    ("method".to_owned(), Value::from(method.as_str())),
+                ]))
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

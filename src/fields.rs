@@ -1,0 +1,37 @@
+//! Names of span fields and attributes: the contract between the middleware,
+//! which records them on tracing spans, and whatever layer reads them.
+
+/// The target of the middleware's spans and events.
+pub(crate) const TARGET: &str = "sentry_tonic";
+
+// https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
+pub(crate) const RPC_GRPC_STATUS_CODE: &str = "rpc.grpc.status_code";
+pub(crate) const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
+pub(crate) const NETWORK_PEER_PORT: &str = "network.peer.port";
+pub(crate) const SERVER_ADDRESS: &str = "server.address";
+pub(crate) const SERVER_PORT: &str = "server.port";
+pub(crate) const ERROR_TYPE: &str = "error.type";
+
+// https://getsentry.github.io/sentry-conventions/attributes/rpc/
+pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+
+// Of no convention: length-prefixed messages, as gRPC counts them.
+pub(crate) const RPC_REQUEST_MESSAGE_COUNT: &str = "rpc.request.message_count";
+pub(crate) const RPC_RESPONSE_MESSAGE_COUNT: &str = "rpc.response.message_count";
+
+// Reserved by tracing-opentelemetry:
+// https://docs.rs/tracing-opentelemetry/latest/tracing_opentelemetry/#special-fields
+pub(crate) const OTEL_NAME: &str = "otel.name";
+pub(crate) const OTEL_KIND: &str = "otel.kind";
+pub(crate) const OTEL_STATUS_CODE: &str = "otel.status_code";
+pub(crate) const OTEL_STATUS_DESCRIPTION: &str = "otel.status_description";
+
+// Reserved by sentry-tracing:
+// https://docs.rs/sentry-tracing/latest/sentry_tracing/#special-span-fields
+pub(crate) const SENTRY_NAME: &str = "sentry.name";
+pub(crate) const SENTRY_OP: &str = "sentry.op";
+pub(crate) const SENTRY_TRACE: &str = "sentry.trace";
+pub(crate) const TAGS_PREFIX: &str = "tags.";
+
+// https://getsentry.github.io/sentry-conventions/attributes/sentry/
+pub(crate) const SENTRY_KIND: &str = "sentry.kind";

@@ -1,0 +1,18 @@
+//! Facts of gRPC, read leniently from what arrives: nothing here can fail a
+//! call, knows Sentry or does any I/O.
+
+mod code;
+mod content_type;
+mod messages;
+mod method;
+mod outcome;
+mod status;
+mod text;
+mod timeout;
+
+pub(crate) use self::code::name as code_name;
+pub(crate) use self::content_type::{ContentType, content_type};
+pub(crate) use self::messages::MessageCounter;
+pub(crate) use self::method::MethodPath;
+pub(crate) use self::outcome::Outcome;
+pub(crate) use self::timeout::grpc_timeout;

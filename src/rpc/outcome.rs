@@ -1,0 +1,245 @@
+//! How an RPC ended.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+
+use http::{HeaderMap, StatusCode};
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
+
+use crate::rpc::status;
+use crate::rpc::text::clip;
+
+const MAX_MESSAGE_LEN: usize = 1024;
+
+/// An error chain longer than this is a circle or an attack.
+const MAX_SOURCES: usize = 32;
+
+/// The status that an RPC ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) code: Code,
+    /// The message of the status; never empty.
+    pub(crate) message: Option<Cow<'static, str>>,
+}
+
+impl Outcome {
+    fn new(code: Code, message: Option<Cow<'static, str>>) -> Self {
+        Self { code, message }
+    }
+
+    /// From the `grpc-status` in a head or in trailers; `None` where there is
+    /// none.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let (code, message) = status::from_headers(headers)?;
+        Some(Self::new(code, message))
+    }
+
+    /// For a response head without `grpc-status`: `None` where it is a gRPC
+    /// response, whose status comes later.
+    ///
+    /// See <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>.
+    pub(crate) fn from_http(status: StatusCode) -> Option<Self> {
+        let code = match status.as_u16() {
+            200 => return None,
+            400 => Code::Internal,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            429 | 502 | 503 | 504 => Code::Unavailable,
+            _ => Code::Unknown,
+        };
+        let message = format!("HTTP status {}", status.as_u16());
+        Some(Self::new(code, Some(message.into())))
+    }
+
+    /// The response ended and never said how it went.
+    pub(crate) fn no_status() -> Self {
+        let message = "the response ended without grpc-status";
+        Self::new(Code::Unknown, Some(message.into()))
+    }
+
+    /// Dropped before the end, after the deadline had passed.
+    pub(crate) fn deadline() -> Self {
+        Self::new(Code::DeadlineExceeded, None)
+    }
+
+    /// Dropped before the end.
+    pub(crate) fn dropped() -> Self {
+        Self::new(Code::Cancelled, None)
+    }
+
+    /// Dropped by a panic.
+    pub(crate) fn panicked() -> Self {
+        Self::new(Code::Internal, Some("panicked".into()))
+    }
+
+    /// Looks at an error without taking it: the types that gRPC services of
+    /// tower and tonic fail with, and what stands in their `source()` chain.
+    pub(crate) fn from_error(error: &dyn Any) -> Self {
+        let Some(error) = as_error(error) else {
+            return Self::new(Code::Unknown, None);
+        };
+        let chain = std::iter::successors(Some(error), |&error| error.source());
+        for error in chain.take(MAX_SOURCES) {
+            if let Some(status) = error.downcast_ref::<Status>() {
+                let message = status.message();
+                let message = (!message.is_empty())
+                    .then(|| Cow::Owned(clip(message, MAX_MESSAGE_LEN).to_owned()));
+                return Self::new(status.code(), message);
+            }
+            if let Some(code) = code_of(error) {
+                return Self::new(code, Some(text(error)));
+            }
+        }
+        Self::new(Code::Unknown, Some(text(error)))
+    }
+}
+
+fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
+    if error.is::<TimeoutExpired>() {
+        return Some(Code::DeadlineExceeded);
+    }
+    if error.is::<ConnectError>() {
+        return Some(Code::Unavailable);
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::BrokenPipe => Some(Code::Unavailable),
+        io::ErrorKind::TimedOut => Some(Code::DeadlineExceeded),
+        _ => None,
+    }
+}
+
+fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
+    clip(&error.to_string(), MAX_MESSAGE_LEN).to_owned().into()
+}
+
+/// The type of a tower error is free; these are the ones that occur.
+fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
+        return Some(error.as_ref());
+    }
+    if let Some(error) = error.downcast_ref::<Box<dyn Error + Send>>() {
+        return Some(error.as_ref());
+    }
+    if let Some(error) = error.downcast_ref::<Status>() {
+        return Some(error);
+    }
+    #[cfg(feature = "transport")]
+    if let Some(error) = error.downcast_ref::<tonic::transport::Error>() {
+        return Some(error);
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(error);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt;
+
+    type BoxError = Box<dyn Error + Send + Sync>;
+
+    fn of(error: impl Any) -> (Code, Option<String>) {
+        let outcome = Outcome::from_error(&error);
+        assert_eq!(outcome.ending);
+        (outcome.code, outcome.message.map(Cow::into_owned))
+    }
+
+    #[derive(Debug)]
+    struct Outer(BoxError);
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(self.0.as_ref())
+        }
+    }
+
+    #[test]
+    fn http_status_maps_as_grpc_says() {
+        let code = |status| {
+            Outcome::from_http(StatusCode::from_u16(status).unwrap()).map(|outcome| outcome.code)
+        };
+        assert_eq!(code(200), None);
+        for (status, expected) in [
+            (400, Code::Internal),
+            (401, Code::Unauthenticated),
+            (403, Code::PermissionDenied),
+            (404, Code::Unimplemented),
+            (429, Code::Unavailable),
+            (502, Code::Unavailable),
+            (503, Code::Unavailable),
+            (504, Code::Unavailable),
+            (204, Code::Unknown),
+            (302, Code::Unknown),
+            (418, Code::Unknown),
+            (500, Code::Unknown),
+        ] {
+            assert_eq!(code(status), Some(expected), "{status}");
+        }
+    }
+
+    #[test]
+    fn errors_are_classified_by_reference() {
+        assert_eq!(
+            of(Status::not_found("gone")),
+            (Code::NotFound, Some("gone".to_owned()))
+        );
+        assert_eq!(
+            of(BoxError::from(Status::aborted(""))),
+            (Code::Aborted, None)
+        );
+        assert_eq!(
+            of(BoxError::from(Outer(Status::data_loss("deep").into()))),
+            (Code::DataLoss, Some("deep".to_owned()))
+        );
+        assert_eq!(
+            of(BoxError::from(Outer(TimeoutExpired(()).into()))).0,
+            Code::DeadlineExceeded
+        );
+        assert_eq!(
+            of(BoxError::from(ConnectError("no".into()))).0,
+            Code::Unavailable
+        );
+        assert_eq!(
+            of(io::Error::from(io::ErrorKind::ConnectionRefused)).0,
+            Code::Unavailable
+        );
+        assert_eq!(
+            of(BoxError::from("words")),
+            (Code::Unknown, Some("words".to_owned()))
+        );
+        assert_eq!(of(17_u8), (Code::Unknown, None));
+    }
+
+    #[test]
+    fn an_endless_chain_ends() {
+        #[derive(Debug)]
+        struct Circle;
+        impl fmt::Display for Circle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("circle")
+            }
+        }
+        impl Error for Circle {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(self)
+            }
+        }
+        assert_eq!(
+            of(BoxError::from(Circle)),
+            (Code::Unknown, Some("circle".to_owned()))
+        );
+    }
+}

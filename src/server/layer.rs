@@ -1,0 +1,96 @@
+//! The server layer and its options.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use tower_layer::Layer;
+
+use crate::server::options::ServerOptions;
+use crate::server::service::GrpcServerService;
+
+/// A tower layer that opens a tracing span for each gRPC call a server
+/// receives, and keeps it until the call has ended.
+///
+/// Goes wherever a tower layer goes: on `tonic::transport::Server`, on one
+/// service, on an axum router. Requests that are not gRPC pass through
+/// untouched. Applied twice to the same call, it counts once.
+///
+/// The span continues the trace of an incoming `sentry-trace` header. It is
+/// reported to Sentry by a [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the
+/// subscriber; where there is none, or where its INFO level is switched off,
+/// calls pass through.
+///
+/// ```
+/// use sentry_tonic::GrpcServerLayer;
+/// use tonic::transport::Server;
+///
+/// let server = Server::builder().layer(GrpcServerLayer::new());
+/// # let _ = server;
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a layer does nothing until it is added to a service"]
+pub struct GrpcServerLayer {
+    options: Arc<ServerOptions>,
+}
+
+impl GrpcServerLayer {
+    /// A layer with default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
+    /// of the transactions.
+    ///
+    /// Defaults to `grpc.server`.
+    pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|options| options.op = op.into())
+    }
+
+    /// Names the transactions. Called once for each call, before its span is
+    /// first entered, and only where the call is reported to Sentry.
+    ///
+    /// Sentry groups by name: it should have few values. Where `name` panics,
+    /// the call goes on under its default name.
+    ///
+    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
+    pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
+        self.with(|options| options.name = Some(Arc::new(name)))
+    }
+
+    /// Whether each call is a transaction of its own, even where it is made
+    /// inside another span and brings no trace.
+    ///
+    /// Defaults to `false`: such a call is a child of the span around it. A
+    /// call that brings a trace is always a transaction.
+    pub fn force_transaction(self, force: bool) -> Self {
+        self.with(|options| options.force_transaction = force)
+    }
+
+    /// The timeout that the server applies to its calls, as in
+    /// `tonic::transport::Server::timeout`, which this layer cannot see.
+    ///
+    /// Limits nothing. A call that is dropped after this time and before its
+    /// response head is reported as `deadline_exceeded` instead of
+    /// `cancelled`. The caller's own `grpc-timeout` is always honoured.
+    ///
+    /// Defaults to none.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.timeout = Some(timeout))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut ServerOptions)) -> Self {
+        set(Arc::make_mut(&mut self.options));
+        self
+    }
+}
+
+impl<S> Layer<S> for GrpcServerLayer {
+    type Service = GrpcServerService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GrpcServerService::new(inner, Arc::clone(&self.options))
+    }
+}

@@ -1,0 +1,8 @@
+//! Tower middleware for gRPC servers.
+
+mod layer;
+mod options;
+mod service;
+
+pub use self::layer::GrpcServerLayer;
+pub use self::service::GrpcServerService;

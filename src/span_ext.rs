@@ -1,0 +1,62 @@
+//! What tracing fields cannot carry, handed to the layer behind a span.
+//!
+//! The layer leaves a [`SpanLink`] in the extensions of each span it sees, in
+//! the registry itself. It is found there whatever filters, options, boxes or
+//! reload handles stand around the layer.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sentry_core::protocol::SpanStatus;
+use tracing::{Dispatch, Span, span};
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::propagation::IncomingTrace;
+
+/// The layer's end of a tracing span.
+pub(crate) trait SpanSink: Send + Sync {
+    /// Called before the span is first entered.
+    fn open(&self, start: RpcStart);
+
+    /// Called once, while the span is entered.
+    fn end(self: Arc<Self>, end: RpcEnd);
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// The extension by which a span leads to its [`SpanSink`].
+pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
+
+/// A tracing span is the span of an RPC.
+#[derive(Debug)]
+pub(crate) struct RpcStart {
+    pub(crate) op: Cow<'static, str>,
+    /// Of the transaction, and the description of the span.
+    pub(crate) name: String,
+    pub(crate) service: String,
+    pub(crate) method: String,
+    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) force_transaction: bool,
+}
+
+/// How the RPC of a tracing span ended.
+#[derive(Debug)]
+pub(crate) struct RpcEnd {
+    pub(crate) status: SpanStatus,
+    pub(crate) message: Option<String>,
+}
+
+/// The sink of `span`; `None` where no layer of ours records it.
+pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
+    span.with_subscriber(|(id, dispatch)| find(id, dispatch))
+        .flatten()
+}
+
+fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+    let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+    // The lock on the extensions ends here: a sink calls into Sentry.
+    let sink = span.extensions().get::<SpanLink>()?.0.clone();
+    Some(sink)
+}

@@ -1,0 +1,114 @@
+//! The response body of a watched call.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::rpc::Outcome;
+use crate::watch::guard::Guard;
+use crate::watch::observer::Observer;
+
+pin_project! {
+    /// The body of a response that came through the middleware: as the inner
+    /// service's, frame by frame.
+    pub struct WatchedBody<B, O: Observer> where B: Body {
+        // `None` once dropped, ahead of the guard.
+        #[pin]
+        inner: Option<B>,
+        // `Some` while the call is watched and has not ended.
+        guard: Option<Guard<O>>,
+    }
+
+    impl<B: Body, O: Observer> PinnedDrop for WatchedBody<B, O> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let Some(guard) = this.guard else { return };
+            // A caller need not poll a body that says it is at its end.
+            let ended = this.inner.as_ref().get_ref().as_ref().is_some_and(B::is_end_stream);
+            guard.drop_watched(|| this.inner.set(None));
+            if ended {
+                guard.end(Outcome::no_status());
+            }
+        }
+    }
+}
+
+impl<B: Body, O: Observer> WatchedBody<B, O> {
+    pub(crate) fn new(inner: B, guard: Option<Guard<O>>) -> Self {
+        Self {
+            inner: Some(inner),
+            guard,
+        }
+    }
+}
+
+impl<B, O> Body for WatchedBody<B, O>
+where
+    B: Body,
+    B::Error: Any,
+    O: Observer,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let Some(guard) = this.guard else {
+            return inner.poll_frame(cx);
+        };
+        let frame = ready!(guard.poll(|| inner.poll_frame(cx)));
+        if let Some(outcome) = outcome_of(frame.as_ref().map(Result::as_ref)) {
+            guard.end(outcome);
+            *this.guard = None;
+        } else if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+            guard.response_mut().see(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// How the RPC ends with this frame; `None` where it goes on.
+fn outcome_of<D, E: Any>(frame: Option<Result<&Frame<D>, &E>>) -> Option<Outcome> {
+    match frame {
+        Some(Ok(frame)) => frame
+            .trailers_ref()
+            .map(|trailers| Outcome::from_headers(trailers).unwrap_or_else(Outcome::no_status)),
+        Some(Err(error)) => Some(Outcome::from_error(error)),
+        None => Some(Outcome::no_status()),
+    }
+}
+
+impl<B: Body + Default, O: Observer> Default for WatchedBody<B, O> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B: Body, O: Observer> fmt::Debug for WatchedBody<B, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("watched", &self.guard.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! The response future of a watched call.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use crate::rpc::Outcome;
+use crate::watch::body::WatchedBody;
+use crate::watch::guard::Guard;
+use crate::watch::observer::Observer;
+
+pin_project! {
+    /// The future of a call through the middleware: as the inner service's,
+    /// with its response body watched.
+    pub struct WatchedFuture<F, O: Observer> {
+        // `None` once dropped, ahead of the guard.
+        #[pin]
+        inner: Option<F>,
+        // `Some` while the call is watched and has no response head.
+        guard: Option<Guard<O>>,
+    }
+
+    impl<F, O: Observer> PinnedDrop for WatchedFuture<F, O> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(guard) = this.guard {
+                guard.drop_watched(|| this.inner.set(None));
+            }
+        }
+    }
+}
+
+impl<F, O: Observer> WatchedFuture<F, O> {
+    pub(crate) fn new(inner: F, guard: Option<Guard<O>>) -> Self {
+        Self {
+            inner: Some(inner),
+            guard,
+        }
+    }
+}
+
+impl<F, O, B, E> Future for WatchedFuture<F, O>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    O: Observer,
+    B: Body,
+    E: Any,
+{
+    type Output = Result<Response<WatchedBody<B, O>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let result = ready!(match this.guard.as_mut() {
+            Some(guard) => guard.poll(|| inner.poll(cx)),
+            None => inner.poll(cx),
+        });
+        let mut guard = this.guard.take();
+        Poll::Ready(match result {
+            Ok(response) => {
+                if let Some(guard) = guard.as_mut() {
+                    let outcome = Outcome::from_headers(response.headers())
+                        .or_else(|| Outcome::from_http(response.status()));
+                    match outcome {
+                        Some(outcome) => guard.end(outcome),
+                        None => guard.head_seen(),
+                    }
+                }
+                let guard = guard.filter(|guard| !guard.is_over());
+                Ok(response.map(|body| WatchedBody::new(body, guard)))
+            }
+            Err(error) => {
+                if let Some(guard) = guard.as_mut() {
+                    guard.end(Outcome::from_error(&error));
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+impl<F, O: Observer> fmt::Debug for WatchedFuture<F, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("watched", &self.guard.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! The one place that ends an RPC.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::rpc::{MessageCounter, Outcome};
+use crate::watch::deadline::Deadline;
+use crate::watch::observer::{Finished, Observer};
+use crate::watch::request_body::RequestProgress;
+
+/// Holds the observer of a running RPC, and ends the RPC when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard<O: Observer> {
+    /// `Some` until the end.
+    observer: Option<O>,
+    deadline: Deadline,
+    request: Arc<RequestProgress>,
+    response: MessageCounter,
+    has_head: bool,
+    /// Set while the watched part is polled: what is dropped with it set has
+    /// panicked, even if somebody has caught that panic by now.
+    polling: bool,
+}
+
+impl<O: Observer> Guard<O> {
+    pub(crate) fn new(observer: O, deadline: Deadline, request: Arc<RequestProgress>) -> Self {
+        Self {
+            observer: Some(observer),
+            deadline,
+            request,
+            response: MessageCounter::new(),
+            has_head: false,
+            polling: false,
+        }
+    }
+
+    /// Runs one poll of the watched part. After the end it runs unobserved.
+    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> T {
+        let Some(observer) = &self.observer else {
+            return poll();
+        };
+        self.polling = true;
+        let result = {
+            let _entered = observer.enter();
+            poll()
+        };
+        self.polling = false;
+        result
+    }
+
+    /// Drops the watched part where its own destructors are still observed.
+    pub(crate) fn drop_watched(&self, drop: impl FnOnce()) {
+        let _entered = self.observer.as_ref().map(O::enter);
+        drop();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.observer.is_none()
+    }
+
+    /// The response head is there, and did not end the RPC.
+    pub(crate) fn head_seen(&mut self) {
+        self.has_head = true;
+    }
+
+    pub(crate) fn response_mut(&mut self) -> &mut MessageCounter {
+        &mut self.response
+    }
+
+    /// Ends the RPC, unless it has ended.
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        let Some(observer) = self.observer.take() else {
+            return;
+        };
+        observer.end(Finished {
+            outcome,
+            request_messages: self.request.messages(),
+            response_messages: self.response.messages(),
+        });
+    }
+
+    fn outcome_of_drop(&self) -> Outcome {
+        let deadline = &self.deadline;
+        if self.polling || thread::panicking() {
+            Outcome::panicked()
+        } else if self.has_head && deadline.passed_in_body()
+            || !self.has_head && deadline.passed_before_head()
+        {
+            Outcome::deadline()
+        } else {
+            Outcome::dropped()
+        }
+    }
+}
+
+impl<O: Observer> Drop for Guard<O> {
+    fn drop(&mut self) {
+        if !self.is_over() {
+            self.end(self.outcome_of_drop());
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Who wants to know of an RPC's end.
+
+use crate::rpc::Outcome;
+
+/// What is done around and at the end of an observed RPC.
+///
+/// Implemented by this crate alone.
+pub trait Observer: Watch {
+    /// Called exactly once, outside of any entered scope.
+    #[doc(hidden)]
+    fn end(self, finished: Finished);
+}
+
+/// Something to enter while a part of an RPC is polled.
+///
+/// Implemented by this crate alone.
+pub trait Watch {
+    /// Leaves the scope when it is dropped.
+    #[doc(hidden)]
+    type Entered<'a>
+    where
+        Self: 'a;
+
+    /// Called before every poll of the future and of both bodies.
+    #[doc(hidden)]
+    fn enter(&self) -> Self::Entered<'_>;
+}
+
+/// An RPC that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub(crate) outcome: Outcome,
+    /// `None` where they could not be counted.
+    pub(crate) request_messages: Option<u32>,
+    /// `None` where they could not be counted.
+    pub(crate) response_messages: Option<u32>,
+}

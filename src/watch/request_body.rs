@@ -1,0 +1,114 @@
+//! The request body of a watched call.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::rpc::MessageCounter;
+use crate::watch::observer::Watch;
+
+const UNKNOWN: u64 = u64::MAX;
+
+/// Messages that have passed a request body, which may outlive its RPC and
+/// live on another thread.
+#[derive(Debug, Default)]
+pub(crate) struct RequestProgress {
+    messages: AtomicU64,
+}
+
+impl RequestProgress {
+    pub(crate) fn messages(&self) -> Option<u32> {
+        u32::try_from(self.messages.load(Ordering::Relaxed)).ok()
+    }
+
+    fn store(&self, messages: Option<u32>) {
+        self.messages
+            .store(messages.map_or(UNKNOWN, u64::from), Ordering::Relaxed);
+    }
+}
+
+pin_project! {
+    /// The body of a request that went through the middleware: as the one that
+    /// came in, frame by frame.
+    pub struct WatchedRequestBody<B, W> {
+        #[pin]
+        inner: B,
+        // `Some` while the call is watched and the body has not ended.
+        watched: Option<Watched<W>>,
+    }
+}
+
+struct Watched<W> {
+    watch: W,
+    counter: MessageCounter,
+    progress: Arc<RequestProgress>,
+}
+
+impl<B, W> WatchedRequestBody<B, W> {
+    pub(crate) fn new(inner: B, watch: Option<(W, Arc<RequestProgress>)>) -> Self {
+        Self {
+            inner,
+            watched: watch.map(|(watch, progress)| Watched {
+                watch,
+                counter: MessageCounter::new(),
+                progress,
+            }),
+        }
+    }
+}
+
+impl<B: Body, W: Watch> Body for WatchedRequestBody<B, W> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let Some(watched) = this.watched else {
+            return this.inner.poll_frame(cx);
+        };
+        let frame = {
+            let _entered = watched.watch.enter();
+            ready!(this.inner.poll_frame(cx))
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    watched.counter.see(data);
+                    watched.progress.store(watched.counter.messages());
+                }
+            }
+            Some(Err(_)) | None => *this.watched = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B: Default, W> Default for WatchedRequestBody<B, W> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B, W> fmt::Debug for WatchedRequestBody<B, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody")
+            .field("watched", &self.watched.is_some())
+            .finish_non_exhaustive()
+    }
+}
