@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use sentry_core::{
-    Hub, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp,
-};
+use sentry_core::{Hub, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp};
 
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::thread_stack::guarded;

@@ -276,7 +276,8 @@ impl SpanCell {
     fn inherited_slot(&self, root: &LocalRoot) -> Arc<HubSlot> {
         let parent = self.parent.as_ref().and_then(|parent| {
             let parent = parent.lock();
-            let is_same_root = matches!(&parent.live, Some(live) if std::ptr::eq(&*live.root, root));
+            let is_same_root =
+                matches!(&parent.live, Some(live) if std::ptr::eq(&*live.root, root));
             parent.slots.first().filter(|_| is_same_root).cloned()
         });
         parent.unwrap_or_else(|| Arc::clone(&root.main))
@@ -296,7 +297,13 @@ impl SpanCell {
             };
             state.is_finished = true;
             let (status, is_certain) = state.status();
-            (live, status, is_certain, state.ended_at, state.slots.first().cloned())
+            (
+                live,
+                status,
+                is_certain,
+                state.ended_at,
+                state.slots.first().cloned(),
+            )
         };
         let Some(span) = live.recorded else { return };
         if is_certain || span.get_status().is_none() {

@@ -132,8 +132,8 @@ pub(crate) fn enter(cell: &Arc<SpanCell>) {
         Some(span) if !(first && live.is_root) => set_span(&slot.hub, span),
         _ => None,
     };
-    let guard = (!Arc::ptr_eq(&slot.hub, &current))
-        .then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
+    let guard =
+        (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
     let entry = Entry {
         cell: Arc::clone(cell),
         root: live.root,
@@ -149,9 +149,10 @@ pub(crate) fn enter(cell: &Arc<SpanCell>) {
 pub(crate) fn exit(key: u64, layer: u64) {
     with(|stack| {
         let mut entries = stack.entries.borrow_mut();
-        let entry = entries.iter_mut().rev().find(|entry| {
-            !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer
-        });
+        let entry = entries
+            .iter_mut()
+            .rev()
+            .find(|entry| !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer);
         if let Some(entry) = entry {
             entry.exited = true;
         }

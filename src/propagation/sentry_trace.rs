@@ -13,9 +13,7 @@ pub(crate) fn is_valid(value: &str) -> bool {
 }
 
 fn is_id(id: &str, len: usize) -> bool {
-    id.len() == len
-        && id.bytes().all(|b| b.is_ascii_hexdigit())
-        && id.bytes().any(|b| b != b'0')
+    id.len() == len && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0')
 }
 
 #[cfg(test)]

@@ -27,10 +27,7 @@ impl MethodPath {
 
     /// With the leading slash, `/helloworld.Greeter/SayHello`.
     pub(crate) fn full(&self) -> &str {
-        clip(
-            self.path.as_ref().map_or("/", PathAndQuery::path),
-            MAX_LEN,
-        )
+        clip(self.path.as_ref().map_or("/", PathAndQuery::path), MAX_LEN)
     }
 
     /// Without the leading slash, `helloworld.Greeter/SayHello`.
@@ -74,10 +71,20 @@ mod tests {
         let cases = [
             (
                 "http://h:1/helloworld.Greeter/SayHello",
-                ("/helloworld.Greeter/SayHello", "helloworld.Greeter", "SayHello"),
+                (
+                    "/helloworld.Greeter/SayHello",
+                    "helloworld.Greeter",
+                    "SayHello",
+                ),
             ),
-            ("/Greeter/SayHello?x=1", ("/Greeter/SayHello", "Greeter", "SayHello")),
-            ("/api/v1.Greeter/Say", ("/api/v1.Greeter/Say", "api/v1.Greeter", "Say")),
+            (
+                "/Greeter/SayHello?x=1",
+                ("/Greeter/SayHello", "Greeter", "SayHello"),
+            ),
+            (
+                "/api/v1.Greeter/Say",
+                ("/api/v1.Greeter/Say", "api/v1.Greeter", "Say"),
+            ),
             ("/only", ("/only", "", "only")),
             ("/", ("/", "", "")),
             ("//", ("//", "", "")),
@@ -85,7 +92,11 @@ mod tests {
         ];
         for (uri, (full, service, method)) in cases {
             let (a, _, b, c) = parts(uri);
-            assert_eq!((a.as_str(), b.as_str(), c.as_str()), (full, service, method), "{uri}");
+            assert_eq!(
+                (a.as_str(), b.as_str(), c.as_str()),
+                (full, service, method),
+                "{uri}"
+            );
         }
     }
 

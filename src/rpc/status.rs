@@ -66,7 +66,10 @@ mod tests {
     fn reads_all_codes() {
         for number in 0..=16 {
             let code = Code::from_i32(number);
-            assert_eq!(read(number.to_string().as_bytes(), None), Some((code, None)));
+            assert_eq!(
+                read(number.to_string().as_bytes(), None),
+                Some((code, None))
+            );
         }
         assert_eq!(from_headers(&HeaderMap::new()), None);
     }
@@ -76,7 +79,10 @@ mod tests {
         for status in ["17", "99999999999", "-1", "x", "", "5 ", "0x5"] {
             assert_eq!(
                 read(status.as_bytes(), None),
-                Some((Code::Unknown, Some(format!("unknown grpc-status {status:?}")))),
+                Some((
+                    Code::Unknown,
+                    Some(format!("unknown grpc-status {status:?}"))
+                )),
             );
         }
         assert_eq!(
@@ -85,7 +91,10 @@ mod tests {
         );
         assert_eq!(
             read(b"\xff", None),
-            Some((Code::Unknown, Some("unknown grpc-status \"\u{fffd}\"".to_owned())))
+            Some((
+                Code::Unknown,
+                Some("unknown grpc-status \"\u{fffd}\"".to_owned())
+            ))
         );
     }
 

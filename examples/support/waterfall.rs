@@ -1,0 +1,164 @@
+//! Prints received envelopes for a person: a waterfall for each trace, then
+//! the errors with what led to them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value;
+
+use super::ingest::Item;
+
+const BAR: usize = 24;
+const NAME: usize = 60;
+
+/// A span of a trace; a transaction is one too.
+#[derive(Debug)]
+struct Bar<'a> {
+    id: &'a str,
+    parent: &'a str,
+    op: &'a str,
+    name: &'a str,
+    status: &'a str,
+    is_transaction: bool,
+    start: f64,
+    end: f64,
+}
+
+/// All that `items` tell, as text.
+pub(crate) fn render(items: &[Item]) -> String {
+    let mut out = String::new();
+    let mut traces: Vec<(&str, Vec<Bar<'_>>)> = Vec::new();
+    for item in items.iter().filter(|item| item.kind() == "transaction") {
+        let trace_id = text(&item.payload["contexts"]["trace"]["trace_id"]);
+        let bars = bars(&item.payload);
+        match traces.iter_mut().find(|(id, _)| *id == trace_id) {
+            Some((_, trace)) => trace.extend(bars),
+            None => traces.push((trace_id, bars)),
+        }
+    }
+    for (id, bars) in &mut traces {
+        bars.sort_by(|a, b| a.start.total_cmp(&b.start));
+        let _ = writeln!(out, "trace {id}");
+        let start = bars.iter().map(|bar| bar.start).fold(f64::MAX, f64::min);
+        let end = bars.iter().map(|bar| bar.end).fold(f64::MIN, f64::max);
+        let tops = bars
+            .iter()
+            .filter(|b| !bars.iter().any(|p| p.id == b.parent));
+        for bar in tops {
+            write_bar(&mut out, bars, bar, 1, start, end);
+        }
+        out.push('\n');
+    }
+    let errors: Vec<&Item> = items.iter().filter(|item| item.kind() == "event").collect();
+    for error in &errors {
+        write_error(&mut out, &error.payload);
+    }
+    write_totals(&mut out, items, &traces);
+    out
+}
+
+fn bars(transaction: &Value) -> Vec<Bar<'_>> {
+    let trace = &transaction["contexts"]["trace"];
+    let top = bar(transaction, trace, text(&transaction["transaction"]), true);
+    let spans = transaction["spans"].as_array().into_iter().flatten();
+    let spans = spans.map(|span| bar(span, span, text(&span["description"]), false));
+    std::iter::once(top).chain(spans).collect()
+}
+
+fn bar<'a>(times: &'a Value, span: &'a Value, name: &'a str, is_transaction: bool) -> Bar<'a> {
+    Bar {
+        id: text(&span["span_id"]),
+        parent: text(&span["parent_span_id"]),
+        op: text(&span["op"]),
+        name,
+        status: text(&span["status"]),
+        is_transaction,
+        start: seconds(&times["start_timestamp"]),
+        end: seconds(&times["timestamp"]),
+    }
+}
+
+fn write_bar(out: &mut String, all: &[Bar<'_>], bar: &Bar<'_>, depth: usize, from: f64, to: f64) {
+    let label = format!("{:1$}{2}  {3}", "", depth * 2, bar.op, bar.name);
+    let scale = BAR as f64 / (to - from).max(f64::MIN_POSITIVE);
+    let start = (((bar.start - from) * scale) as usize).min(BAR - 1);
+    let len = (((bar.end - bar.start) * scale).round() as usize).clamp(1, BAR - start);
+    let graph = format!("{:start$}{}", "", "=".repeat(len));
+    let duration = (bar.end - bar.start) * 1_000.0;
+    let status = bar.status;
+    let _ = writeln!(
+        out,
+        "{label:NAME$} {status:<18} {duration:>9.2} ms  |{graph:BAR$}|"
+    );
+    for child in all.iter().filter(|child| child.parent == bar.id) {
+        write_bar(out, all, child, depth + 1, from, to);
+    }
+}
+
+fn write_error(out: &mut String, event: &Value) {
+    let exceptions = event["exception"]["values"].as_array();
+    let title = text(&event["message"]);
+    let _ = writeln!(
+        out,
+        "error {:?} in {}, trace {}",
+        title,
+        text(&event["transaction"]),
+        text(&event["contexts"]["trace"]["trace_id"]),
+    );
+    for exception in exceptions.into_iter().flatten().rev() {
+        let (ty, value) = (text(&exception["type"]), text(&exception["value"]));
+        let _ = writeln!(out, "    {ty}: {value}");
+    }
+    let breadcrumbs = event["breadcrumbs"]["values"].as_array();
+    for breadcrumb in breadcrumbs.into_iter().flatten() {
+        let _ = writeln!(
+            out,
+            "    breadcrumb {} {}: {} {}",
+            // Left out where it is the default.
+            breadcrumb["level"].as_str().unwrap_or("info"),
+            text(&breadcrumb["category"]),
+            text(&breadcrumb["message"]),
+            breadcrumb.get("data").unwrap_or(&Value::Null),
+        );
+    }
+    out.push('\n');
+}
+
+fn write_totals(out: &mut String, items: &[Item], traces: &[(&str, Vec<Bar<'_>>)]) {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in items {
+        *kinds.entry(item.kind()).or_default() += 1;
+    }
+    let mut statuses: BTreeMap<&str, usize> = BTreeMap::new();
+    let bars = traces.iter().flat_map(|(_, bars)| bars);
+    for bar in bars.clone().filter(|bar| bar.is_transaction) {
+        *statuses.entry(bar.status).or_default() += 1;
+    }
+    let list = |map: &BTreeMap<&str, usize>| {
+        let parts: Vec<String> = map.iter().map(|(key, n)| format!("{n} {key}")).collect();
+        parts.join(", ")
+    };
+    let _ = writeln!(out, "received: {}", list(&kinds));
+    let _ = writeln!(
+        out,
+        "traces: {}, spans: {}, statuses of transactions: {}",
+        traces.len(),
+        bars.count(),
+        list(&statuses)
+    );
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A timestamp is a number of seconds or RFC 3339 text.
+fn seconds(timestamp: &Value) -> f64 {
+    if let Some(seconds) = timestamp.as_f64() {
+        return seconds;
+    }
+    let time = humantime::parse_rfc3339(text(timestamp)).ok();
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .map_or(0.0, |time| time.as_secs_f64())
+}
