@@ -41,7 +41,7 @@ pub(crate) struct RootStart<'a> {
 }
 
 impl LocalRoot {
-    pub(crate) fn begin(start: RootStart<'_>) -> Self {
+    pub(crate) fn begin(start: &RootStart<'_>) -> Self {
         let hub = Arc::new(Hub::new_from_top(start.base));
         let trail = Arc::new(Trail::default());
         if let Some((service, method)) = start.rpc {
@@ -59,7 +59,7 @@ impl LocalRoot {
             }
             None => {
                 trail.set_transaction(start.name);
-                begin_transaction(&hub, &start)
+                begin_transaction(&hub, start)
             }
         };
         let max_breadcrumbs = hub

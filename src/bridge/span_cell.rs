@@ -184,7 +184,7 @@ impl SpanCell {
     }
 
     fn start_root(&self, plan: &Plan) -> Live {
-        let root = LocalRoot::begin(RootStart {
+        let root = LocalRoot::begin(&RootStart {
             base: &self.base,
             inside: self.inside.as_ref().filter(|_| !plan.is_root),
             name: &plan.name,

@@ -63,9 +63,8 @@ impl MessageCounter {
         while !bytes.is_empty() {
             match self.state {
                 State::Prefix { read, length } => {
-                    let (&byte, rest) = match bytes.split_first() {
-                        Some(split) => split,
-                        None => return,
+                    let Some((&byte, rest)) = bytes.split_first() else {
+                        return;
                     };
                     bytes = rest;
                     // The flag shifts out of the 32 bits of the length.
