@@ -2,8 +2,15 @@
 //! print what it received.
 
 pub(crate) mod greeter;
-#[expect(unreachable_pub, unused_qualifications, reason = "generated")]
+#[expect(
+    clippy::allow_attributes,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
 #[rustfmt::skip]
 pub(crate) mod helloworld;
+#[expect(clippy::indexing_slicing, reason = "of JSON, which has null for what is missing")]
 pub(crate) mod ingest;
+#[expect(clippy::indexing_slicing, reason = "of JSON, which has null for what is missing")]
 pub(crate) mod waterfall;

@@ -1,3 +1,5 @@
 //! The integration tests: one binary, a module for each theme.
 
+mod calls;
 mod codegen;
+mod support;

@@ -1,0 +1,214 @@
+//! A Greeter whose methods do what a test says, and a real server and client
+//! around it.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+
+use sentry_tonic::GrpcServerLayer;
+
+use crate::support::helloworld::greeter_client::GreeterClient;
+use crate::support::helloworld::greeter_server::{Greeter, GreeterServer};
+use crate::support::helloworld::{HelloReply, HelloRequest};
+
+pub(crate) type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Unary = dyn Fn(String) -> BoxFuture<Result<HelloReply, Status>> + Send + Sync;
+type ServerStreaming = dyn Fn(String) -> BoxFuture<Result<Replies, Status>> + Send + Sync;
+type ClientStreaming =
+    dyn Fn(Streaming<HelloRequest>) -> BoxFuture<Result<HelloReply, Status>> + Send + Sync;
+type Bidirectional =
+    dyn Fn(Streaming<HelloRequest>) -> BoxFuture<Result<Replies, Status>> + Send + Sync;
+
+/// Greets, where a test says nothing else.
+#[derive(Clone)]
+pub(crate) struct Scripted {
+    say_hello: Arc<Unary>,
+    say_hello_stream: Arc<ServerStreaming>,
+    collect_hellos: Arc<ClientStreaming>,
+    chat: Arc<Bidirectional>,
+}
+
+pub(crate) fn reply(name: &str) -> HelloReply {
+    HelloReply {
+        message: format!("Hello {name}!"),
+    }
+}
+
+pub(crate) fn request(name: &str) -> HelloRequest {
+    HelloRequest {
+        name: name.to_owned(),
+    }
+}
+
+pub(crate) fn replies(items: Vec<Result<HelloReply, Status>>) -> Replies {
+    Box::pin(tokio_stream::iter(items))
+}
+
+impl Scripted {
+    pub(crate) fn new() -> Self {
+        Self {
+            say_hello: Arc::new(|name| Box::pin(async move { Ok(reply(&name)) })),
+            say_hello_stream: Arc::new(|name| {
+                Box::pin(async move { Ok(replies(vec![Ok(reply(&name)); 3])) })
+            }),
+            collect_hellos: Arc::new(|mut requests| {
+                Box::pin(async move {
+                    let mut names = Vec::new();
+                    while let Some(request) = requests.next().await {
+                        names.push(request?.name);
+                    }
+                    Ok(reply(&names.join(", ")))
+                })
+            }),
+            chat: Arc::new(|requests| {
+                Box::pin(async move {
+                    let replies = requests.map(|request| Ok(reply(&request?.name)));
+                    Ok(Box::pin(replies) as Replies)
+                })
+            }),
+        }
+    }
+
+    pub(crate) fn say_hello<F>(self, f: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<HelloReply, Status>> + Send + 'static,
+    {
+        Self {
+            say_hello: Arc::new(move |name| Box::pin(f(name))),
+            ..self
+        }
+    }
+
+    pub(crate) fn say_hello_stream<F>(
+        self,
+        f: impl Fn(String) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Replies, Status>> + Send + 'static,
+    {
+        Self {
+            say_hello_stream: Arc::new(move |name| Box::pin(f(name))),
+            ..self
+        }
+    }
+
+    pub(crate) fn collect_hellos<F>(
+        self,
+        f: impl Fn(Streaming<HelloRequest>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<HelloReply, Status>> + Send + 'static,
+    {
+        Self {
+            collect_hellos: Arc::new(move |requests| Box::pin(f(requests))),
+            ..self
+        }
+    }
+
+    pub(crate) fn chat<F>(
+        self,
+        f: impl Fn(Streaming<HelloRequest>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Replies, Status>> + Send + 'static,
+    {
+        Self {
+            chat: Arc::new(move |requests| Box::pin(f(requests))),
+            ..self
+        }
+    }
+
+    /// Behind a default server layer, on a free port of loopback.
+    pub(crate) async fn serve(self) -> Running {
+        self.serve_with(GrpcServerLayer::new()).await
+    }
+
+    pub(crate) async fn serve_with(self, layer: GrpcServerLayer) -> Running {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = Server::builder()
+            .layer(layer)
+            .add_service(GreeterServer::new(self))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+                let _ = stopped.await;
+            });
+        Running {
+            address,
+            stop,
+            server: tokio::spawn(server),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Greeter for Scripted {
+    async fn say_hello(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let reply = (self.say_hello)(request.into_inner().name).await?;
+        Ok(Response::new(reply))
+    }
+
+    type SayHelloStreamStream = Replies;
+
+    async fn say_hello_stream(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        let replies = (self.say_hello_stream)(request.into_inner().name).await?;
+        Ok(Response::new(replies))
+    }
+
+    async fn collect_hellos(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let reply = (self.collect_hellos)(request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    type ChatStream = Replies;
+
+    async fn chat(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let replies = (self.chat)(request.into_inner()).await?;
+        Ok(Response::new(replies))
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    pub(crate) async fn client(&self) -> GreeterClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        GreeterClient::new(endpoint.connect().await.unwrap())
+    }
+
+    /// Returns once all connections have ended, and with them all calls.
+    /// Clients must be gone.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
+    }
+}

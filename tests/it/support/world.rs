@@ -1,0 +1,133 @@
+//! A Sentry client, a subscriber and a runtime of a test's own.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::sync::Arc;
+
+use sentry::test::TestTransport;
+use sentry::{Client, ClientOptions, Hub};
+use sentry_tonic::SentryGrpcLayer;
+use tracing::dispatcher::{self, DefaultGuard};
+use tracing::Dispatch;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use crate::support::received::Received;
+
+pub(crate) const DSN: &str = "https://public@sentry.invalid/1";
+
+/// Nothing in it is shared with another test.
+#[derive(Debug)]
+pub(crate) struct World {
+    transport: Arc<TestTransport0>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) dispatch: Dispatch,
+}
+
+/// `TestTransport` has no `Debug`.
+pub(crate) struct TestTransport0(Arc<TestTransport>);
+
+impl std::fmt::Debug for TestTransport0 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TestTransport")
+    }
+}
+
+impl World {
+    /// Everything is sampled.
+    pub(crate) fn new() -> Self {
+        Self::sampled(1.0)
+    }
+
+    pub(crate) fn sampled(rate: f32) -> Self {
+        Self::with(|options| options.traces_sample_rate(rate), |layer| layer)
+    }
+
+    pub(crate) fn with(
+        options: impl FnOnce(ClientOptions) -> ClientOptions,
+        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+    ) -> Self {
+        let (transport, hub) = hub(options);
+        let layer = layer(SentryGrpcLayer::new().hub(Arc::clone(&hub)));
+        Self {
+            transport,
+            hub,
+            dispatch: Dispatch::new(tracing_subscriber::registry().with(layer)),
+        }
+    }
+
+    /// With a subscriber of the test's own, made for this hub.
+    pub(crate) fn subscribed<S>(make: impl FnOnce(Arc<Hub>) -> S) -> Self
+    where
+        S: tracing::Subscriber + for<'a> registry::LookupSpan<'a> + Send + Sync + 'static,
+    {
+        let (transport, hub) = hub(|options| options.traces_sample_rate(1.0));
+        let dispatch = Dispatch::new(make(Arc::clone(&hub)));
+        Self {
+            transport,
+            hub,
+            dispatch,
+        }
+    }
+
+    /// Runs on this thread, without a runtime.
+    pub(crate) fn sync<T>(&self, f: impl FnOnce() -> T) -> T {
+        dispatcher::with_default(&self.dispatch, f)
+    }
+
+    /// Runs on this thread, in a runtime that ends with it.
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        // The runtime drops what is left over while the subscriber is there.
+        self.sync(move || runtime.block_on(future))
+    }
+
+    /// Runs on threads of a runtime that ends with it.
+    pub(crate) fn run_threads<F>(&self, threads: usize, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        thread_local! {
+            static SUBSCRIBER: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
+        }
+        let dispatch = self.dispatch.clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .on_thread_start(move || {
+                SUBSCRIBER.set(Some(dispatcher::set_default(&dispatch)));
+            })
+            .on_thread_stop(|| drop(SUBSCRIBER.take()))
+            .build()
+            .unwrap();
+        self.sync(move || {
+            let handle = runtime.spawn(future);
+            let result = runtime.block_on(handle).unwrap();
+            drop(runtime);
+            result
+        })
+    }
+
+    /// Takes what Sentry received so far.
+    pub(crate) fn received(&self) -> Received {
+        Received::new(self.transport.0.fetch_and_clear_envelopes())
+    }
+}
+
+fn hub(
+    options: impl FnOnce(ClientOptions) -> ClientOptions,
+) -> (Arc<TestTransport0>, Arc<Hub>) {
+    let transport = TestTransport::new();
+    let options = options(
+        ClientOptions::new()
+            .dsn(DSN)
+            .transport(Arc::clone(&transport)),
+    );
+    let client = Arc::new(Client::from(options));
+    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
+    (Arc::new(TestTransport0(transport)), hub)
+}
