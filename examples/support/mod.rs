@@ -10,7 +10,13 @@ pub(crate) mod greeter;
 )]
 #[rustfmt::skip]
 pub(crate) mod helloworld;
-#[expect(clippy::indexing_slicing, reason = "of JSON, which has null for what is missing")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of JSON, which has null for what is missing"
+)]
 pub(crate) mod ingest;
-#[expect(clippy::indexing_slicing, reason = "of JSON, which has null for what is missing")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of JSON, which has null for what is missing"
+)]
 pub(crate) mod waterfall;

@@ -1,13 +1,21 @@
 //! Real calls over TCP, of all four kinds.
 
-use sentry::protocol::SpanStatus;
-use serde_json::json;
-use tokio_stream::StreamExt;
-use tonic::{Response, Streaming};
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::greeter::{Scripted, request};
+use sentry::Hub;
+use sentry::protocol::{EnvelopeItem, SpanStatus};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status, Streaming};
+
+use sentry_tonic::GrpcServerLayer;
+
+use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
-use crate::support::received::{Tx, map};
+use crate::support::received::{Tx, map, trace};
 use crate::support::world::World;
 
 async fn count(replies: Response<Streaming<HelloReply>>) -> usize {
@@ -81,7 +89,11 @@ fn streams_count_their_messages() {
             )
         })
         .collect();
-    let expected = [("SayHelloStream", 1, 3), ("CollectHellos", 4, 1), ("Chat", 5, 5)];
+    let expected = [
+        ("SayHelloStream", 1, 3),
+        ("CollectHellos", 4, 1),
+        ("Chat", 5, 5),
+    ];
     assert_eq!(
         counts,
         expected.map(|(method, requests, responses)| (
@@ -91,4 +103,339 @@ fn streams_count_their_messages() {
             json!(responses),
         ))
     );
+}
+
+/// What a handler does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Succeed,
+    /// Before the first message of the response.
+    Fail,
+    /// After the first message of the response.
+    FailLater,
+    Panic,
+    PanicLater,
+    /// Never answers; the caller goes away.
+    Hang,
+    /// Sends one message and no more; the caller goes away.
+    HangLater,
+    /// Never answers; the caller's time runs out.
+    Dawdle,
+}
+
+impl Act {
+    async fn before(self, started: &Notify) -> Result<(), Status> {
+        match self {
+            Self::Succeed | Self::FailLater | Self::PanicLater | Self::HangLater => Ok(()),
+            Self::Fail => Err(Status::failed_precondition("not now")),
+            Self::Panic => panic!("the handler panics"),
+            Self::Hang | Self::Dawdle => {
+                started.notify_one();
+                pending().await
+            }
+        }
+    }
+
+    fn replies(self) -> Replies {
+        let first = tokio_stream::once(Ok(reply("first")));
+        match self {
+            Self::FailLater => {
+                let failure = Err(Status::data_loss("torn"));
+                Box::pin(first.chain(tokio_stream::once(failure)))
+            }
+            Self::PanicLater => {
+                let then = tokio_stream::once(()).map(|()| panic!("the stream panics"));
+                Box::pin(first.chain(then))
+            }
+            Self::HangLater => Box::pin(first.chain(tokio_stream::pending())),
+            _ => Box::pin(first),
+        }
+    }
+
+    fn status(self) -> SpanStatus {
+        match self {
+            Self::Succeed => SpanStatus::Ok,
+            Self::Fail => SpanStatus::FailedPrecondition,
+            Self::FailLater => SpanStatus::DataLoss,
+            Self::Panic | Self::PanicLater => SpanStatus::InternalError,
+            Self::Hang | Self::HangLater => SpanStatus::Cancelled,
+            Self::Dawdle => SpanStatus::DeadlineExceeded,
+        }
+    }
+
+    fn request<T>(self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if self == Self::Dawdle {
+            request.set_timeout(Duration::from_millis(30));
+        }
+        request
+    }
+
+    /// Calls, and goes away once the handler hangs.
+    async fn call<T>(self, started: &Notify, call: impl Future<Output = T>) -> Option<T> {
+        if self == Self::Hang {
+            tokio::select! {
+                _ = call => unreachable!("hangs"),
+                () = started.notified() => None,
+            }
+        } else {
+            Some(call.await)
+        }
+    }
+}
+
+/// Reads the first message, or all of them.
+async fn read(act: Act, replies: Option<Result<Response<Streaming<HelloReply>>, Status>>) {
+    let Some(Ok(replies)) = replies else { return };
+    let mut replies = replies.into_inner();
+    while let Some(Ok(_)) = replies.next().await {
+        if act == Act::HangLater {
+            return;
+        }
+    }
+}
+
+const BEFORE: [Act; 5] = [Act::Succeed, Act::Fail, Act::Panic, Act::Hang, Act::Dawdle];
+const LATER: [Act; 3] = [Act::FailLater, Act::PanicLater, Act::HangLater];
+
+/// All four kinds of call, each with each way to end that it has.
+async fn all_kinds_of_calls(act: Act) -> Vec<(&'static str, SpanStatus)> {
+    let started = Arc::new(Notify::new());
+    let before = {
+        let started = Arc::clone(&started);
+        move || {
+            let started = Arc::clone(&started);
+            async move { act.before(&started).await }
+        }
+    };
+    let (a, b, c, d) = (before.clone(), before.clone(), before.clone(), before);
+    let greeter = Scripted::new()
+        .say_hello(move |name| {
+            let before = a();
+            async move { before.await.map(|()| reply(&name)) }
+        })
+        .say_hello_stream(move |_| {
+            let before = b();
+            async move { before.await.map(|()| act.replies()) }
+        })
+        .collect_hellos(move |mut requests| {
+            let before = c();
+            async move {
+                requests.next().await.unwrap()?;
+                before.await.map(|()| reply("all"))
+            }
+        })
+        .chat(move |mut requests| {
+            let before = d();
+            async move {
+                requests.next().await.unwrap()?;
+                before.await.map(|()| act.replies())
+            }
+        });
+    let server = greeter.serve().await;
+    let mut client = server.client().await;
+    let mut expected = Vec::new();
+    if BEFORE.contains(&act) {
+        let call = client.say_hello(act.request(request("a")));
+        let _ = act.call(&started, call).await;
+        expected.push(("/helloworld.Greeter/SayHello", act.status()));
+        let names = tokio_stream::iter([request("a"), request("b")]);
+        let call = client.collect_hellos(act.request(names));
+        let _ = act.call(&started, call).await;
+        expected.push(("/helloworld.Greeter/CollectHellos", act.status()));
+    }
+    let call = client.say_hello_stream(act.request(request("a")));
+    read(act, act.call(&started, call).await).await;
+    expected.push(("/helloworld.Greeter/SayHelloStream", act.status()));
+    let names = tokio_stream::iter([request("a"), request("b")]);
+    let call = client.chat(act.request(names));
+    read(act, act.call(&started, call).await).await;
+    expected.push(("/helloworld.Greeter/Chat", act.status()));
+    drop(client);
+    server.stop().await;
+    expected
+}
+
+#[test]
+fn all_kinds_of_calls_end_with_the_right_status() {
+    for act in BEFORE.into_iter().chain(LATER) {
+        for threads in [None, Some(2)] {
+            let world = World::new();
+            let mut expected = match threads {
+                None => world.run(all_kinds_of_calls(act)),
+                Some(threads) => world.run_threads(threads, all_kinds_of_calls(act)),
+            };
+            let received = world.received();
+            let mut statuses = received.statuses();
+            statuses.sort_by(|a, b| a.0.cmp(&b.0));
+            expected.sort_by(|a, b| a.0.cmp(b.0));
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(n, s)| (n.to_owned(), s))
+                .collect();
+            assert_eq!(statuses, expected, "{act:?} on {threads:?} threads");
+            assert_eq!(received.events.len(), 0);
+        }
+    }
+}
+
+#[test]
+fn unsampled_calls_send_nothing_and_are_counted() {
+    for act in BEFORE.into_iter().chain(LATER) {
+        let world = World::sampled(0.0);
+        let calls = world.run(all_kinds_of_calls(act)).len();
+        assert_eq!(world.received().statuses(), []);
+        // The next envelope carries the report of what was left out.
+        world.hub.capture_message("probe", sentry::Level::Info);
+        let received = world.received();
+        let [EnvelopeItem::ClientReport(report)] = received.others.as_slice() else {
+            panic!("no report: {:?}", received.others);
+        };
+        let report = serde_json::to_value(report).unwrap();
+        let discarded = report["discarded_events"].as_array().unwrap();
+        let transactions: u64 = discarded
+            .iter()
+            .filter(|item| item["category"] == "transaction" && item["reason"] == "sample_rate")
+            .map(|item| item["quantity"].as_u64().unwrap())
+            .sum();
+        assert_eq!(transactions, calls as u64, "{act:?}: {report}");
+    }
+}
+
+#[test]
+fn an_incoming_trace_is_continued() {
+    let trace_id = "09e04486820349518ac7b5d2adbf6ba5";
+    let span_id = "9cf635fa5b870b3a";
+    for (header, rate, sampled) in [
+        (format!("{trace_id}-{span_id}-1"), 0.0, true),
+        (format!("{trace_id}-{span_id}-0"), 1.0, false),
+        (format!("{trace_id}-{span_id}"), 1.0, true),
+    ] {
+        let world = World::sampled(rate);
+        let headers = world.run(async {
+            let (send, receive) = std::sync::mpsc::channel();
+            let greeter = Scripted::new().say_hello(move |name| {
+                let headers: Vec<_> = Hub::current()
+                    .configure_scope(|scope| scope.iter_trace_propagation_headers().collect());
+                send.send(headers).unwrap();
+                async move { Ok(reply(&name)) }
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            let mut request = Request::new(request("a"));
+            let metadata = request.metadata_mut();
+            metadata.insert("sentry-trace", header.parse().unwrap());
+            client.say_hello(request).await.unwrap();
+            drop(client);
+            server.stop().await;
+            receive.recv().unwrap()
+        });
+        let received = world.received();
+        assert_eq!(received.transactions.len(), usize::from(sampled));
+        for transaction in &received.transactions {
+            let trace = trace(transaction);
+            assert_eq!(trace.trace_id.to_string(), trace_id);
+            assert_eq!(trace.parent_span_id.unwrap().to_string(), span_id);
+        }
+        let [(name, value)] = headers.as_slice() else {
+            panic!("{headers:?}")
+        };
+        assert_eq!(*name, "sentry-trace");
+        assert!(value.starts_with(trace_id) && !value.contains(span_id));
+        assert!(value.ends_with(if sampled { "-1" } else { "-0" }));
+    }
+}
+
+#[test]
+fn hostile_headers_never_fail_a_call() {
+    let world = World::new();
+    world.run(async {
+        let server = Scripted::new().serve().await;
+        let mut client = server.client().await;
+        let long = "a".repeat(10_000);
+        for (name, value) in [
+            (
+                "sentry-trace",
+                "00000000000000000000000000000000-0000000000000000-1",
+            ),
+            ("sentry-trace", "-"),
+            ("sentry-trace", &*long),
+            ("baggage", &*long),
+            ("baggage", ",,,=,;=%zz%,sentry-=,=sentry-trace_id"),
+            ("traceparent", "00-zz"),
+            ("grpc-timeout", "soon"),
+            ("grpc-timeout", "99999999H"),
+            ("host", "][:99999999"),
+        ] {
+            let mut request = Request::new(request("a"));
+            let value = tonic::metadata::MetadataValue::try_from(value).unwrap();
+            request.metadata_mut().insert(name, value);
+            client.say_hello(request).await.unwrap();
+        }
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    assert_eq!(received.transactions.len(), 9);
+    for transaction in &received.transactions {
+        assert_eq!(trace(transaction).parent_span_id, None);
+    }
+}
+
+#[test]
+fn op_and_name_can_be_set() {
+    let world = World::new();
+    world.run(async {
+        let layer = GrpcServerLayer::new().op("rpc.server").name(|parts| {
+            assert_ne!(
+                parts.uri.path(),
+                "/helloworld.Greeter/Chat",
+                "names nothing"
+            );
+            format!("rpc {}", parts.uri.path())
+        });
+        let server = Scripted::new().serve_with(layer).await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        client.chat(tokio_stream::iter([])).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    let names: Vec<_> = world
+        .received()
+        .txs()
+        .into_iter()
+        .map(|tx| (tx.op, tx.name))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "rpc /helloworld.Greeter/SayHello",
+            "/helloworld.Greeter/Chat"
+        ]
+        .map(|name| ("rpc.server".to_owned(), name.to_owned()))
+    );
+}
+
+#[test]
+fn the_address_of_the_peer_needs_send_default_pii() {
+    for pii in [false, true] {
+        let world = World::with(
+            |options| options.traces_sample_rate(1.0).send_default_pii(pii),
+            |layer| layer,
+        );
+        world.run(async {
+            let server = Scripted::new().serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("a")).await.unwrap();
+            drop(client);
+            server.stop().await;
+        });
+        let data = world.received().only_tx().data;
+        assert_eq!(
+            data.get("network.peer.address"),
+            pii.then(|| json!("127.0.0.1")).as_ref()
+        );
+        assert_eq!(data.contains_key("network.peer.port"), pii);
+    }
 }

@@ -2,4 +2,5 @@
 
 mod calls;
 mod codegen;
+mod endings;
 mod support;

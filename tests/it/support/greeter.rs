@@ -90,10 +90,7 @@ impl Scripted {
         }
     }
 
-    pub(crate) fn say_hello_stream<F>(
-        self,
-        f: impl Fn(String) -> F + Send + Sync + 'static,
-    ) -> Self
+    pub(crate) fn say_hello_stream<F>(self, f: impl Fn(String) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Replies, Status>> + Send + 'static,
     {

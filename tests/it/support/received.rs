@@ -158,7 +158,10 @@ fn tx(transaction: &Transaction<'static>) -> Tx {
         if id == Some(trace.span_id) {
             return name.clone();
         }
-        let parent = transaction.spans.iter().find(|span| Some(span.span_id) == id);
+        let parent = transaction
+            .spans
+            .iter()
+            .find(|span| Some(span.span_id) == id);
         parent.map_or_else(|| "nobody".to_owned(), span_name)
     };
     let spans = transaction.spans.iter();

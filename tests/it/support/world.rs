@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::SentryGrpcLayer;
-use tracing::dispatcher::{self, DefaultGuard};
 use tracing::Dispatch;
+use tracing::dispatcher::{self, DefaultGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
@@ -118,9 +118,7 @@ impl World {
     }
 }
 
-fn hub(
-    options: impl FnOnce(ClientOptions) -> ClientOptions,
-) -> (Arc<TestTransport0>, Arc<Hub>) {
+fn hub(options: impl FnOnce(ClientOptions) -> ClientOptions) -> (Arc<TestTransport0>, Arc<Hub>) {
     let transport = TestTransport::new();
     let options = options(
         ClientOptions::new()
