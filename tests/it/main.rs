@@ -3,4 +3,5 @@
 mod calls;
 mod codegen;
 mod endings;
+mod spans;
 mod support;
