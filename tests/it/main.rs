@@ -3,5 +3,6 @@
 mod calls;
 mod codegen;
 mod endings;
+mod isolation;
 mod spans;
 mod support;

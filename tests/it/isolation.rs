@@ -1,0 +1,579 @@
+//! What belongs to one RPC stays in it and is everywhere in it: across awaits,
+//! threads and tasks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+
+use sentry::protocol::{Event, SpanStatus, Transaction};
+use sentry::{Hub, Level};
+use tokio::sync::Barrier as AsyncBarrier;
+use tokio::task::yield_now;
+use tonic::Status;
+use tracing::{Instrument, info, info_span, instrument};
+
+use crate::support::greeter::{Scripted, reply, request};
+use crate::support::received::{Received, Sp, event_trace, messages, trace};
+use crate::support::world::World;
+
+fn tag<'a>(tags: &'a sentry::protocol::Map<String, String>, key: &str) -> Option<&'a str> {
+    tags.get(key).map(String::as_str)
+}
+
+fn sorted<'a>(received: &'a Received, key: &str) -> Vec<&'a Transaction<'static>> {
+    let mut transactions: Vec<_> = received.transactions.iter().collect();
+    transactions.sort_by_key(|transaction| tag(&transaction.tags, key).map(str::to_owned));
+    transactions
+}
+
+#[instrument(target = "test")]
+async fn nested(name: &str) {
+    sentry::configure_scope(|scope| scope.set_tag("name", name));
+    sentry::add_breadcrumb(sentry::Breadcrumb {
+        message: Some(format!("by sentry, of {name}")),
+        ..Default::default()
+    });
+    info!(target: "test", "by tracing, of {name}");
+    yield_now().await;
+}
+
+/// A handler that leaves its name behind, and fails after some awaits.
+async fn handler(name: String) -> Result<crate::support::helloworld::HelloReply, Status> {
+    nested(&name).await;
+    yield_now().await;
+    sentry::capture_message(&format!("error of {name}"), Level::Error);
+    Err(Status::aborted(name))
+}
+
+fn story(event: &Event<'static>) -> (String, Option<String>, Vec<String>) {
+    (
+        event.message.clone().unwrap(),
+        tag(&event.tags, "name").map(str::to_owned),
+        messages(&event.breadcrumbs)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+fn expected_story(name: &str) -> (String, Option<String>, Vec<String>) {
+    (
+        format!("error of {name}"),
+        Some(name.to_owned()),
+        vec![
+            format!("by sentry, of {name}"),
+            format!("by tracing, of {name}"),
+        ],
+    )
+}
+
+#[test]
+fn what_a_nested_function_writes_is_the_rpcs() {
+    for rate in [1.0, 0.0] {
+        let world = World::sampled(rate);
+        world.run(async {
+            let server = Scripted::new().say_hello(handler).serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("a")).await.unwrap_err();
+            drop(client);
+            server.stop().await;
+        });
+        let received = world.received();
+        let event = received.only_event();
+        assert_eq!(story(event), expected_story("a"));
+        assert_eq!(
+            event.transaction.as_deref(),
+            Some("/helloworld.Greeter/SayHello")
+        );
+        assert_eq!(tag(&event.tags, "rpc.method"), Some("SayHello"));
+        assert_eq!(tag(&event.tags, "rpc.service"), Some("helloworld.Greeter"));
+        assert!(event.contexts.contains_key("rpc"));
+        assert_eq!(received.transactions.len(), usize::from(rate > 0.0));
+        for transaction in &received.transactions {
+            assert_eq!(tag(&transaction.tags, "name"), Some("a"));
+            assert_eq!(trace(transaction).status, Some(SpanStatus::Aborted));
+            assert_eq!(trace(transaction).trace_id, event_trace(event).trace_id);
+        }
+    }
+}
+
+/// Calls with many names at once, over one connection.
+async fn interleaved(count: usize) {
+    let server = Scripted::new().say_hello(handler).serve().await;
+    let client = server.client().await;
+    let calls: Vec<_> = (0..count)
+        .map(|n| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                client.say_hello(request(&n.to_string())).await.unwrap_err();
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    drop(client);
+    server.stop().await;
+}
+
+#[test]
+fn rpcs_share_nothing() {
+    const COUNT: usize = 60;
+    for (rate, threads) in [(1.0, None), (1.0, Some(3)), (0.0, None), (0.0, Some(3))] {
+        let world = World::sampled(rate);
+        match threads {
+            None => world.run(interleaved(COUNT)),
+            Some(threads) => world.run_threads(threads, interleaved(COUNT)),
+        }
+        let received = world.received();
+        let mut names: Vec<String> = (0..COUNT).map(|n| n.to_string()).collect();
+        names.sort();
+        let mut stories: Vec<_> = received.events.iter().map(story).collect();
+        stories.sort();
+        let expected: Vec<_> = names.iter().map(|name| expected_story(name)).collect();
+        assert_eq!(stories, expected);
+
+        let mut traces: Vec<_> = received
+            .events
+            .iter()
+            .map(|event| event_trace(event).trace_id.to_string())
+            .collect();
+        if rate > 0.0 {
+            let transactions = sorted(&received, "name");
+            let tags: Vec<_> = transactions.iter().map(|t| tag(&t.tags, "name")).collect();
+            let expected: Vec<_> = names.iter().map(|name| Some(name.as_str())).collect();
+            assert_eq!(tags, expected);
+            for transaction in &transactions {
+                let of_mine = received.events.iter().filter(|event| {
+                    event_trace(event).trace_id == trace(transaction).trace_id
+                        && tag(&event.tags, "name") == tag(&transaction.tags, "name")
+                });
+                assert_eq!(of_mine.count(), 1);
+            }
+        }
+        traces.sort();
+        traces.dedup();
+        assert_eq!(traces.len(), COUNT, "trace ids are shared");
+    }
+}
+
+#[test]
+fn back_to_back_rpcs_share_nothing() {
+    let world = World::new();
+    world.run(async {
+        let server = Scripted::new().say_hello(handler).serve().await;
+        let mut client = server.client().await;
+        for name in ["a", "b"] {
+            client.say_hello(request(name)).await.unwrap_err();
+        }
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    let stories: Vec<_> = received.events.iter().map(story).collect();
+    assert_eq!(stories, [expected_story("a"), expected_story("b")]);
+}
+
+#[test]
+fn ambient_tags_come_along_and_ambient_breadcrumbs_do_not() {
+    let world = World::new();
+    world
+        .hub
+        .configure_scope(|scope| scope.set_tag("ambient", "yes"));
+    world.hub.add_breadcrumb(sentry::Breadcrumb {
+        message: Some("ambient".to_owned()),
+        ..Default::default()
+    });
+    world.run(async {
+        let server = Scripted::new().say_hello(handler).serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap_err();
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    assert_eq!(story(received.only_event()), expected_story("a"));
+    let transaction = received.only_transaction();
+    assert_eq!(tag(&transaction.tags, "ambient"), Some("yes"));
+}
+
+#[test]
+fn the_application_keeps_its_hub() {
+    let world = World::new();
+    world.run(async {
+        let before = Hub::current();
+        let server = Scripted::new().say_hello(handler).serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap_err();
+        assert!(Arc::ptr_eq(&before, &Hub::current()));
+        drop(client);
+        server.stop().await;
+    });
+    world.hub.capture_message("afterwards", Level::Info);
+    let received = world.received();
+    let event = received.events.last().unwrap();
+    assert_eq!(event.message.as_deref(), Some("afterwards"));
+    assert_eq!(event.tags.len() + event.breadcrumbs.len(), 0);
+    assert_eq!(event.transaction, None);
+}
+
+#[test]
+fn joined_futures_have_the_right_parents() {
+    #[instrument(target = "test")]
+    async fn left() {
+        yield_now().await;
+        leaf("left leaf").await;
+        yield_now().await;
+    }
+    #[instrument(target = "test")]
+    async fn right() {
+        yield_now().await;
+        yield_now().await;
+        leaf("right leaf").await;
+    }
+    #[instrument(target = "test", fields(sentry.name = name))]
+    async fn leaf(name: &str) {
+        yield_now().await;
+        sentry::capture_message(name, Level::Error);
+    }
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            tokio::join!(left(), right());
+            Ok(reply(&name))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    let tx = received.only_tx();
+    let top = tx.name.as_str();
+    let mut spans = tx.spans.clone();
+    spans.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(
+        spans,
+        [
+            Sp::ok("left", top),
+            Sp::ok("left leaf", "left").op("test::leaf"),
+            Sp::ok("right", top),
+            Sp::ok("right leaf", "right").op("test::leaf"),
+        ]
+    );
+    let transaction = received.only_transaction();
+    for event in &received.events {
+        let span = transaction
+            .spans
+            .iter()
+            .find(|span| span.span_id == event_trace(event).span_id)
+            .unwrap();
+        assert_eq!(span.description, event.message);
+    }
+}
+
+#[test]
+fn spawned_tasks_have_the_right_parents() {
+    #[instrument(target = "test")]
+    async fn inside(name: &str) {
+        yield_now().await;
+        info!(target: "test", "breadcrumb of {name}");
+    }
+    for threads in [None, Some(3)] {
+        let world = World::new();
+        let calls = async {
+            let greeter = Scripted::new().say_hello(|name| async move {
+                let current = tokio::spawn(inside("current").in_current_span());
+                let own = info_span!(target: "test", "own");
+                let own = tokio::spawn(inside("own").instrument(own));
+                inside("handler").await;
+                current.await.unwrap();
+                own.await.unwrap();
+                sentry::capture_message("the end", Level::Error);
+                Ok(reply(&name))
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("a")).await.unwrap();
+            drop(client);
+            server.stop().await;
+        };
+        match threads {
+            None => world.run(calls),
+            Some(threads) => world.run_threads(threads, calls),
+        }
+        let received = world.received();
+        let tx = received.only_tx();
+        let mut spans: Vec<_> = tx
+            .spans
+            .iter()
+            .map(|span| (span.name.as_str(), span.parent.as_str()))
+            .collect();
+        spans.sort_unstable();
+        let top = tx.name.as_str();
+        assert_eq!(
+            spans,
+            [
+                ("inside", top),
+                ("inside", top),
+                ("inside", "own"),
+                ("own", top)
+            ]
+        );
+        let mut breadcrumbs = messages(&received.only_event().breadcrumbs);
+        breadcrumbs.sort_unstable();
+        assert_eq!(
+            breadcrumbs,
+            [
+                "breadcrumb of current",
+                "breadcrumb of handler",
+                "breadcrumb of own"
+            ]
+        );
+    }
+}
+
+#[test]
+fn with_scope_in_parallel_tasks_does_not_panic() {
+    const TASKS: usize = 4;
+    let world = World::new();
+    let calls = async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            let barrier = Arc::new(Barrier::new(TASKS));
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|n| {
+                    let barrier = Arc::clone(&barrier);
+                    tokio::spawn(
+                        async move {
+                            barrier.wait();
+                            for _ in 0..50 {
+                                sentry::with_scope(
+                                    |scope| scope.set_tag("task", n),
+                                    || {
+                                        barrier.wait();
+                                        let _ =
+                                            sentry::capture_message(&n.to_string(), Level::Info);
+                                        barrier.wait();
+                                    },
+                                );
+                            }
+                        }
+                        .in_current_span(),
+                    )
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            Ok(reply(&name))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    };
+    world.run_threads(TASKS + 1, calls);
+    let received = world.received();
+    assert_eq!(received.events.len(), TASKS * 50);
+    let trace_id = trace(received.only_transaction()).trace_id;
+    for event in &received.events {
+        assert_eq!(tag(&event.tags, "task"), event.message.as_deref());
+        assert_eq!(event_trace(event).trace_id, trace_id);
+    }
+}
+
+#[test]
+fn a_task_on_another_thread_keeps_what_it_writes() {
+    let world = World::new();
+    let calls = async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            sentry::configure_scope(|scope| scope.set_tag("before", "spawn"));
+            // Both are inside at once, so that the task needs a hub of its own.
+            let meet = Arc::new(Barrier::new(2));
+            let meet_task = Arc::clone(&meet);
+            let own = info_span!(target: "test", "own");
+            let task = tokio::spawn(
+                async move {
+                    meet_task.wait();
+                    sentry::configure_scope(|scope| scope.set_tag("of", "task"));
+                    meet_task.wait();
+                    for _ in 0..10 {
+                        yield_now().await;
+                    }
+                    sentry::capture_message("of task", Level::Info);
+                }
+                .instrument(own),
+            );
+            // Lets the worker's other tasks go on elsewhere.
+            tokio::task::block_in_place(|| {
+                meet.wait();
+                sentry::configure_scope(|scope| scope.set_tag("of", "handler"));
+                meet.wait();
+            });
+            task.await.unwrap();
+            sentry::capture_message("of handler", Level::Info);
+            Ok(reply(&name))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    };
+    world.run_threads(3, calls);
+    let received = world.received();
+    let mut tags: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| {
+            (
+                event.message.as_deref().unwrap(),
+                tag(&event.tags, "before").unwrap(),
+                tag(&event.tags, "of").unwrap(),
+            )
+        })
+        .collect();
+    tags.sort_unstable();
+    assert_eq!(
+        tags,
+        [
+            ("of handler", "spawn", "handler"),
+            ("of task", "spawn", "task")
+        ]
+    );
+    assert_eq!(
+        tag(&received.only_transaction().tags, "of"),
+        Some("handler")
+    );
+}
+
+#[test]
+fn a_hub_that_the_application_chose_inside_a_span_holds() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        let fork = Arc::new(Hub::new_from_top(Hub::current()));
+        fork.configure_scope(|scope| scope.set_tag("hub", "fork"));
+        Hub::run(fork, || {
+            info_span!(target: "test", "inner").in_scope(|| {
+                sentry::capture_message("inner", Level::Info);
+            });
+            sentry::capture_message("fork", Level::Info);
+        });
+        sentry::capture_message("job", Level::Info);
+    });
+    let received = world.received();
+    let transaction = received.only_transaction();
+    let spans: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| {
+            let id = event_trace(event).span_id;
+            let span = transaction.spans.iter().find(|span| span.span_id == id);
+            let name = span.and_then(|span| span.description.as_deref());
+            (
+                event.message.as_deref().unwrap(),
+                name.unwrap_or("job"),
+                tag(&event.tags, "hub"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        spans,
+        [
+            ("inner", "inner", Some("fork")),
+            ("fork", "job", Some("fork")),
+            ("job", "job", None)
+        ]
+    );
+}
+
+#[test]
+fn a_fork_of_one_rpcs_hub_tells_nothing_of_it_in_another() {
+    let world = World::new();
+    world.sync(|| {
+        let first = info_span!(target: "test", "first");
+        let fork = first.in_scope(|| {
+            info!(target: "test", "in first");
+            Arc::new(Hub::new_from_top(Hub::current()))
+        });
+        let second = info_span!(target: "test", parent: None, "second");
+        second.in_scope(|| {
+            info!(target: "test", "in second");
+            Hub::run(fork, || sentry::capture_message("in both", Level::Info));
+        });
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(messages(&event.breadcrumbs), [] as [&str; 0]);
+}
+
+#[test]
+fn threads_that_enter_the_same_new_span_at_once_agree() {
+    for _ in 0..50 {
+        let world = World::new();
+        let samples = Arc::new(AtomicUsize::new(0));
+        let job = world.sync(|| info_span!(target: "test", "job"));
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let _in_job = job.enter();
+                    let _ = Hub::current().capture_message("in job", Level::Info);
+                    samples.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        drop(job);
+        let received = world.received();
+        let trace_id = trace(received.only_transaction()).trace_id;
+        assert_eq!(received.events.len(), 3);
+        for event in &received.events {
+            assert_eq!(event_trace(event).trace_id, trace_id);
+        }
+    }
+}
+
+#[test]
+fn the_fork_lives_as_long_as_its_span() {
+    // What is spawned inside an RPC may go on after it.
+    let world = World::new();
+    let (send, receive) = tokio::sync::oneshot::channel::<()>();
+    let receive = std::sync::Mutex::new(Some(receive));
+    let done = Arc::new(AsyncBarrier::new(2));
+    let calls = {
+        let done = Arc::clone(&done);
+        async move {
+            let task_done = Arc::clone(&done);
+            let greeter = Scripted::new().say_hello(move |name| {
+                let receive = receive.lock().unwrap().take().unwrap();
+                let done = Arc::clone(&task_done);
+                tokio::spawn(
+                    async move {
+                        receive.await.unwrap();
+                        info!(target: "test", "after the end");
+                        sentry::capture_message("late", Level::Error);
+                        done.wait().await;
+                    }
+                    .in_current_span(),
+                );
+                async move { Ok(reply(&name)) }
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("a")).await.unwrap();
+            drop(client);
+            server.stop().await;
+            send.send(()).unwrap();
+            done.wait().await;
+        }
+    };
+    world.run_threads(2, calls);
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(messages(&event.breadcrumbs), ["after the end"]);
+    let trace_id = trace(received.only_transaction()).trace_id;
+    assert_eq!(event_trace(event).trace_id, trace_id);
+}
