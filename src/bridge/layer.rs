@@ -16,7 +16,8 @@ use crate::bridge::breadcrumb;
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::span_cell::{Origin, SpanCell};
-use crate::bridge::thread_stack::{self, guarded};
+use crate::bridge::thread_guard::{self, guarded};
+use crate::bridge::thread_stack;
 use crate::bridge::visitor::ValueVisitor;
 use crate::span_ext::SpanLink;
 
@@ -161,7 +162,7 @@ impl SentryGrpcLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if !thread_stack::is_alive() {
+        if !thread_guard::is_alive() {
             return None;
         }
         cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.id)
@@ -172,8 +173,8 @@ impl SentryGrpcLayer {
         match cell {
             Some(cell) => {
                 let root = cell.start().root;
-                if let Some(client) = root.main.hub.client() {
-                    guarded(|| root.trail.add_breadcrumb(breadcrumb, &client));
+                if let Some(client) = &root.client {
+                    guarded(|| root.trail.add_breadcrumb(breadcrumb, client));
                 }
             }
             None => {
@@ -220,7 +221,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if *attrs.metadata().level() > self.span_level || !thread_stack::is_free() {
+        if *attrs.metadata().level() > self.span_level || !thread_guard::is_free() {
             return;
         }
         let Some(span) = ctx.span(id) else { return };
@@ -250,7 +251,7 @@ where
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let level = *event.metadata().level();
         let is_error = level == Level::ERROR;
-        if !(is_error || level <= self.breadcrumb_level) || !thread_stack::is_free() {
+        if !(is_error || level <= self.breadcrumb_level) || !thread_guard::is_free() {
             return;
         }
         let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use sentry_core::{Hub, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp};
+use sentry_core::{
+    Client, Hub, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp,
+};
 
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::thread_stack::guarded;
+use crate::bridge::thread_guard::guarded;
 use crate::bridge::trail::Trail;
 use crate::propagation::IncomingTrace;
 
@@ -21,6 +23,10 @@ pub(crate) struct LocalRoot {
     pub(crate) is_sampled: bool,
     pub(crate) main: Arc<HubSlot>,
     pub(crate) trail: Arc<Trail>,
+    /// That of the hub when the root began. Kept apart, for sentry-core calls
+    /// `before_breadcrumb` with its hub locked, and what is traced there comes
+    /// by here.
+    pub(crate) client: Option<Arc<Client>>,
     /// Recorded spans inside, not counting the root's, that have not finished.
     open: AtomicUsize,
 }
@@ -62,8 +68,9 @@ impl LocalRoot {
                 begin_transaction(&hub, start)
             }
         };
-        let max_breadcrumbs = hub
-            .client()
+        let client = hub.client();
+        let max_breadcrumbs = client
+            .as_ref()
             .map_or(0, |client| client.options().max_breadcrumbs);
         hub.configure_scope(|scope| {
             if start.inside.is_none() {
@@ -77,6 +84,7 @@ impl LocalRoot {
             is_sampled,
             main: Arc::new(HubSlot::new(hub)),
             trail,
+            client,
             open: AtomicUsize::new(0),
         }
     }
@@ -89,7 +97,7 @@ impl LocalRoot {
     }
 
     pub(crate) fn sends_pii(&self) -> bool {
-        let client = self.main.hub.client();
+        let client = self.client.as_ref();
         client.is_some_and(|client| client.options().send_default_pii)
     }
 

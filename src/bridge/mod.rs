@@ -15,6 +15,8 @@ mod hubs;
 mod layer;
 mod local_root;
 mod span_cell;
+mod span_state;
+mod thread_guard;
 mod thread_stack;
 mod trail;
 mod visitor;

@@ -5,17 +5,16 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use sentry_core::protocol::SpanStatus;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
 
 use crate::bridge::attributes;
-use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
+use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::hub_slot::{Acquired, HubSlot};
 use crate::bridge::local_root::{LocalRoot, RootStart};
-use crate::bridge::thread_stack::guarded;
+use crate::bridge::span_state::{Live, State};
+use crate::bridge::thread_guard::guarded;
 use crate::fields;
-use crate::report;
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink};
 
 const ORIGIN_RPC: &str = "auto.rpc.tonic";
@@ -40,21 +39,6 @@ pub(crate) struct SpanCell {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    draft: Draft,
-    live: Option<Live>,
-    /// The hubs of this span, in the order of preference.
-    slots: Vec<Arc<HubSlot>>,
-    is_rpc: bool,
-    rpc_status: Option<SpanStatus>,
-    field_status: Option<FieldStatus>,
-    /// An ERROR event was seen in the span.
-    saw_error: bool,
-    ended_at: Option<SystemTime>,
-    is_finished: bool,
-}
-
 /// Where a span stands when it is made.
 #[derive(Debug)]
 pub(crate) enum Origin {
@@ -63,16 +47,6 @@ pub(crate) enum Origin {
         base: Arc<Hub>,
         inside: Option<TransactionOrSpan>,
     },
-}
-
-/// A span that has started.
-#[derive(Debug, Clone)]
-pub(crate) struct Live {
-    pub(crate) root: Arc<LocalRoot>,
-    /// Whether `root` began with this span.
-    pub(crate) is_root: bool,
-    /// Its span in Sentry; `None` where nothing would come of it.
-    pub(crate) recorded: Option<TransactionOrSpan>,
 }
 
 impl SpanCell {
@@ -350,43 +324,5 @@ impl SpanSink for SpanCell {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
-    }
-}
-
-impl State {
-    /// The status to finish with, and whether it outranks one that the
-    /// application set on the Sentry span itself.
-    fn status(&self) -> (SpanStatus, bool) {
-        if let Some(status) = self.rpc_status {
-            return (status, true);
-        }
-        match self.field_status {
-            Some(FieldStatus::Grpc(code)) => (report::span_status_of_number(code), true),
-            Some(FieldStatus::OtelError) => (SpanStatus::InternalError, true),
-            Some(FieldStatus::OtelOk) => (SpanStatus::Ok, true),
-            None if self.saw_error => (SpanStatus::InternalError, false),
-            None => (SpanStatus::Ok, false),
-        }
-    }
-}
-
-impl Live {
-    fn set_fields(&self, mut fields: SpanFields, is_rpc: bool) {
-        let Some(span) = &self.recorded else { return };
-        // The name of an RPC is its layer's affair.
-        if !is_rpc {
-            if let Some(name) = fields.name.or(fields.otel_name) {
-                span.set_name(&name);
-                if self.is_root {
-                    self.root.trail.set_transaction(&name);
-                }
-            }
-            if let Some(op) = &fields.op {
-                span.set_op(op);
-            }
-        } else if !self.root.sends_pii() {
-            fields.data.retain(|(name, _)| !attributes::is_pii(name));
-        }
-        attributes::set(span, fields.data, fields.tags);
     }
 }

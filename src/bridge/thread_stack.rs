@@ -1,7 +1,6 @@
 //! The spans that this thread is in, and the hubs it has switched to for them.
 
-use std::cell::{Cell, RefCell};
-use std::panic::catch_unwind;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +9,7 @@ use sentry_core::{Hub, HubSwitchGuard, TransactionOrSpan};
 use crate::bridge::hub_slot::{Acquired, HubSlot};
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::trail::Trail;
+use crate::bridge::trail::{self, TrailId};
 
 /// One enter of one span.
 struct Entry {
@@ -20,6 +19,8 @@ struct Entry {
     /// What `scope.span` was before, where this enter changed it.
     restore: Option<Option<TransactionOrSpan>>,
     guard: Option<HubSwitchGuard>,
+    /// The trail of this thread before.
+    trail_before: TrailId,
     /// Exited while spans entered later were still in: it leaves with them.
     exited: bool,
 }
@@ -27,10 +28,6 @@ struct Entry {
 struct ThreadStack {
     number: u64,
     entries: RefCell<Vec<Entry>>,
-    /// Set while sentry-core works for us, and may call back into user code.
-    busy: Cell<bool>,
-    /// Whether sentry-core's hub of this thread was there when ours was made.
-    is_alive: bool,
 }
 
 thread_local! {
@@ -40,15 +37,9 @@ thread_local! {
 impl ThreadStack {
     fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // sentry-core's thread-local hub panics once it is destroyed. Thread
-        // locals go in the reverse order of their making, so that with this
-        // look at it ours is gone first, and a look at ours is enough to know.
-        let is_alive = catch_unwind(Hub::current).is_ok();
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             entries: RefCell::default(),
-            busy: Cell::new(false),
-            is_alive,
         }
     }
 
@@ -59,36 +50,6 @@ impl ThreadStack {
 
 fn with<T>(f: impl FnOnce(&ThreadStack) -> T) -> Option<T> {
     STACK.try_with(f).ok()
-}
-
-/// Whether this thread still has its hub: not in the destructors of its thread
-/// locals.
-pub(crate) fn is_alive() -> bool {
-    with(|stack| stack.is_alive).unwrap_or(false)
-}
-
-/// Whether this thread is alive and not inside a callback of Sentry.
-pub(crate) fn is_free() -> bool {
-    with(|stack| stack.is_alive && !stack.busy.get()).unwrap_or(false)
-}
-
-/// Runs what may call user code by way of Sentry: a sampler, `before_send`, a
-/// transport. What that code traces is not ours to record, or it would call
-/// itself.
-pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> T {
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            with(|stack| stack.busy.set(self.0));
-        }
-    }
-    let _reset = Reset(with(|stack| stack.busy.replace(true)).unwrap_or(true));
-    f()
-}
-
-/// The trail of the root that this thread works for.
-pub(crate) fn current_trail() -> Option<Arc<Trail>> {
-    with(|stack| stack.last(|entry| Arc::clone(&entry.root.trail))).flatten()
 }
 
 /// The span that this thread is in, if `hub` is the hub it has there.
@@ -135,6 +96,7 @@ pub(crate) fn enter(cell: &Arc<SpanCell>) {
     let guard =
         (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
     let entry = Entry {
+        trail_before: trail::set_current(live.root.trail.id()),
         cell: Arc::clone(cell),
         root: live.root,
         slot,
@@ -173,12 +135,14 @@ impl Entry {
             slot,
             restore,
             guard,
+            trail_before,
             ..
         } = self;
         if let Some(span) = restore {
             slot.hub.configure_scope(|scope| scope.set_span(span));
         }
         drop(guard);
+        trail::set_current(trail_before);
         slot.release();
     }
 }

@@ -1,12 +1,31 @@
 //! What a local root leaves behind for the errors in it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sentry_core::protocol::{Context, Event, Map, Value};
 use sentry_core::{Breadcrumb, Client};
 
-use crate::bridge::thread_stack;
+/// Tells one living trail from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TrailId(usize);
+
+thread_local! {
+    /// The trail of the root that this thread works for.
+    static CURRENT: Cell<TrailId> = const { Cell::new(TrailId::NOBODY) };
+}
+
+/// Says which root this thread works for now; which it was before.
+pub(crate) fn set_current(trail: TrailId) -> TrailId {
+    CURRENT
+        .try_with(|current| current.replace(trail))
+        .unwrap_or(TrailId::NOBODY)
+}
+
+impl TrailId {
+    const NOBODY: Self = Self(0);
+}
 
 /// The story of a local root, for every event captured in it on whatever
 /// thread.
@@ -30,6 +49,10 @@ struct Rpc {
 }
 
 impl Trail {
+    pub(crate) fn id(self: &Arc<Self>) -> TrailId {
+        TrailId(Arc::as_ptr(self).addr())
+    }
+
     pub(crate) fn set_transaction(&self, name: &str) {
         self.lock().transaction = Some(name.to_owned());
     }
@@ -69,7 +92,8 @@ impl Trail {
     ) -> impl Fn(Event<'static>) -> Option<Event<'static>> + Send + Sync + use<> {
         let trail = Arc::clone(self);
         move |mut event| {
-            if thread_stack::current_trail().is_none_or(|current| Arc::ptr_eq(&current, &trail)) {
+            let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
+            if current == TrailId::NOBODY || current == trail.id() {
                 trail.apply(&mut event, max_breadcrumbs);
             }
             Some(event)

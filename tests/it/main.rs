@@ -3,6 +3,9 @@
 mod calls;
 mod codegen;
 mod endings;
+mod events;
+mod house;
+mod hubs;
 mod isolation;
 mod spans;
 mod support;

@@ -11,6 +11,7 @@ use tracing::Dispatch;
 use tracing::dispatcher::{self, DefaultGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::support::received::Received;
 
@@ -52,14 +53,14 @@ impl World {
         Self {
             transport,
             hub,
-            dispatch: Dispatch::new(tracing_subscriber::registry().with(layer)),
+            dispatch: Dispatch::new(registry().with(layer)),
         }
     }
 
     /// With a subscriber of the test's own, made for this hub.
     pub(crate) fn subscribed<S>(make: impl FnOnce(Arc<Hub>) -> S) -> Self
     where
-        S: tracing::Subscriber + for<'a> registry::LookupSpan<'a> + Send + Sync + 'static,
+        S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
     {
         let (transport, hub) = hub(|options| options.traces_sample_rate(1.0));
         let dispatch = Dispatch::new(make(Arc::clone(&hub)));

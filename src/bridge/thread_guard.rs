@@ -1,0 +1,56 @@
+//! Whether this thread can be worked on.
+
+use std::cell::Cell;
+use std::panic::catch_unwind;
+
+use sentry_core::Hub;
+
+struct ThreadGuard {
+    /// Set while sentry-core works for us, and may call back into user code.
+    busy: Cell<bool>,
+    /// Whether sentry-core's hub of this thread was there when this was made.
+    has_hub: bool,
+}
+
+thread_local! {
+    // sentry-core's thread-local hub panics once it is destroyed. Thread locals
+    // go in the reverse order of their making, so that after this look at it
+    // ours is gone first, and a look at ours is enough to know.
+    static GUARD: ThreadGuard = ThreadGuard {
+        busy: Cell::new(false),
+        has_hub: catch_unwind(Hub::current).is_ok(),
+    };
+}
+
+/// Whether this thread still has its hub: not in the destructors of its thread
+/// locals.
+pub(crate) fn is_alive() -> bool {
+    GUARD.try_with(|guard| guard.has_hub).unwrap_or(false)
+}
+
+/// Whether this thread is alive and not inside a callback of Sentry.
+pub(crate) fn is_free() -> bool {
+    GUARD
+        .try_with(|guard| guard.has_hub && !guard.busy.get())
+        .unwrap_or(false)
+}
+
+/// Runs what may call user code by way of Sentry: a sampler, `before_send`, a
+/// transport. What that code traces is not ours to record, or it would call
+/// itself.
+pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> T {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            set_busy(self.0);
+        }
+    }
+    let _reset = Reset(set_busy(true));
+    f()
+}
+
+fn set_busy(busy: bool) -> bool {
+    GUARD
+        .try_with(|guard| guard.busy.replace(busy))
+        .unwrap_or(true)
+}

@@ -1,0 +1,445 @@
+//! Tracing events, and what a handler captures itself.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use sentry::integrations::tracing::{ErrorLayer, LogLayer};
+use sentry::protocol::{EnvelopeItem, ItemContainer, SpanStatus, Value};
+use sentry::{Breadcrumb, Hub, Level};
+use serde_json::json;
+use tonic::Status;
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, error, info, info_span, warn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+
+use sentry_tonic::SentryGrpcLayer;
+
+use crate::support::greeter::{Scripted, reply, request};
+use crate::support::received::{Sp, event_trace, map, messages, trace};
+use crate::support::world::World;
+
+#[derive(Debug)]
+struct Inner;
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("inner")
+    }
+}
+
+impl Error for Inner {}
+
+#[derive(Debug)]
+struct Outer(Inner);
+
+impl fmt::Display for Outer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("outer")
+    }
+}
+
+impl Error for Outer {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn events_become_breadcrumbs_and_errors() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        debug!(target: "test", "not kept");
+        info!(target: "test", number = 1, text = "t", debug = ?[1], "with fields");
+        let outer = Outer(Inner);
+        warn!(target: "test", error = &outer as &dyn Error, "with an error");
+        error!(target: "test", error = &outer as &dyn Error, "failed");
+        error!(target: "test", "failed again");
+    });
+    let received = world.received();
+    let [first, second] = received.events.as_slice() else {
+        panic!("{:?}", received.events)
+    };
+    let breadcrumb = |level, message: &str, data: Vec<(&'static str, Value)>| Breadcrumb {
+        ty: "log".to_owned(),
+        category: Some("test".to_owned()),
+        level,
+        message: Some(message.to_owned()),
+        data: map(data).into_iter().collect(),
+        timestamp: std::time::UNIX_EPOCH,
+    };
+    let expected = [
+        breadcrumb(
+            Level::Info,
+            "with fields",
+            vec![
+                ("number", json!(1)),
+                ("text", json!("t")),
+                ("debug", json!("[1]")),
+            ],
+        ),
+        breadcrumb(
+            Level::Warning,
+            "with an error",
+            vec![("error", json!(["outer", "inner"]))],
+        ),
+    ];
+    for event in [first, second] {
+        let breadcrumbs: Vec<_> = event
+            .breadcrumbs
+            .iter()
+            .map(|breadcrumb| Breadcrumb {
+                timestamp: std::time::UNIX_EPOCH,
+                ..breadcrumb.clone()
+            })
+            .collect();
+        assert_eq!(breadcrumbs, expected);
+        assert_eq!(event.level, Level::Error);
+        assert_eq!(event.logger.as_deref(), Some("test"));
+        assert_eq!(event.transaction.as_deref(), Some("job"));
+    }
+    assert_eq!(first.message.as_deref(), Some("failed"));
+    let exceptions: Vec<_> = first
+        .exception
+        .iter()
+        .map(|exception| (exception.ty.as_str(), exception.value.as_deref().unwrap()))
+        .collect();
+    assert_eq!(exceptions, [("Inner", "inner"), ("Outer", "outer")]);
+    assert_eq!(second.message.as_deref(), Some("failed again"));
+}
+
+#[test]
+fn breadcrumbs_obey_the_client() {
+    let world = World::with(
+        |options| {
+            options
+                .traces_sample_rate(1.0)
+                .max_breadcrumbs(3)
+                .before_breadcrumb(|mut breadcrumb| {
+                    info!("said by before_breadcrumb");
+                    let message = breadcrumb.message.as_mut()?;
+                    message.push('!');
+                    (message != "2!").then_some(breadcrumb)
+                })
+        },
+        |layer| layer,
+    );
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        for n in 0..5 {
+            info!("{n}");
+        }
+        let own = Breadcrumb {
+            message: Some("own".to_owned()),
+            ..Breadcrumb::default()
+        };
+        sentry::add_breadcrumb(own);
+        error!("failed");
+    });
+    let received = world.received();
+    let event = received.only_event();
+    // sentry-core calls `before_breadcrumb` for the application's own breadcrumb
+    // with its hub locked; what is traced there is kept without asking the hub.
+    assert_eq!(
+        messages(&event.breadcrumbs),
+        ["4!", "own!", "said by before_breadcrumb!"]
+    );
+}
+
+#[test]
+fn levels_of_breadcrumbs_and_the_capture_of_errors_can_be_set() {
+    let world = World::with(
+        |options| options.traces_sample_rate(1.0),
+        |layer| {
+            layer
+                .breadcrumb_level(LevelFilter::DEBUG)
+                .capture_errors(false)
+        },
+    );
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        debug!("debugged");
+        error!("failed");
+        sentry::capture_message("captured", Level::Error);
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(event.message.as_deref(), Some("captured"));
+    assert_eq!(messages(&event.breadcrumbs), ["debugged", "failed"]);
+    assert_eq!(received.only_tx().status, SpanStatus::InternalError);
+}
+
+#[test]
+fn events_outside_of_spans_go_to_the_hub() {
+    let world = World::new();
+    world.sync(|| {
+        info!("before");
+        error!("failed");
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(event.message.as_deref(), Some("failed"));
+    assert_eq!(messages(&event.breadcrumbs), ["before"]);
+    assert_eq!(event.transaction, None);
+}
+
+#[test]
+fn events_belong_to_the_span_they_name() {
+    let world = World::new();
+    world.sync(|| {
+        let a = info_span!(target: "test", "a");
+        let b = info_span!(target: "test", "b").entered();
+        info!(parent: &a, "of a");
+        info!("of b");
+        error!(parent: &a, "a failed");
+        error!("b failed");
+        error!(parent: None, "nobody failed");
+        assert_eq!(Hub::current().last_event_id().is_some(), true);
+        drop(b);
+    });
+    let received = world.received();
+    let stories: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| {
+            (
+                event.message.as_deref().unwrap(),
+                event.transaction.as_deref(),
+                messages(&event.breadcrumbs),
+            )
+        })
+        .collect();
+    assert_eq!(
+        stories,
+        [
+            ("a failed", Some("a"), vec!["of a"]),
+            ("b failed", Some("b"), vec!["of b"]),
+            ("nobody failed", None, vec![]),
+        ]
+    );
+    for name in ["a", "b"] {
+        let transaction = received
+            .transactions
+            .iter()
+            .find(|t| t.name.as_deref() == Some(name));
+        let trace = trace(transaction.unwrap());
+        let event = received
+            .events
+            .iter()
+            .find(|e| e.transaction.as_deref() == Some(name));
+        assert_eq!(event_trace(event.unwrap()).trace_id, trace.trace_id);
+        assert_eq!(trace.status, Some(SpanStatus::InternalError));
+    }
+}
+
+#[test]
+fn what_a_handler_captures_lands_in_its_rpc() {
+    for rate in [1.0, 0.0] {
+        let world = World::sampled(rate);
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|_| async move {
+                sentry::configure_scope(|scope| scope.set_tag("by", "handler"));
+                info!("on the way");
+                let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+                let child = span.start_child("db.query", "SELECT 1");
+                child.set_status(SpanStatus::Ok);
+                child.finish();
+                tokio::task::yield_now().await;
+                sentry::capture_error(&Outer(Inner));
+                Err::<crate::support::helloworld::HelloReply, _>(Status::internal("failed"))
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("a")).await.unwrap_err();
+            drop(client);
+            server.stop().await;
+        });
+        let received = world.received();
+        let event = received.only_event();
+        assert_eq!(event.exception.len(), 2);
+        assert_eq!(event.tags["by"], "handler");
+        assert_eq!(messages(&event.breadcrumbs), ["on the way"]);
+        assert_eq!(received.transactions.len(), usize::from(rate > 0.0));
+        for transaction in &received.transactions {
+            assert_eq!(transaction.tags["by"], "handler");
+            assert_eq!(trace(transaction).trace_id, event_trace(event).trace_id);
+            assert_eq!(trace(transaction).span_id, event_trace(event).span_id);
+            let tx = received.only_tx();
+            assert_eq!(tx.spans, [Sp::ok("SELECT 1", &tx.name).op("db.query")]);
+            assert_eq!(tx.status, SpanStatus::InternalError);
+        }
+    }
+}
+
+#[test]
+fn streams_capture_in_their_rpc_to_the_last_byte() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello_stream(|_| async move {
+            sentry::configure_scope(|scope| scope.set_tag("by", "handler"));
+            let mut n = 0;
+            let replies = tokio_stream::iter([(); 3]);
+            let replies = tokio_stream::StreamExt::map(replies, move |()| {
+                n += 1;
+                info!("message {n}");
+                match n {
+                    3 => {
+                        error!("torn");
+                        Err(Status::data_loss("torn"))
+                    }
+                    _ => Ok(reply("a")),
+                }
+            });
+            Ok(Box::pin(replies) as _)
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        let mut replies = client
+            .say_hello_stream(request("a"))
+            .await
+            .unwrap()
+            .into_inner();
+        while let Ok(Some(_)) = replies.message().await {}
+        drop((client, replies));
+        server.stop().await;
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(
+        messages(&event.breadcrumbs),
+        ["message 1", "message 2", "message 3"]
+    );
+    assert_eq!(event.tags["by"], "handler");
+    let transaction = received.only_transaction();
+    assert_eq!(event_trace(event).span_id, trace(transaction).span_id);
+    assert_eq!(received.only_tx().status, SpanStatus::DataLoss);
+}
+
+#[test]
+fn destructors_of_a_dropped_call_are_in_the_rpc() {
+    struct Tells;
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            error!("dropped");
+        }
+    }
+    let world = World::new();
+    world.run(async {
+        let started = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&started);
+        let greeter = Scripted::new().say_hello(move |_| {
+            let tells = Tells;
+            notify.notify_one();
+            async move {
+                let _tells = tells;
+                std::future::pending().await
+            }
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        tokio::select! {
+            _ = client.say_hello(request("a")) => unreachable!(),
+            () = started.notified() => {}
+        }
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    let event = received.only_event();
+    let transaction = received.only_transaction();
+    assert_eq!(event_trace(event).span_id, trace(transaction).span_id);
+    assert_eq!(received.only_tx().status, SpanStatus::Cancelled);
+}
+
+#[test]
+fn logs_link_to_the_span_they_are_in() {
+    let world = World::subscribed(|hub| {
+        tracing_subscriber::registry()
+            .with(SentryGrpcLayer::new().hub(hub))
+            .with(LogLayer::new().with_filter(LevelFilter::INFO))
+    });
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            info!("in the call");
+            info_span!(target: "test", "inner").in_scope(|| info!("in the span"));
+            Ok(reply(&name))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    world.hub.client().unwrap().flush(None);
+    let received = world.received();
+    let transaction = received.only_transaction();
+    let trace = trace(transaction);
+    let logs: Vec<_> = received
+        .others
+        .iter()
+        .filter_map(|item| match item {
+            EnvelopeItem::ItemContainer(ItemContainer::Logs(logs)) => Some(logs),
+            _ => None,
+        })
+        .flatten()
+        .map(|log| {
+            assert_eq!(log.trace_id, Some(trace.trace_id));
+            (log.body.clone(), log.attributes["parent_span_id"].0.clone())
+        })
+        .collect();
+    assert_eq!(
+        logs,
+        [
+            ("in the call".to_owned(), json!(trace.span_id.to_string())),
+            (
+                "in the span".to_owned(),
+                json!(transaction.spans[0].span_id.to_string())
+            ),
+        ]
+    );
+}
+
+#[test]
+fn an_error_layer_of_the_applications_own_captures_in_the_rpc() {
+    let world = World::subscribed(|hub| {
+        tracing_subscriber::registry()
+            .with(SentryGrpcLayer::new().hub(hub).capture_errors(false))
+            .with(ErrorLayer::new().with_filter(LevelFilter::WARN))
+    });
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        warn!("careful");
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(event.level, Level::Warning);
+    assert_eq!(event.transaction.as_deref(), Some("job"));
+}
+
+#[test]
+fn callbacks_that_trace_do_not_call_themselves() {
+    let world = World::with(
+        |options| {
+            options
+                .traces_sampler(|_| {
+                    let _span = info_span!(target: "test", "in the sampler").entered();
+                    error!("in the sampler");
+                    1.0
+                })
+                .before_send(|event| {
+                    let _span = info_span!(target: "test", "in before_send").entered();
+                    error!("in before_send");
+                    Some(event)
+                })
+        },
+        |layer| layer,
+    );
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        error!("failed");
+    });
+    let received = world.received();
+    assert_eq!(received.only_event().message.as_deref(), Some("failed"));
+    assert_eq!(received.only_tx().spans, []);
+}

@@ -1,0 +1,82 @@
+//! The plan of the house: which module may import which.
+
+use std::fs;
+use std::path::Path;
+
+/// A module and what it may import of ours.
+const ALLOWED: [(&str, &[&str]); 10] = [
+    ("fields", &[]),
+    ("rpc", &["rpc"]),
+    ("propagation", &["propagation"]),
+    ("watch", &["watch", "rpc"]),
+    ("report", &["report", "rpc", "fields"]),
+    ("span_ext", &["report", "propagation", "rpc"]),
+    (
+        "bridge",
+        &["bridge", "span_ext", "report", "propagation", "fields"],
+    ),
+    ("call", &["watch", "report", "rpc", "fields", "span_ext"]),
+    (
+        "server",
+        &[
+            "server",
+            "call",
+            "watch",
+            "report",
+            "propagation",
+            "rpc",
+            "span_ext",
+            "fields",
+        ],
+    ),
+    ("lib", &["bridge", "server", "call", "watch"]),
+];
+
+const MAX_LINES: usize = 350;
+
+#[test]
+fn imports_go_downwards_and_files_stay_small() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![];
+    collect(&src, &mut files);
+    assert!(files.len() > 30);
+    for file in files {
+        let inside = file.strip_prefix(&src).unwrap();
+        let first = inside.components().next().unwrap().as_os_str();
+        let module = Path::new(first).file_stem().unwrap().to_str().unwrap();
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{module} has no place in the plan"));
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let lines = code.lines().count();
+        assert!(lines <= MAX_LINES, "{}: {lines} lines", inside.display());
+        for line in code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            assert!(!line.contains("super::"), "{}: {line}", inside.display());
+            for import in line.split("crate::").skip(1) {
+                let end = import.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let target = &import[..end.unwrap_or(import.len())];
+                assert!(
+                    allowed.contains(&target),
+                    "{}: {module} may not import {target}",
+                    inside.display()
+                );
+            }
+        }
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}

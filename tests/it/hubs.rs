@@ -1,0 +1,209 @@
+//! Which client a call is reported to, and what happens where there is none.
+
+use std::sync::Arc;
+
+use sentry::test::TestTransport;
+use sentry::{Client, ClientOptions, Hub, Level};
+use tracing::dispatcher::with_default;
+use tracing::{Dispatch, error, info, info_span};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use sentry_tonic::SentryGrpcLayer;
+
+use crate::support::greeter::{Scripted, reply, request};
+use crate::support::received::{Received, event_trace, messages, trace};
+use crate::support::world::{DSN, World};
+
+fn client() -> (Arc<TestTransport>, Arc<Client>) {
+    let transport = TestTransport::new();
+    let options = ClientOptions::new()
+        .dsn(DSN)
+        .transport(Arc::clone(&transport))
+        .traces_sample_rate(1.0);
+    (transport, Arc::new(Client::from(options)))
+}
+
+fn names(transport: &TestTransport) -> Vec<String> {
+    let received = Received::new(transport.fetch_and_clear_envelopes());
+    let txs = received.txs().into_iter();
+    txs.map(|tx| tx.name).collect()
+}
+
+fn job(name: &str) {
+    info_span!(target: "test", "job", sentry.name = name).in_scope(|| {
+        info!("in the job");
+        error!("in the job");
+    });
+}
+
+#[test]
+fn the_current_hub_is_the_base() {
+    let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let (transport_a, a) = client();
+    let (transport_b, b) = client();
+    let hub_a = Arc::new(Hub::new(Some(a), Arc::default()));
+    let hub_b = Arc::new(Hub::new(Some(b), Arc::default()));
+    with_default(&dispatch, || {
+        Hub::run(hub_a, || job("a"));
+        Hub::run(hub_b, || job("b"));
+    });
+    assert_eq!(names(&transport_a), ["a"]);
+    assert_eq!(names(&transport_b), ["b"]);
+}
+
+#[test]
+fn without_a_client_calls_pass_through() {
+    let world = World::subscribed(|_| {
+        let nobody = Arc::new(Hub::new(None, Arc::default()));
+        registry().with(SentryGrpcLayer::new().hub(nobody))
+    });
+    world.run(async {
+        let server = Scripted::new().serve().await;
+        let mut client = server.client().await;
+        let answer = client.say_hello(request("a")).await.unwrap();
+        assert_eq!(answer.into_inner(), reply("a"));
+        drop(client);
+        server.stop().await;
+        error!("nobody hears it");
+    });
+    assert_eq!(world.received().transactions.len(), 0);
+}
+
+#[test]
+fn a_client_may_come_late_be_replaced_and_be_closed() {
+    let hub = Arc::new(Hub::new(None, Arc::default()));
+    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let dispatch = Dispatch::new(registry().with(layer));
+    with_default(&dispatch, || {
+        job("too early");
+
+        let (first, client_one) = client();
+        let early = info_span!(target: "test", "made before the client");
+        hub.bind_client(Some(Arc::clone(&client_one)));
+        early.in_scope(|| job("inside"));
+        drop(early);
+        assert_eq!(names(&first), ["inside"]);
+
+        let (second, client_two) = client();
+        let running = info_span!(target: "test", "running");
+        running.in_scope(|| {});
+        hub.bind_client(Some(Arc::clone(&client_two)));
+        job("second");
+        drop(running);
+        assert_eq!(names(&first), ["running"]);
+        assert_eq!(names(&second), ["second"]);
+
+        let running = info_span!(target: "test", "running");
+        running.in_scope(|| {
+            client_two.close(None);
+            job("after the end");
+        });
+        drop(running);
+        job("after the end");
+        assert_eq!(names(&second), [] as [&str; 0]);
+
+        let (third, client_three) = client();
+        hub.bind_client(Some(client_three));
+        job("third");
+        assert_eq!(names(&third), ["third"]);
+    });
+}
+
+#[test]
+fn with_tracing_disabled_each_rpc_has_a_trace_of_its_own() {
+    let world = World::with(|options| options, |layer| layer);
+    let incoming = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
+    let headers = world.run(async {
+        let (send, receive) = std::sync::mpsc::channel();
+        let greeter = Scripted::new().say_hello(move |name| {
+            let headers: Vec<_> = Hub::current()
+                .configure_scope(|scope| scope.iter_trace_propagation_headers().collect());
+            send.send(headers[0].1.clone()).unwrap();
+            async move {
+                info_span!(target: "test", "inner").in_scope(|| info!("inside"));
+                tokio::task::yield_now().await;
+                sentry::capture_message(&name, Level::Error);
+                Ok(reply(&name))
+            }
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        for name in ["a", "b", "c"] {
+            let mut request = tonic::Request::new(request(name));
+            if name == "c" {
+                let metadata = request.metadata_mut();
+                metadata.insert("sentry-trace", incoming.parse().unwrap());
+            }
+            client.say_hello(request).await.unwrap();
+        }
+        drop(client);
+        server.stop().await;
+        receive.iter().collect::<Vec<String>>()
+    });
+    let received = world.received();
+    assert_eq!(received.transactions.len(), 0);
+    let traces: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| {
+            assert_eq!(messages(&event.breadcrumbs), ["inside"]);
+            event_trace(event).trace_id.to_string()
+        })
+        .collect();
+    let [a, b, c] = traces.as_slice() else {
+        panic!("{traces:?}")
+    };
+    assert_ne!(a, b);
+    assert_eq!(c, &incoming[..32]);
+    // No decision of our own is told, and that of the caller is handed on.
+    assert_eq!((headers[0].len(), &headers[0][..32]), (49, a.as_str()));
+    assert_eq!((headers[1].len(), &headers[1][..32]), (49, b.as_str()));
+    assert!(headers[2].starts_with(c) && headers[2].ends_with("-1"));
+}
+
+#[test]
+fn spans_of_several_dispatchers_make_one_trace() {
+    let world = World::new();
+    let other = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    world.sync(|| {
+        let _outer = info_span!(target: "test", "outer").entered();
+        with_default(&other, || {
+            let inner = info_span!(target: "test", "inner");
+            inner.in_scope(|| {
+                error!("failed");
+                world.sync(|| info_span!(target: "test", "innermost").in_scope(|| {}));
+            });
+        });
+    });
+    let received = world.received();
+    let tx = received.only_tx();
+    let mut spans: Vec<_> = tx
+        .spans
+        .iter()
+        .map(|span| (span.name.as_str(), span.parent.as_str()))
+        .collect();
+    spans.sort_unstable();
+    assert_eq!(spans, [("inner", "outer"), ("innermost", "outer")]);
+    let event = received.only_event();
+    let trace = trace(received.only_transaction());
+    assert_eq!(event_trace(event).trace_id, trace.trace_id);
+    assert_eq!(event.transaction.as_deref(), Some("outer"));
+}
+
+#[test]
+fn two_services_in_one_process_have_a_hub_each() {
+    let (a, b) = (World::new(), World::new());
+    a.sync(|| job("a"));
+    b.sync(|| {
+        let _job = info_span!(target: "test", "b").entered();
+        // A pinned hub holds even where another hub is current.
+        a.sync(|| job("a inside b"));
+    });
+    let names = |world: &World| -> Vec<_> {
+        let txs = world.received().txs().into_iter();
+        txs.map(|tx| tx.name).collect()
+    };
+    assert_eq!(names(&a), ["a", "a inside b"]);
+    assert_eq!(names(&b), ["b"]);
+}
