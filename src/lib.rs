@@ -1,4 +1,72 @@
-//! Sentry for [tonic].
+//! Sentry for [tonic]: every gRPC call that a server receives is a transaction,
+//! from the first header to the last byte, with the status that the caller saw.
+//!
+//! Three lines beside the tracing set-up that an application has already:
+//!
+//! ```no_run
+//! use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
+//! use tracing_subscriber::layer::SubscriberExt;
+//! use tracing_subscriber::util::SubscriberInitExt;
+//!
+//! let _guard = sentry::init(
+//!     sentry::ClientOptions::new()
+//!         .dsn("https://key@o0.ingest.sentry.io/0")
+//!         .traces_sample_rate(1.0),
+//! );
+//! tracing_subscriber::registry()
+//!     .with(SentryGrpcLayer::new())
+//!     .init();
+//! let server = tonic::transport::Server::builder().layer(GrpcServerLayer::new());
+//! # let _ = server;
+//! ```
+//!
+//! Hold the guard outside of the runtime: calls that the end of the runtime
+//! cuts short are reported too.
+//!
+//! # What happens to a call
+//!
+//! [`GrpcServerLayer`] opens a tracing span `grpc.server` (target
+//! `sentry_tonic`, level INFO), enters it for every poll of the call and of its
+//! bodies, and records on it how the call ended. [`SentryGrpcLayer`] makes a
+//! Sentry transaction of that span, and spans of what is nested in it. Either
+//! works without the other: the middleware serves any tracing layer, and the
+//! tracing layer takes any span.
+//!
+//! An RPC ends exactly once, with the first of these:
+//!
+//! 1. `grpc-status` in the response head
+//! 2. `grpc-status` in the trailers
+//! 3. an error of the response body
+//! 4. the end of the body without trailers: UNKNOWN
+//! 5. an error of the service, classified by what it is or wraps: a
+//!    [`Status`](tonic::Status), a timeout, a failed connection; else UNKNOWN
+//! 6. an HTTP status other than 200, [as gRPC maps it]
+//! 7. being dropped: INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
+//!    `grpc-timeout` has run down, else CANCELLED. The last tenth of a timeout,
+//!    at most 10 ms, counts as run down: callers start their clock earlier.
+//!
+//! The transaction is sent then, or, where spans inside it are still open, once
+//! they close.
+//!
+//! Only requests with the content type `application/grpc` are calls, alone or
+//! followed by `+` or `;`; all others pass through. So do calls whose span no
+//! subscriber wants.
+//!
+//! # Hubs
+//!
+//! Each transaction has a hub of its own, forked from the one that is current
+//! where it begins, without its breadcrumbs. All spans of the transaction share
+//! it, so that what a handler writes to the scope holds for the whole call. A
+//! task that works for the call while another thread does gets a fork; its
+//! breadcrumbs of tracing events are the call's all the same.
+//!
+//! # Features
+//!
+//! * `transport` (default): reads the peer's address and transport errors of
+//!   `tonic::transport`.
+//!
+//! [tonic]: https://docs.rs/tonic
+//! [as gRPC maps it]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 
 mod bridge;
 mod call;
@@ -14,8 +82,31 @@ pub use self::bridge::SentryGrpcLayer;
 pub use self::server::{GrpcServerLayer, GrpcServerService};
 
 /// The request body that a service below this crate's middleware receives.
+///
+/// Services of tonic and axum take a body of any type. Middleware that is
+/// written for `Request<tonic::body::Body>` alone takes it from a
+/// `MapRequestLayer`:
+///
+/// ```
+/// use http::Request;
+/// use sentry_tonic::{GrpcServerLayer, RequestBody};
+/// use tonic::body::Body;
+/// use tower::util::MapRequestLayer;
+///
+/// let server = tonic::transport::Server::builder()
+///     .layer(GrpcServerLayer::new())
+///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
+///         request.map(Body::new)
+///     }));
+/// // .layer(TypedLayer)
+/// # let _ = server;
+/// ```
 pub type RequestBody<B> = watch::WatchedRequestBody<B, call::RpcScope>;
 /// The body of a response that came through this crate's middleware.
 pub type ResponseBody<B> = watch::WatchedBody<B, call::RpcCall>;
 /// The future of a call through this crate's middleware.
 pub type ResponseFuture<F> = watch::WatchedFuture<F, call::RpcCall>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
