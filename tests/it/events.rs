@@ -195,7 +195,7 @@ fn events_belong_to_the_span_they_name() {
         error!(parent: &a, "a failed");
         error!("b failed");
         error!(parent: None, "nobody failed");
-        assert_eq!(Hub::current().last_event_id().is_some(), true);
+        assert!(Hub::current().last_event_id().is_some());
         drop(b);
     });
     let received = world.received();

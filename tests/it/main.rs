@@ -1,4 +1,10 @@
 //! The integration tests: one binary, a module for each theme.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic fails the test"
+)]
 
 mod calls;
 mod codegen;

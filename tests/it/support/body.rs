@@ -68,7 +68,7 @@ impl<E: Unpin> Body for ScriptedBody<E> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 
