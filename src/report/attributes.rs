@@ -17,17 +17,17 @@ pub(crate) fn record_outcome(
     let name = code_name(outcome.code);
     span.record(fields::RPC_GRPC_STATUS_CODE, outcome.code as i64);
     span.record(fields::RPC_RESPONSE_STATUS_CODE, name);
-    span.record(
-        fields::RPC_REQUEST_MESSAGE_COUNT,
-        request_messages.map(i64::from),
-    );
-    span.record(
-        fields::RPC_RESPONSE_MESSAGE_COUNT,
-        response_messages.map(i64::from),
-    );
+    if let Some(count) = request_messages {
+        span.record(fields::RPC_REQUEST_MESSAGE_COUNT, i64::from(count));
+    }
+    if let Some(count) = response_messages {
+        span.record(fields::RPC_RESPONSE_MESSAGE_COUNT, i64::from(count));
+    }
     if is_server_error(outcome.code) {
         span.record(fields::ERROR_TYPE, name);
         span.record(fields::OTEL_STATUS_CODE, "ERROR");
-        span.record(fields::OTEL_STATUS_DESCRIPTION, outcome.message.as_deref());
+        if let Some(message) = outcome.message.as_deref() {
+            span.record(fields::OTEL_STATUS_DESCRIPTION, message);
+        }
     }
 }

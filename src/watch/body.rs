@@ -69,7 +69,6 @@ where
         let frame = ready!(guard.poll(|| inner.poll_frame(cx)));
         if let Some(outcome) = outcome_of(frame.as_ref().map(Result::as_ref)) {
             guard.end(outcome);
-            *this.guard = None;
         } else if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
             guard.response_mut().see(data);
         }

@@ -180,18 +180,20 @@ fn around_middleware_written_for_one_type_of_body() {
 }
 
 #[test]
-fn twice_on_one_server_counts_once() {
-    let names = names_of_one_call(|listener| async {
-        let service = GrpcServerLayer::new().layer(GreeterServer::new(Scripted::new()));
-        Server::builder()
-            .layer(GrpcServerLayer::new())
-            .layer(GrpcServerLayer::new())
-            .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener))
-            .await
+fn twice_on_one_call_counts_once() {
+    let world = World::new();
+    world.run(async {
+        let layer = GrpcServerLayer::new();
+        let service = layer.layer(layer.layer(GreeterServer::new(Scripted::new())));
+        let request = Request::post(SAY_HELLO)
+            .header("content-type", "application/grpc")
+            .body(Empty::<bytes::Bytes>::new())
             .unwrap();
+        let response = layer.layer(service).oneshot(request).await.unwrap();
+        drop(response.into_body().collect().await);
     });
-    assert_eq!(names, [SAY_HELLO]);
+    let tx = world.received().only_tx();
+    assert_eq!((tx.name.as_str(), tx.spans), (SAY_HELLO, vec![]));
 }
 
 #[test]

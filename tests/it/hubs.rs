@@ -207,3 +207,26 @@ fn two_services_in_one_process_have_a_hub_each() {
     assert_eq!(names(&a), ["a", "a inside b"]);
     assert_eq!(names(&b), ["b"]);
 }
+
+#[test]
+fn the_main_hub_helps_out_where_the_current_one_has_no_client() {
+    let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let (transport, client) = client();
+    Hub::main().bind_client(Some(client));
+    let nobody = Arc::new(Hub::new(None, Arc::default()));
+    with_default(&dispatch, || {
+        Hub::run(nobody, || {
+            job("of main");
+            error!("outside");
+        });
+    });
+    Hub::main().bind_client(None);
+    let received = Received::new(transport.fetch_and_clear_envelopes());
+    assert_eq!(received.only_tx().name, "of main");
+    let events: Vec<_> = received
+        .events
+        .iter()
+        .filter_map(|e| e.message.as_deref())
+        .collect();
+    assert_eq!(events, ["in the job", "outside"]);
+}

@@ -577,3 +577,115 @@ fn the_fork_lives_as_long_as_its_span() {
     let trace_id = trace(received.only_transaction()).trace_id;
     assert_eq!(event_trace(event).trace_id, trace_id);
 }
+
+/// Runs on another thread, while this one waits where it is.
+fn elsewhere(world: &World, f: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| world.sync(f));
+    });
+}
+
+#[test]
+fn a_span_entered_on_two_threads_keeps_its_own_hub() {
+    let world = World::new();
+    world.sync(|| {
+        let job = info_span!(target: "test", "job");
+        job.in_scope(|| {
+            sentry::configure_scope(|scope| scope.set_tag("by", "first"));
+            elsewhere(&world, || {
+                job.in_scope(|| {
+                    sentry::configure_scope(|scope| scope.set_tag("by", "second"));
+                    sentry::capture_message("second", Level::Info);
+                });
+            });
+        });
+        job.in_scope(|| sentry::capture_message("first", Level::Info));
+    });
+    let received = world.received();
+    for event in &received.events {
+        assert_eq!(tag(&event.tags, "by"), event.message.as_deref());
+    }
+    assert_eq!(tag(&received.only_transaction().tags, "by"), Some("first"));
+}
+
+#[test]
+fn a_fork_made_while_a_child_is_entered_is_the_roots() {
+    let world = World::new();
+    world.sync(|| {
+        let job = info_span!(target: "test", "job");
+        let in_job = job.enter();
+        let in_child = info_span!(target: "test", "child").entered();
+        elsewhere(&world, || {
+            job.in_scope(|| sentry::capture_message("in job", Level::Info));
+        });
+        drop((in_child, in_job));
+    });
+    let received = world.received();
+    let trace = trace(received.only_transaction());
+    assert_eq!(event_trace(received.only_event()).span_id, trace.span_id);
+}
+
+#[test]
+fn a_span_that_closes_after_the_rpc_is_part_of_it() {
+    let world = World::new();
+    let (ended, child_ends) = world.run(async {
+        let (send, receive) = std::sync::mpsc::channel();
+        let greeter = Scripted::new().say_hello(move |name| {
+            let child = info_span!(target: "test", "outlives the call");
+            child.in_scope(|| {});
+            send.send(child).unwrap();
+            async move { Ok(reply(&name)) }
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+        assert_eq!(world.received().statuses(), [], "waits for the child");
+        let ended = std::time::SystemTime::now();
+        while std::time::SystemTime::now() <= ended {}
+        let child_ends = std::time::SystemTime::now();
+        drop(receive.recv().unwrap());
+        (ended, child_ends)
+    });
+    let received = world.received();
+    let transaction = received.only_transaction();
+    assert!(transaction.timestamp.unwrap() <= ended);
+    let [child] = transaction.spans.as_slice() else {
+        panic!("{:?}", transaction.spans)
+    };
+    assert_eq!(child.description.as_deref(), Some("outlives the call"));
+    assert!(child.timestamp.unwrap() >= child_ends);
+}
+
+#[test]
+fn a_task_that_keeps_the_span_of_the_rpc_does_not_hold_it_up() {
+    let world = World::new();
+    let kept = world.run(async {
+        let (send, receive) = std::sync::mpsc::channel();
+        let greeter = Scripted::new().say_hello(move |name| {
+            send.send(tracing::Span::current()).unwrap();
+            async move { Ok(reply(&name)) }
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+        receive.recv().unwrap()
+    });
+    let received = world.received();
+    assert_eq!(received.statuses().len(), 1);
+    // What comes after the end is still linked, and does no harm.
+    world.sync(|| {
+        kept.in_scope(|| {
+            info_span!(target: "test", "late").in_scope(|| {});
+            sentry::capture_message("late", Level::Info);
+        });
+        drop(kept);
+    });
+    let late = world.received();
+    let trace_id = trace(received.only_transaction()).trace_id;
+    assert_eq!(event_trace(late.only_event()).trace_id, trace_id);
+    assert_eq!(late.statuses(), []);
+}

@@ -14,6 +14,7 @@ mod hosts;
 mod house;
 mod hubs;
 mod isolation;
+mod middleware;
 mod quickstart;
 mod spans;
 mod support;

@@ -13,4 +13,5 @@ pub(crate) mod helloworld;
 pub(crate) mod body;
 pub(crate) mod greeter;
 pub(crate) mod received;
+pub(crate) mod recorder;
 pub(crate) mod world;

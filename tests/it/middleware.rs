@@ -1,0 +1,161 @@
+//! The tracing span that the middleware keeps, as any tracing layer sees it.
+
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tracing::dispatcher::with_default;
+use tracing::info;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use sentry_tonic::{GrpcServerLayer, RequestBody};
+
+use crate::support::body::{ScriptedBody, Step, grpc_status};
+use crate::support::recorder::Recorder;
+
+/// A request body of one message that traces when it is polled.
+#[derive(Debug)]
+struct Tracing(Option<Bytes>);
+
+impl Body for Tracing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        info!(target: "body", "polled");
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+fn request() -> Request<Tracing> {
+    let message = Bytes::from_static(b"\0\0\0\0\x01a");
+    Request::post("http://localhost:50051/helloworld.Greeter/SayHello")
+        .header("content-type", "application/grpc")
+        .body(Tracing(Some(message)))
+        .unwrap()
+}
+
+fn recorded(f: impl FnOnce(&Recorder)) {
+    let recorder = Recorder::default();
+    let subscriber = registry().with(recorder.clone());
+    with_default(&subscriber.into(), || f(&recorder));
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn the_span_is_entered_for_every_poll_and_once_at_the_end() {
+    recorded(|recorder| {
+        let service = service_fn(|_: Request<RequestBody<Tracing>>| {
+            let body = ScriptedBody::<Infallible>::new([
+                Step::Data(b"\0\0\0\0\0"),
+                Step::Pending,
+                Step::Trailers(grpc_status(2)),
+            ]);
+            ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        assert_eq!(recorder.take(), ["new grpc.server", "enter", "exit"]);
+
+        let Poll::Ready(Ok(response)) = poll(&mut future) else {
+            unreachable!()
+        };
+        assert_eq!(recorder.take(), ["enter", "exit"]);
+
+        let mut body = response.into_body();
+        let mut frame = || poll(&mut body.frame()).is_ready();
+        assert_eq!([frame(), frame()], [true, false]);
+        assert_eq!(recorder.take(), ["enter", "exit", "enter", "exit"]);
+
+        assert!(frame());
+        assert_eq!(
+            recorder.take(),
+            [
+                "enter",
+                "exit",
+                "enter",
+                "record rpc.grpc.status_code: 2",
+                "record rpc.response.status_code: \"UNKNOWN\"",
+                "record rpc.request.message_count: 0",
+                "record rpc.response.message_count: 1",
+                "record error.type: \"UNKNOWN\"",
+                "record otel.status_code: \"ERROR\"",
+                "exit",
+                "close",
+            ]
+        );
+        drop((body, future));
+        assert_eq!(recorder.take(), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_dropped_call_ends_its_span_at_the_drop() {
+    recorded(|recorder| {
+        let service = service_fn(|_: Request<RequestBody<Tracing>>| {
+            pending::<Result<Response<ScriptedBody<Infallible>>, Infallible>>()
+        });
+        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        assert!(poll(&mut future).is_pending());
+        recorder.take();
+        drop(future);
+        assert_eq!(
+            recorder.take(),
+            [
+                "enter",
+                "exit",
+                "enter",
+                "record rpc.grpc.status_code: 1",
+                "record rpc.response.status_code: \"CANCELLED\"",
+                "record rpc.request.message_count: 0",
+                "record rpc.response.message_count: 0",
+                "exit",
+                "close",
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_request_body_is_polled_in_the_span_wherever_it_is() {
+    recorded(|recorder| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let service = service_fn(move |request: Request<RequestBody<Tracing>>| {
+            send.send(request.into_body()).unwrap();
+            let body = ScriptedBody::<Infallible>::new([Step::Trailers(grpc_status(0))]);
+            ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        let response = GrpcServerLayer::new().layer(service).oneshot(request());
+        let response = poll(&mut Box::pin(response));
+        let mut body = receive.recv().unwrap();
+        recorder.take();
+        assert!(poll(&mut body.frame()).is_ready());
+        let polled = ["enter", "event of body in grpc.server", "exit"];
+        assert_eq!(recorder.take(), polled);
+
+        drop(response);
+        let lines = recorder.take();
+        assert!(lines.contains(&"record rpc.request.message_count: 1".to_owned()));
+        assert!(
+            !lines.contains(&"close".to_owned()),
+            "held by the request body"
+        );
+        // Its end is the end of its interest, however long it is kept.
+        assert!(poll(&mut body.frame()).is_ready());
+        let ended = ["enter", "event of body in grpc.server", "exit", "close"];
+        assert_eq!(recorder.take(), ended);
+        drop(body);
+    });
+}
