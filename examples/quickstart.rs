@@ -178,7 +178,7 @@ async fn call(address: SocketAddr) -> Result<(), Error> {
     drop(replies);
 
     let mut hurried = Request::new(hello("slow"));
-    hurried.set_timeout(Duration::from_millis(50));
+    hurried.set_timeout(Duration::from_millis(200));
     expect_error(client.say_hello(hurried).await)?;
     Ok(())
 }

@@ -43,7 +43,7 @@
 //! 6. an HTTP status other than 200, [as gRPC maps it]
 //! 7. being dropped: INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
 //!    `grpc-timeout` has run down, else CANCELLED. The last tenth of a timeout,
-//!    at most 10 ms, counts as run down: callers start their clock earlier.
+//!    at most 100 ms, counts as run down: callers start their clock earlier.
 //!
 //! The transaction is sent then, or, where spans inside it are still open, once
 //! they close.

@@ -117,7 +117,6 @@ fn breadcrumbs_obey_the_client() {
                 .traces_sample_rate(1.0)
                 .max_breadcrumbs(3)
                 .before_breadcrumb(|mut breadcrumb| {
-                    info!("said by before_breadcrumb");
                     let message = breadcrumb.message.as_mut()?;
                     message.push('!');
                     (message != "2!").then_some(breadcrumb)
@@ -139,12 +138,33 @@ fn breadcrumbs_obey_the_client() {
     });
     let received = world.received();
     let event = received.only_event();
-    // sentry-core calls `before_breadcrumb` for the application's own breadcrumb
-    // with its hub locked; what is traced there is kept without asking the hub.
-    assert_eq!(
-        messages(&event.breadcrumbs),
-        ["4!", "own!", "said by before_breadcrumb!"]
+    assert_eq!(messages(&event.breadcrumbs), ["3!", "4!", "own!"]);
+}
+
+#[test]
+fn before_breadcrumb_may_trace() {
+    let world = World::with(
+        |options| {
+            options.before_breadcrumb(|breadcrumb| {
+                info!("in before_breadcrumb");
+                Some(breadcrumb)
+            })
+        },
+        |layer| layer,
     );
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        info!("by tracing");
+        // sentry-core calls `before_breadcrumb` for this one with its hub locked.
+        sentry::add_breadcrumb(Breadcrumb {
+            message: Some("own".to_owned()),
+            ..Breadcrumb::default()
+        });
+        error!("failed");
+    });
+    let received = world.received();
+    let breadcrumbs = messages(&received.only_event().breadcrumbs);
+    assert_eq!(breadcrumbs[..2], ["by tracing", "own"]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,6 +23,8 @@ use crate::support::helloworld::greeter_server::{Greeter, GreeterServer};
 use crate::support::helloworld::{HelloReply, HelloRequest};
 
 pub(crate) type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+pub(crate) type PatientClient = legacy::Client<HttpConnector, tonic::body::Body>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Unary = dyn Fn(String) -> BoxFuture<Result<HelloReply, Status>> + Send + Sync;
@@ -200,6 +204,16 @@ impl Running {
     pub(crate) async fn client(&self) -> GreeterClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         GreeterClient::new(endpoint.connect().await.unwrap())
+    }
+
+    /// A client that leaves it to the server to end a call in time, as tonic's
+    /// `Channel` does not.
+    pub(crate) fn patient_client(&self) -> GreeterClient<PatientClient> {
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
+        let origin = format!("http://{}", self.address).parse().unwrap();
+        GreeterClient::with_origin(client, origin)
     }
 
     /// Returns once all connections have ended, and with them all calls.
