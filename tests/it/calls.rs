@@ -425,11 +425,7 @@ fn the_address_of_the_peer_needs_send_default_pii() {
             |layer| layer,
         );
         world.run(async {
-            let server = Scripted::new().serve().await;
-            let mut client = server.client().await;
-            client.say_hello(request("a")).await.unwrap();
-            drop(client);
-            server.stop().await;
+            Scripted::new().say_hello_once("a").await.unwrap();
         });
         let data = world.received().only_tx().data;
         assert_eq!(

@@ -269,11 +269,7 @@ fn what_a_handler_captures_lands_in_its_rpc() {
                 sentry::capture_error(&Outer(Inner));
                 Err::<crate::support::helloworld::HelloReply, _>(Status::internal("failed"))
             });
-            let server = greeter.serve().await;
-            let mut client = server.client().await;
-            client.say_hello(request("a")).await.unwrap_err();
-            drop(client);
-            server.stop().await;
+            greeter.say_hello_once("a").await.unwrap_err();
         });
         let received = world.received();
         let event = received.only_event();
@@ -385,11 +381,7 @@ fn logs_link_to_the_span_they_are_in() {
             info_span!(target: "test", "inner").in_scope(|| info!("in the span"));
             Ok(reply(&name))
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
     });
     world.hub.client().unwrap().flush(None);
     let received = world.received();

@@ -71,11 +71,11 @@ fn what_a_nested_function_writes_is_the_rpcs() {
     for rate in [1.0, 0.0] {
         let world = World::sampled(rate);
         world.run(async {
-            let server = Scripted::new().say_hello(handler).serve().await;
-            let mut client = server.client().await;
-            client.say_hello(request("a")).await.unwrap_err();
-            drop(client);
-            server.stop().await;
+            Scripted::new()
+                .say_hello(handler)
+                .say_hello_once("a")
+                .await
+                .unwrap_err();
         });
         let received = world.received();
         let event = received.only_event();
@@ -184,11 +184,11 @@ fn ambient_tags_come_along_and_ambient_breadcrumbs_do_not() {
         ..Default::default()
     });
     world.run(async {
-        let server = Scripted::new().say_hello(handler).serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap_err();
-        drop(client);
-        server.stop().await;
+        Scripted::new()
+            .say_hello(handler)
+            .say_hello_once("a")
+            .await
+            .unwrap_err();
     });
     let received = world.received();
     assert_eq!(story(received.only_event()), expected_story("a"));
@@ -241,11 +241,7 @@ fn joined_futures_have_the_right_parents() {
             tokio::join!(left(), right());
             Ok(reply(&name))
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
     });
     let received = world.received();
     let tx = received.only_tx();
@@ -292,11 +288,7 @@ fn spawned_tasks_have_the_right_parents() {
                 sentry::capture_message("the end", Level::Error);
                 Ok(reply(&name))
             });
-            let server = greeter.serve().await;
-            let mut client = server.client().await;
-            client.say_hello(request("a")).await.unwrap();
-            drop(client);
-            server.stop().await;
+            greeter.say_hello_once("a").await.unwrap();
         };
         match threads {
             None => world.run(calls),
@@ -367,11 +359,7 @@ fn with_scope_in_parallel_tasks_does_not_panic() {
             }
             Ok(reply(&name))
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
     };
     world.run_threads(TASKS + 1, calls);
     let received = world.received();
@@ -415,11 +403,7 @@ fn a_task_on_another_thread_keeps_what_it_writes() {
             sentry::capture_message("of handler", Level::Info);
             Ok(reply(&name))
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
     };
     world.run_threads(3, calls);
     let received = world.received();
@@ -561,11 +545,7 @@ fn the_fork_lives_as_long_as_its_span() {
                 );
                 async move { Ok(reply(&name)) }
             });
-            let server = greeter.serve().await;
-            let mut client = server.client().await;
-            client.say_hello(request("a")).await.unwrap();
-            drop(client);
-            server.stop().await;
+            greeter.say_hello_once("a").await.unwrap();
             send.send(()).unwrap();
             done.wait().await;
         }
@@ -636,11 +616,7 @@ fn a_span_that_closes_after_the_rpc_is_part_of_it() {
             send.send(child).unwrap();
             async move { Ok(reply(&name)) }
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
         assert_eq!(world.received().statuses(), [], "waits for the child");
         let ended = std::time::SystemTime::now();
         while std::time::SystemTime::now() <= ended {}
@@ -667,11 +643,7 @@ fn a_task_that_keeps_the_span_of_the_rpc_does_not_hold_it_up() {
             send.send(tracing::Span::current()).unwrap();
             async move { Ok(reply(&name)) }
         });
-        let server = greeter.serve().await;
-        let mut client = server.client().await;
-        client.say_hello(request("a")).await.unwrap();
-        drop(client);
-        server.stop().await;
+        greeter.say_hello_once("a").await.unwrap();
         receive.recv().unwrap()
     });
     let received = world.received();

@@ -130,6 +130,16 @@ impl Scripted {
         }
     }
 
+    /// Serves, makes one call, and stops.
+    pub(crate) async fn say_hello_once(self, name: &str) -> Result<HelloReply, Status> {
+        let server = self.serve().await;
+        let mut client = server.client().await;
+        let reply = client.say_hello(request(name)).await;
+        drop(client);
+        server.stop().await;
+        reply.map(Response::into_inner)
+    }
+
     /// Behind a default server layer, on a free port of loopback.
     pub(crate) async fn serve(self) -> Running {
         self.serve_with(GrpcServerLayer::new()).await
