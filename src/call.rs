@@ -10,9 +10,38 @@ use tracing::{Span, info_span};
 
 use crate::fields;
 use crate::report;
-use crate::rpc::MethodPath;
+use crate::rpc::{self, MethodPath};
 use crate::span_ext::{self, RpcEnd, RpcStart};
-use crate::watch::{Finished, Observer, Watch};
+use crate::watch::{self, Finished, Observer, Watch};
+
+/// The request body that a service below this crate's middleware receives.
+///
+/// Services of tonic and axum take a body of any type. Middleware that is
+/// written for `Request<tonic::body::Body>` alone takes it from a
+/// `MapRequestLayer`:
+///
+/// ```
+/// use http::Request;
+/// use sentry_tonic::{GrpcServerLayer, RequestBody};
+/// use tonic::body::Body;
+/// use tower::util::MapRequestLayer;
+///
+/// let server = tonic::transport::Server::builder()
+///     .layer(GrpcServerLayer::new())
+///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
+///         request.map(Body::new)
+///     }));
+/// // .layer(TypedLayer)
+/// # let _ = server;
+/// ```
+pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
+/// The body of a response that came through this crate's middleware.
+pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
+/// The future of a call through this crate's middleware.
+pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
+
+/// Of a DNS name; a caller may write more.
+const MAX_HOST_LEN: usize = 253;
 
 /// The span of a running RPC.
 #[derive(Debug)]
@@ -39,7 +68,7 @@ impl RpcCall {
             rpc.system = "grpc",
             rpc.service = path.service(),
             rpc.method = path.method(),
-            { fields::SERVER_ADDRESS } = authority.map(|authority| authority.host()),
+            { fields::SERVER_ADDRESS } = authority.map(|authority| rpc::clip(authority.host(), MAX_HOST_LEN)),
             { fields::SERVER_PORT } = authority.and_then(|a| a.port_u16()).map(i64::from),
             { fields::NETWORK_PEER_ADDRESS } = Empty,
             { fields::NETWORK_PEER_PORT } = Empty,

@@ -40,13 +40,14 @@
 //! 4. the end of the body without trailers: UNKNOWN
 //! 5. an error of the service, classified by what it is or wraps: a
 //!    [`Status`](tonic::Status), a timeout, a failed connection; else UNKNOWN
-//! 6. an HTTP status other than 200, [as gRPC maps it]
-//! 7. being dropped: INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
+//! 6. the end of a response with an HTTP status other than 200, [as gRPC maps
+//!    it], where none of the above came first
+//! 7. being dropped: UNKNOWN at the announced end of the body, INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
 //!    `grpc-timeout` has run down, else CANCELLED. The last tenth of a timeout,
 //!    at most 100 ms, counts as run down: callers start their clock earlier.
 //!
-//! The transaction is sent then, or, where spans inside it are still open, once
-//! they close.
+//! The transaction is sent then, or, where spans inside it have been entered
+//! and are still open, once they close.
 //!
 //! Only requests with the content type `application/grpc` are calls, alone or
 //! followed by `+` or `;`; all others pass through. So do calls whose span no
@@ -79,33 +80,8 @@ mod span_ext;
 mod watch;
 
 pub use self::bridge::SentryGrpcLayer;
+pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 pub use self::server::{GrpcServerLayer, GrpcServerService};
-
-/// The request body that a service below this crate's middleware receives.
-///
-/// Services of tonic and axum take a body of any type. Middleware that is
-/// written for `Request<tonic::body::Body>` alone takes it from a
-/// `MapRequestLayer`:
-///
-/// ```
-/// use http::Request;
-/// use sentry_tonic::{GrpcServerLayer, RequestBody};
-/// use tonic::body::Body;
-/// use tower::util::MapRequestLayer;
-///
-/// let server = tonic::transport::Server::builder()
-///     .layer(GrpcServerLayer::new())
-///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
-///         request.map(Body::new)
-///     }));
-/// // .layer(TypedLayer)
-/// # let _ = server;
-/// ```
-pub type RequestBody<B> = watch::WatchedRequestBody<B, call::RpcScope>;
-/// The body of a response that came through this crate's middleware.
-pub type ResponseBody<B> = watch::WatchedBody<B, call::RpcCall>;
-/// The future of a call through this crate's middleware.
-pub type ResponseFuture<F> = watch::WatchedFuture<F, call::RpcCall>;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

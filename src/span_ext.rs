@@ -1,8 +1,9 @@
 //! What tracing fields cannot carry, handed to the layer behind a span.
 //!
 //! The layer leaves a [`SpanLink`] in the extensions of each span it sees, in
-//! the registry itself. It is found there whatever filters, options, boxes or
-//! reload handles stand around the layer.
+//! the [`Registry`] at the bottom of the subscriber. It is found there whatever
+//! filters, options, boxes or reload handles stand around the layer. On a
+//! subscriber without a `Registry` a span is reported by its fields alone.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -29,11 +30,11 @@ pub(crate) trait SpanSink: Send + Sync {
 /// The extension by which a span leads to its [`SpanSink`].
 pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
 
-/// A tracing span is the span of an RPC.
+/// Handed over when the middleware has opened the tracing span of an RPC.
 #[derive(Debug)]
 pub(crate) struct RpcStart {
     pub(crate) op: Cow<'static, str>,
-    /// Of the transaction, and the description of the span.
+    /// The name of the transaction, or the description of the span.
     pub(crate) name: String,
     pub(crate) service: String,
     pub(crate) method: String,

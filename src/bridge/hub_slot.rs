@@ -22,7 +22,7 @@ pub(crate) struct HubSlot {
     holder: AtomicU64,
 }
 
-/// What came of the wish to hold a slot.
+/// The answer to a thread that wants to hold a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acquired {
     /// Held by this thread for the first time.

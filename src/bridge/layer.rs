@@ -26,7 +26,9 @@ use crate::span_ext::SpanLink;
 /// Spans of any kind become transactions and their spans, not only those of
 /// gRPC calls: it takes the place of sentry-tracing's `SpanLayer`, and honours
 /// the same fields. `ERROR` events become Sentry errors, others breadcrumbs of
-/// the errors in the same transaction.
+/// the errors in the same transaction. Unlike there, spans and events below
+/// INFO are left out unless asked for: tonic's own dependencies trace every
+/// frame at those levels.
 ///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt;
@@ -44,7 +46,7 @@ use crate::span_ext::SpanLink;
 /// | `sentry.op` | operation; defaults to `<target>::<name>` |
 /// | `sentry.trace` | continues the trace of this `sentry-trace` header; at creation only |
 /// | `tags.<key>` | a tag |
-/// | `otel.kind` | `sentry.kind` |
+/// | `otel.kind` | data `sentry.kind`, in lower case |
 /// | `otel.status_code` | `ERROR`: status `internal_error`, `OK`: status `ok` |
 /// | `rpc.grpc.status_code` | the status of that gRPC code |
 /// | any other | data of the span |
@@ -64,9 +66,11 @@ pub struct SentryGrpcLayer {
 
 impl SentryGrpcLayer {
     /// A layer with default options.
+    ///
+    /// Touches [`Hub::main`], as `sentry::init` does: the thread that is first
+    /// to do so has the main hub as its own. That should be the main thread.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // The thread that asks first for the main hub has it as its own.
         let _ = Hub::main();
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -79,8 +83,9 @@ impl SentryGrpcLayer {
 
     /// The hub whose client and scope all transactions start from.
     ///
-    /// Defaults to the hub that is current where a transaction begins, or,
-    /// where that has no enabled client, to the main hub.
+    /// Defaults to the hub that is current where the first span of a
+    /// transaction is made, or, where that has no enabled client, to the main
+    /// hub.
     pub fn hub(self, hub: Arc<Hub>) -> Self {
         Self {
             hub: Some(hub),

@@ -136,23 +136,22 @@ impl SpanCell {
             Some(parent) => self.start_child(&plan, parent),
             None => self.start_root(&plan),
         };
-        let (fields, is_rpc) = {
+        let fields = {
             let mut state = self.lock();
             if let Some(winner) = &state.live {
                 return winner.clone();
             }
-            state.is_rpc = plan.rpc.is_some();
             state.live = Some(live.clone());
-            (std::mem::take(&mut state.draft).fields, state.is_rpc)
+            std::mem::take(&mut state.draft).fields
         };
         if !live.is_root && live.recorded.is_some() {
             live.root.child_opened();
         }
         if let Some(span) = &live.recorded {
-            if !is_rpc {
+            if !self.is_of_middleware() {
                 attributes::set_source(span, self.metadata);
             }
-            live.set_fields(fields, is_rpc);
+            live.set_fields(fields, self.is_of_middleware());
         }
         live
     }
@@ -195,16 +194,20 @@ impl SpanCell {
 
     /// Takes fields that are recorded after the span was made.
     pub(crate) fn record(&self, fields: SpanFields) {
-        let (live, is_rpc) = {
+        let live = {
             let mut state = self.lock();
             state.field_status = fields.status.or(state.field_status);
             let Some(live) = state.live.clone() else {
                 state.draft.fields.update(fields);
                 return;
             };
-            (live, state.is_rpc)
+            live
         };
-        live.set_fields(fields, is_rpc);
+        live.set_fields(fields, self.is_of_middleware());
+    }
+
+    fn is_of_middleware(&self) -> bool {
+        self.metadata.target() == fields::TARGET
     }
 
     pub(crate) fn saw_error(&self) {

@@ -1,4 +1,4 @@
-//! What a span knows of itself while it runs.
+//! The changing part of a span, and what it has once it has started.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +19,6 @@ pub(crate) struct State {
     pub(crate) live: Option<Live>,
     /// The hubs of this span, in the order of preference.
     pub(crate) slots: Vec<Arc<HubSlot>>,
-    pub(crate) is_rpc: bool,
     pub(crate) rpc_status: Option<SpanStatus>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
@@ -56,10 +55,10 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn set_fields(&self, mut fields: SpanFields, is_rpc: bool) {
+    pub(crate) fn set_fields(&self, mut fields: SpanFields, of_middleware: bool) {
         let Some(span) = &self.recorded else { return };
-        // The name of an RPC is its layer's affair.
-        if !is_rpc {
+        // The middleware names its spans through their sink.
+        if !of_middleware {
             if let Some(name) = fields.name.or(fields.otel_name) {
                 span.set_name(&name);
                 if self.is_root {

@@ -1,4 +1,5 @@
-//! Whether this thread can be worked on.
+//! When to leave a thread alone: while Sentry calls back into user code, and
+//! while its thread locals are destroyed.
 
 use std::cell::Cell;
 use std::panic::catch_unwind;

@@ -12,11 +12,12 @@ use sentry_core::{Breadcrumb, Client};
 pub(crate) struct TrailId(usize);
 
 thread_local! {
-    /// The trail of the root that this thread works for.
+    /// The trail of the root whose span this thread is in.
     static CURRENT: Cell<TrailId> = const { Cell::new(TrailId::NOBODY) };
 }
 
-/// Says which root this thread works for now; which it was before.
+/// Sets the trail of the root whose span this thread is in, and returns the
+/// one before.
 pub(crate) fn set_current(trail: TrailId) -> TrailId {
     CURRENT
         .try_with(|current| current.replace(trail))
@@ -82,10 +83,11 @@ impl Trail {
         state.breadcrumbs.drain(..surplus);
     }
 
-    /// An event processor that tells events of this trail.
+    /// An event processor that adds this trail to events.
     ///
-    /// A hub that an application forked inside one root and took into another
-    /// has the processors of both: the root that this thread works for counts.
+    /// A hub that the application forked in one root and uses in another has
+    /// the processor of the first: it leaves events alone while the thread is in
+    /// a span of another root.
     pub(crate) fn processor(
         self: &Arc<Self>,
         max_breadcrumbs: usize,

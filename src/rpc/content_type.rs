@@ -5,6 +5,7 @@ use http::header::CONTENT_TYPE;
 
 const GRPC: &str = "application/grpc";
 const GRPC_WEB: &str = "application/grpc-web";
+const GRPC_WEB_TEXT: &str = "application/grpc-web-text";
 
 /// What the `content-type` of a request says of its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> ContentType {
     };
     if is(value, GRPC) {
         ContentType::Grpc
-    } else if is(value, GRPC_WEB) || is(value, "application/grpc-web-text") {
+    } else if is(value, GRPC_WEB) || is(value, GRPC_WEB_TEXT) {
         ContentType::GrpcWeb
     } else {
         ContentType::Other
@@ -37,8 +38,7 @@ fn is(value: &str, essence: &str) -> bool {
     let Some((head, rest)) = value.split_at_checked(essence.len()) else {
         return false;
     };
-    head.eq_ignore_ascii_case(essence)
-        && matches!(rest.bytes().next(), None | Some(b'+' | b';' | b' '))
+    head.eq_ignore_ascii_case(essence) && matches!(rest.bytes().next(), None | Some(b'+' | b';'))
 }
 
 #[cfg(test)]

@@ -15,4 +15,5 @@ pub(crate) use self::content_type::{ContentType, content_type};
 pub(crate) use self::messages::MessageCounter;
 pub(crate) use self::method::MethodPath;
 pub(crate) use self::outcome::Outcome;
+pub(crate) use self::text::clip;
 pub(crate) use self::timeout::grpc_timeout;

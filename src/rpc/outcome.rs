@@ -11,6 +11,7 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use crate::rpc::status;
 use crate::rpc::text::clip;
 
+/// Longer messages are cut: a peer writes them, and they are for people.
 const MAX_MESSAGE_LEN: usize = 1024;
 
 /// An error chain longer than this is a circle or an attack.
@@ -26,6 +27,13 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     fn new(code: Code, message: Option<Cow<'static, str>>) -> Self {
+        let message = message.filter(|text| !text.is_empty()).map(|text| {
+            if text.len() > MAX_MESSAGE_LEN {
+                clip(&text, MAX_MESSAGE_LEN).to_owned().into()
+            } else {
+                text
+            }
+        });
         Self { code, message }
     }
 
@@ -84,10 +92,8 @@ impl Outcome {
         let chain = std::iter::successors(Some(error), |&error| error.source());
         for error in chain.take(MAX_SOURCES) {
             if let Some(status) = error.downcast_ref::<Status>() {
-                let message = status.message();
-                let message = (!message.is_empty())
-                    .then(|| Cow::Owned(clip(message, MAX_MESSAGE_LEN).to_owned()));
-                return Self::new(status.code(), message);
+                let message = status.message().to_owned();
+                return Self::new(status.code(), Some(message.into()));
             }
             if let Some(code) = code_of(error) {
                 return Self::new(code, Some(text(error)));
@@ -116,7 +122,7 @@ fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
 }
 
 fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
-    clip(&error.to_string(), MAX_MESSAGE_LEN).to_owned().into()
+    error.to_string().into()
 }
 
 /// The type of a tower error is free; these are the ones that occur.
@@ -163,6 +169,19 @@ mod tests {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(self.0.as_ref())
         }
+    }
+
+    #[test]
+    fn long_messages_are_cut_wherever_they_come_from() {
+        let long = "é".repeat(1_000);
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", 2.into());
+        headers.insert("grpc-message", long.parse().unwrap());
+        let cut = Some("é".repeat(512).into());
+        assert_eq!(Outcome::from_headers(&headers).unwrap().message, cut);
+        let status = Status::unknown(long.clone());
+        assert_eq!(Outcome::from_error(&status).message, cut);
+        assert_eq!(Outcome::from_error(&BoxError::from(long)).message, cut);
     }
 
     #[test]

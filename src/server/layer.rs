@@ -17,10 +17,10 @@ use crate::server::service::GrpcServerService;
 /// service, on an axum router. Requests that are not gRPC pass through
 /// untouched. Applied twice to the same call, it counts once.
 ///
-/// The span continues the trace of an incoming `sentry-trace` header. It is
-/// reported to Sentry by a [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the
-/// subscriber; where there is none, or where its INFO level is switched off,
-/// calls pass through.
+/// The span continues the trace of an incoming `sentry-trace` header. A
+/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the subscriber reports it to
+/// Sentry; any other layer sees it too. Where no layer wants it, for its level
+/// (INFO) or its target (`sentry_tonic`), the call passes through.
 ///
 /// ```
 /// use sentry_tonic::GrpcServerLayer;
@@ -72,13 +72,14 @@ impl GrpcServerLayer {
     /// The timeout that the server applies to its calls, as in
     /// `tonic::transport::Server::timeout`, which this layer cannot see.
     ///
-    /// Limits nothing. A call that is dropped after this time and before its
-    /// response head is reported as `deadline_exceeded` instead of
-    /// `cancelled`. The caller's own `grpc-timeout` is always honoured.
+    /// Limits nothing. A call that is dropped after this time, or in its last
+    /// tenth (at most 100 ms of it), and before its response head is reported
+    /// as `deadline_exceeded` instead of `cancelled`. The caller's own
+    /// `grpc-timeout` counts in any case, and for the response too.
     ///
     /// Defaults to none.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|options| options.timeout = Some(timeout))
+    pub fn server_timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.server_timeout = Some(timeout))
     }
 
     fn with(mut self, set: impl FnOnce(&mut ServerOptions)) -> Self {

@@ -1,6 +1,5 @@
 //! What a server layer can be told, shared by all the services it makes.
 
-use std::any::type_name_of_val;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +19,7 @@ pub(crate) struct ServerOptions {
     pub(crate) op: Cow<'static, str>,
     pub(crate) name: Option<Arc<NameFn>>,
     pub(crate) force_transaction: bool,
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) server_timeout: Option<Duration>,
 }
 
 impl ServerOptions {
@@ -39,7 +38,7 @@ impl Default for ServerOptions {
             op: DEFAULT_OP.into(),
             name: None,
             force_transaction: false,
-            timeout: None,
+            server_timeout: None,
         }
     }
 }
@@ -50,13 +49,13 @@ impl fmt::Debug for ServerOptions {
             op,
             name,
             force_transaction,
-            timeout,
+            server_timeout,
         } = self;
         f.debug_struct("ServerOptions")
             .field("op", op)
-            .field("name", &name.as_ref().map(|name| type_name_of_val(&**name)))
+            .field("name", &name.is_some())
             .field("force_transaction", force_transaction)
-            .field("timeout", timeout)
+            .field("server_timeout", server_timeout)
             .finish()
     }
 }

@@ -16,7 +16,7 @@ use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath};
 use crate::server::options::ServerOptions;
 use crate::span_ext::RpcStart;
-use crate::watch::{Deadline, Guard, WatchedBody, WatchedFuture, WatchedRequestBody};
+use crate::watch::{Deadline, Guard, RequestBody, ResponseBody, ResponseFuture};
 
 /// The service that a [`GrpcServerLayer`](crate::GrpcServerLayer) makes.
 ///
@@ -36,6 +36,21 @@ struct Observed;
 impl<S> GrpcServerService<S> {
     pub(crate) fn new(inner: S, options: Arc<ServerOptions>) -> Self {
         Self { inner, options }
+    }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without the middleware.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     fn observe<B>(&self, request: Request<B>) -> (Request<B>, Option<RpcCall>, Deadline) {
@@ -58,7 +73,10 @@ impl<S> GrpcServerService<S> {
         let path = MethodPath::new(&parts.uri);
         let call = RpcCall::open_server(&path, &mut parts);
         let deadline = match call {
-            Some(_) => Deadline::new(rpc::grpc_timeout(&parts.headers), self.options.timeout),
+            Some(_) => Deadline::new(
+                rpc::grpc_timeout(&parts.headers),
+                self.options.server_timeout,
+            ),
             None => Deadline::default(),
         };
         if let Some(call) = &call {
@@ -78,14 +96,14 @@ impl<S> GrpcServerService<S> {
 
 impl<S, ReqB, ResB> Service<Request<ReqB>> for GrpcServerService<S>
 where
-    S: Service<Request<WatchedRequestBody<ReqB, RpcScope>>, Response = Response<ResB>>,
+    S: Service<Request<RequestBody<ReqB, RpcScope>>, Response = Response<ResB>>,
     S::Error: Any,
     ResB: Body,
     ResB::Error: Any,
 {
-    type Response = Response<WatchedBody<ResB, RpcCall>>;
+    type Response = Response<ResponseBody<ResB, RpcCall>>;
     type Error = S::Error;
-    type Future = WatchedFuture<S::Future, RpcCall>;
+    type Future = ResponseFuture<S::Future, RpcCall>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -94,15 +112,15 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (request, call, deadline) = self.observe(request);
         let Some(call) = call else {
-            let request = request.map(|body| WatchedRequestBody::new(body, None));
-            return WatchedFuture::new(self.inner.call(request), None);
+            let request = request.map(|body| RequestBody::new(body, None));
+            return ResponseFuture::new(self.inner.call(request), None);
         };
         let progress = Arc::default();
         let scope = (call.scope(), Arc::clone(&progress));
         let mut guard = Guard::new(call, deadline, progress);
-        let request = request.map(|body| WatchedRequestBody::new(body, Some(scope)));
+        let request = request.map(|body| RequestBody::new(body, Some(scope)));
         let future = guard.poll(|| self.inner.call(request));
-        WatchedFuture::new(future, Some(guard))
+        ResponseFuture::new(future, Some(guard))
     }
 }
 

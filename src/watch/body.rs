@@ -15,7 +15,7 @@ use crate::watch::observer::Observer;
 pin_project! {
     /// The body of a response that came through the middleware: as the inner
     /// service's, frame by frame.
-    pub struct WatchedBody<B, O: Observer> where B: Body {
+    pub struct ResponseBody<B, O: Observer> where B: Body {
         // `None` once dropped, ahead of the guard.
         #[pin]
         inner: Option<B>,
@@ -23,7 +23,7 @@ pin_project! {
         guard: Option<Guard<O>>,
     }
 
-    impl<B: Body, O: Observer> PinnedDrop for WatchedBody<B, O> {
+    impl<B: Body, O: Observer> PinnedDrop for ResponseBody<B, O> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let Some(guard) = this.guard else { return };
@@ -31,13 +31,13 @@ pin_project! {
             let ended = this.inner.as_ref().get_ref().as_ref().is_some_and(B::is_end_stream);
             guard.drop_watched(|| this.inner.set(None));
             if ended {
-                guard.end(Outcome::no_status());
+                guard.end_without_status();
             }
         }
     }
 }
 
-impl<B: Body, O: Observer> WatchedBody<B, O> {
+impl<B: Body, O: Observer> ResponseBody<B, O> {
     pub(crate) fn new(inner: B, guard: Option<Guard<O>>) -> Self {
         Self {
             inner: Some(inner),
@@ -46,7 +46,7 @@ impl<B: Body, O: Observer> WatchedBody<B, O> {
     }
 }
 
-impl<B, O> Body for WatchedBody<B, O>
+impl<B, O> Body for ResponseBody<B, O>
 where
     B: Body,
     B::Error: Any,
@@ -67,10 +67,19 @@ where
             return inner.poll_frame(cx);
         };
         let frame = ready!(guard.poll(|| inner.poll_frame(cx)));
-        if let Some(outcome) = outcome_of(frame.as_ref().map(Result::as_ref)) {
-            guard.end(outcome);
-        } else if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
-            guard.response_mut().see(data);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    guard.response_mut().see(data);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    match Outcome::from_headers(trailers) {
+                        Some(outcome) => guard.end(outcome),
+                        None => guard.end_without_status(),
+                    }
+                }
+            }
+            Some(Err(error)) => guard.end(Outcome::from_error(error)),
+            None => guard.end_without_status(),
         }
         Poll::Ready(frame)
     }
@@ -87,24 +96,13 @@ where
     }
 }
 
-/// How the RPC ends with this frame; `None` where it goes on.
-fn outcome_of<D, E: Any>(frame: Option<Result<&Frame<D>, &E>>) -> Option<Outcome> {
-    match frame {
-        Some(Ok(frame)) => frame
-            .trailers_ref()
-            .map(|trailers| Outcome::from_headers(trailers).unwrap_or_else(Outcome::no_status)),
-        Some(Err(error)) => Some(Outcome::from_error(error)),
-        None => Some(Outcome::no_status()),
-    }
-}
-
-impl<B: Body + Default, O: Observer> Default for WatchedBody<B, O> {
+impl<B: Body + Default, O: Observer> Default for ResponseBody<B, O> {
     fn default() -> Self {
         Self::new(B::default(), None)
     }
 }
 
-impl<B: Body, O: Observer> fmt::Debug for WatchedBody<B, O> {
+impl<B: Body, O: Observer> fmt::Debug for ResponseBody<B, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
             .field("watched", &self.guard.is_some())

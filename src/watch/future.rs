@@ -11,14 +11,14 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use crate::rpc::Outcome;
-use crate::watch::body::WatchedBody;
+use crate::watch::body::ResponseBody;
 use crate::watch::guard::Guard;
 use crate::watch::observer::Observer;
 
 pin_project! {
     /// The future of a call through the middleware: as the inner service's,
     /// with its response body watched.
-    pub struct WatchedFuture<F, O: Observer> {
+    pub struct ResponseFuture<F, O: Observer> {
         // `None` once dropped, ahead of the guard.
         #[pin]
         inner: Option<F>,
@@ -26,7 +26,7 @@ pin_project! {
         guard: Option<Guard<O>>,
     }
 
-    impl<F, O: Observer> PinnedDrop for WatchedFuture<F, O> {
+    impl<F, O: Observer> PinnedDrop for ResponseFuture<F, O> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Some(guard) = this.guard {
@@ -36,7 +36,7 @@ pin_project! {
     }
 }
 
-impl<F, O: Observer> WatchedFuture<F, O> {
+impl<F, O: Observer> ResponseFuture<F, O> {
     pub(crate) fn new(inner: F, guard: Option<Guard<O>>) -> Self {
         Self {
             inner: Some(inner),
@@ -45,14 +45,14 @@ impl<F, O: Observer> WatchedFuture<F, O> {
     }
 }
 
-impl<F, O, B, E> Future for WatchedFuture<F, O>
+impl<F, O, B, E> Future for ResponseFuture<F, O>
 where
     F: Future<Output = Result<Response<B>, E>>,
     O: Observer,
     B: Body,
     E: Any,
 {
-    type Output = Result<Response<WatchedBody<B, O>>, E>;
+    type Output = Result<Response<ResponseBody<B, O>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -67,15 +67,13 @@ where
         Poll::Ready(match result {
             Ok(response) => {
                 if let Some(guard) = guard.as_mut() {
-                    let outcome = Outcome::from_headers(response.headers())
-                        .or_else(|| Outcome::from_http(response.status()));
-                    match outcome {
+                    match Outcome::from_headers(response.headers()) {
                         Some(outcome) => guard.end(outcome),
-                        None => guard.head_seen(),
+                        None => guard.head_seen(Outcome::from_http(response.status())),
                     }
                 }
                 let guard = guard.filter(|guard| !guard.is_over());
-                Ok(response.map(|body| WatchedBody::new(body, guard)))
+                Ok(response.map(|body| ResponseBody::new(body, guard)))
             }
             Err(error) => {
                 if let Some(guard) = guard.as_mut() {
@@ -87,7 +85,7 @@ where
     }
 }
 
-impl<F, O: Observer> fmt::Debug for WatchedFuture<F, O> {
+impl<F, O: Observer> fmt::Debug for ResponseFuture<F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
             .field("watched", &self.guard.is_some())

@@ -16,7 +16,8 @@ pub(crate) struct Guard<O: Observer> {
     deadline: Deadline,
     request: Arc<RequestProgress>,
     response: MessageCounter,
-    has_head: bool,
+    /// `Some` once there is a response head.
+    head: Option<Head>,
     /// Set while the watched part is polled: what is dropped with it set has
     /// panicked, even if somebody has caught that panic by now.
     polling: bool,
@@ -29,7 +30,7 @@ impl<O: Observer> Guard<O> {
             deadline,
             request,
             response: MessageCounter::new(),
-            has_head: false,
+            head: None,
             polling: false,
         }
     }
@@ -58,9 +59,10 @@ impl<O: Observer> Guard<O> {
         self.observer.is_none()
     }
 
-    /// The response head is there, and did not end the RPC.
-    pub(crate) fn head_seen(&mut self) {
-        self.has_head = true;
+    /// The response head is there, and did not end the RPC; `http` is what its
+    /// HTTP status says where that is an error.
+    pub(crate) fn head_seen(&mut self, http: Option<Outcome>) {
+        self.head = Some(http.map_or(Head::Grpc, Head::HttpError));
     }
 
     pub(crate) fn response_mut(&mut self) -> &mut MessageCounter {
@@ -79,13 +81,25 @@ impl<O: Observer> Guard<O> {
         });
     }
 
-    fn outcome_of_drop(&self) -> Outcome {
-        let deadline = &self.deadline;
+    /// Ends the RPC whose response is over and has brought no status.
+    pub(crate) fn end_without_status(&mut self) {
+        let outcome = match self.head.take() {
+            Some(Head::HttpError(outcome)) => outcome,
+            Some(Head::Grpc) | None => Outcome::no_status(),
+        };
+        self.end(outcome);
+    }
+
+    fn outcome_of_drop(&mut self) -> Outcome {
         if self.polling || thread::panicking() {
-            Outcome::panicked()
-        } else if self.has_head && deadline.passed_in_body()
-            || !self.has_head && deadline.passed_before_head()
-        {
+            return Outcome::panicked();
+        }
+        let is_late = match self.head.take() {
+            Some(Head::HttpError(outcome)) => return outcome,
+            Some(Head::Grpc) => self.deadline.passed_in_body(),
+            None => self.deadline.passed_before_head(),
+        };
+        if is_late {
             Outcome::deadline()
         } else {
             Outcome::dropped()
@@ -93,10 +107,20 @@ impl<O: Observer> Guard<O> {
     }
 }
 
+/// A response head that did not end its RPC.
+#[derive(Debug)]
+enum Head {
+    Grpc,
+    /// With what its HTTP status means. A `grpc-status` in trailers outranks
+    /// it, as for the caller.
+    HttpError(Outcome),
+}
+
 impl<O: Observer> Drop for Guard<O> {
     fn drop(&mut self) {
         if !self.is_over() {
-            self.end(self.outcome_of_drop());
+            let outcome = self.outcome_of_drop();
+            self.end(outcome);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! nor tracing.
 //!
 //! A [`Guard`](guard::Guard) holds the [`Observer`] of a call. The
-//! [`WatchedFuture`] of the response owns it until there is a response head,
-//! then the [`WatchedBody`] does. Whoever sees the end takes the observer out
+//! [`ResponseFuture`] of the response owns it until there is a response head,
+//! then the [`ResponseBody`] does. Whoever sees the end takes the observer out
 //! of the guard; a guard that is dropped with its observer is an RPC that was
 //! dropped.
 
@@ -14,10 +14,10 @@ mod guard;
 mod observer;
 mod request_body;
 
-pub(crate) use self::body::WatchedBody;
+pub(crate) use self::body::ResponseBody;
 pub(crate) use self::deadline::Deadline;
-pub(crate) use self::future::WatchedFuture;
+pub(crate) use self::future::ResponseFuture;
 pub(crate) use self::guard::Guard;
 pub(crate) use self::observer::Finished;
 pub(crate) use self::observer::{Observer, Watch};
-pub(crate) use self::request_body::WatchedRequestBody;
+pub(crate) use self::request_body::RequestBody;

@@ -35,7 +35,7 @@ impl RequestProgress {
 pin_project! {
     /// The body of a request that went through the middleware: as the one that
     /// came in, frame by frame.
-    pub struct WatchedRequestBody<B, W> {
+    pub struct RequestBody<B, W> {
         #[pin]
         inner: B,
         // `Some` while the call is watched and the body has not ended.
@@ -49,7 +49,7 @@ struct Watched<W> {
     progress: Arc<RequestProgress>,
 }
 
-impl<B, W> WatchedRequestBody<B, W> {
+impl<B, W> RequestBody<B, W> {
     pub(crate) fn new(inner: B, watch: Option<(W, Arc<RequestProgress>)>) -> Self {
         Self {
             inner,
@@ -62,7 +62,7 @@ impl<B, W> WatchedRequestBody<B, W> {
     }
 }
 
-impl<B: Body, W: Watch> Body for WatchedRequestBody<B, W> {
+impl<B: Body, W: Watch> Body for RequestBody<B, W> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -99,13 +99,13 @@ impl<B: Body, W: Watch> Body for WatchedRequestBody<B, W> {
     }
 }
 
-impl<B: Default, W> Default for WatchedRequestBody<B, W> {
+impl<B: Default, W> Default for RequestBody<B, W> {
     fn default() -> Self {
         Self::new(B::default(), None)
     }
 }
 
-impl<B, W> fmt::Debug for WatchedRequestBody<B, W> {
+impl<B, W> fmt::Debug for RequestBody<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody")
             .field("watched", &self.watched.is_some())

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use sentry::protocol::SpanStatus;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, TimeoutExpired};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -25,7 +26,7 @@ use crate::support::world::World;
 type BoxError = Box<dyn Error + Send + Sync>;
 type Answer<E> = Result<Response<ScriptedBody<E>>, E>;
 
-pub(crate) const STATUSES: [SpanStatus; 17] = [
+const STATUSES: [SpanStatus; 17] = [
     SpanStatus::Ok,
     SpanStatus::Cancelled,
     SpanStatus::UnknownError,
@@ -272,6 +273,14 @@ fn service_errors_are_classified_and_handed_on() {
     let (_, ended) = fails(BoxError::from(refused));
     assert_eq!(ended, (SpanStatus::Unavailable, "UNAVAILABLE".to_owned()));
 
+    // Nothing listens on port 1 of loopback.
+    let refused = World::new().run(async {
+        let endpoint = Endpoint::from_static("http://127.0.0.1:1");
+        endpoint.connect().await.unwrap_err()
+    });
+    let (_, ended) = fails(refused);
+    assert_eq!(ended, (SpanStatus::Unavailable, "UNAVAILABLE".to_owned()));
+
     // An error of any type: tower asks for none.
     struct Opaque;
     let (_, ended) = fails(Opaque);
@@ -279,7 +288,7 @@ fn service_errors_are_classified_and_handed_on() {
 }
 
 #[test]
-fn http_errors_end_with_the_head_and_map_as_grpc_says() {
+fn http_errors_map_as_grpc_says() {
     for (http, status) in [
         (400, SpanStatus::InternalError),
         (401, SpanStatus::Unauthenticated),
@@ -296,12 +305,29 @@ fn http_errors_end_with_the_head_and_map_as_grpc_says() {
         world.run(async {
             let mut answer = response::<BoxError>([Step::Data(b"oops")]);
             *answer.status_mut() = http.try_into().unwrap();
-            let response = call(request(), Ok(answer)).await.unwrap();
-            let (ended, _, text) = ending(&world);
-            assert_eq!((ended, text), (status, Some(format!("HTTP status {http}"))));
-            drop(response);
+            drop(call(request(), Ok(answer)).await.unwrap());
         });
-        assert_eq!(world.received().statuses(), [], "ends once");
+        let (ended, _, text) = ending(&world);
+        assert_eq!((ended, text), (status, Some(format!("HTTP status {http}"))));
+
+        let world = World::new();
+        world.run(async {
+            let mut answer = response::<BoxError>([Step::Data(b"oops")]);
+            *answer.status_mut() = http.try_into().unwrap();
+            let response = call(request(), Ok(answer)).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        });
+        assert_eq!(ending(&world).0, status, "read to its end");
+
+        let world = World::new();
+        world.run(async {
+            let trailers = Step::Trailers(grpc_status(5));
+            let mut answer = response::<BoxError>([Step::Data(b"oops"), trailers]);
+            *answer.status_mut() = http.try_into().unwrap();
+            let response = call(request(), Ok(answer)).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        });
+        assert_eq!(ending(&world).0, SpanStatus::NotFound, "grpc-status wins");
 
         let world = World::new();
         world.run(async {
@@ -340,8 +366,8 @@ const NOW: Duration = Duration::ZERO;
 #[test]
 fn a_dropped_future_is_cancelled_or_out_of_time() {
     let plain = GrpcServerLayer::new();
-    let brief = GrpcServerLayer::new().timeout(Duration::from_nanos(1));
-    let ample = GrpcServerLayer::new().timeout(Duration::from_secs(3600));
+    let brief = GrpcServerLayer::new().server_timeout(Duration::from_nanos(1));
+    let ample = GrpcServerLayer::new().server_timeout(Duration::from_secs(3600));
     let cancelled = SpanStatus::Cancelled;
     let late = SpanStatus::DeadlineExceeded;
     for (layer, request, wait, status) in [
@@ -388,7 +414,7 @@ fn a_dropped_body_is_cancelled_or_out_of_time() {
                     service_fn(move |_: Request<RequestBody<_>>| ready(answer.take().unwrap()));
                 let layer = GrpcServerLayer::new();
                 let layer = match option {
-                    Some(option) => layer.timeout(option),
+                    Some(option) => layer.server_timeout(option),
                     None => layer,
                 };
                 let response = layer.layer(service).oneshot(request).await.unwrap();

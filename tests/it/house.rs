@@ -29,7 +29,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "fields",
         ],
     ),
-    ("lib", &["bridge", "server", "call", "watch"]),
+    ("lib", &["bridge", "server", "call"]),
 ];
 
 const MAX_LINES: usize = 350;

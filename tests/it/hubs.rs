@@ -1,6 +1,7 @@
 //! Which client a call is reported to, and what happens where there is none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub, Level};
@@ -53,21 +54,45 @@ fn the_current_hub_is_the_base() {
 }
 
 #[test]
-fn without_a_client_calls_pass_through() {
-    let world = World::subscribed(|_| {
-        let nobody = Arc::new(Hub::new(None, Arc::default()));
-        registry().with(SentryGrpcLayer::new().hub(nobody))
-    });
-    world.run(async {
-        let server = Scripted::new().serve().await;
-        let mut client = server.client().await;
-        let answer = client.say_hello(request("a")).await.unwrap();
-        assert_eq!(answer.into_inner(), reply("a"));
-        drop(client);
-        server.stop().await;
-        error!("nobody hears it");
-    });
-    assert_eq!(world.received().transactions.len(), 0);
+fn without_a_client_that_can_send_calls_pass_through() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let options = || {
+        let asked = Arc::clone(&asked);
+        let again = Arc::clone(&asked);
+        ClientOptions::new()
+            .traces_sampler(move |_| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                1.0
+            })
+            .before_send(move |event| {
+                again.fetch_add(1, Ordering::Relaxed);
+                Some(event)
+            })
+    };
+    let transport = TestTransport::new();
+    let client = |options: ClientOptions| Some(Arc::new(Client::from(options)));
+    let closed = client(options().dsn(DSN).transport(Arc::clone(&transport)));
+    closed.as_ref().unwrap().close(None);
+    for client in [
+        None,
+        client(options().transport(Arc::clone(&transport))),
+        client(options().dsn(DSN)),
+        closed,
+    ] {
+        let hub = Arc::new(Hub::new(client, Arc::default()));
+        let world = World::subscribed(|_| registry().with(SentryGrpcLayer::new().hub(hub)));
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|name| async move {
+                info_span!("inside").in_scope(|| error!("nobody hears it"));
+                Ok(reply(&name))
+            });
+            let answer = greeter.say_hello_once("a").await.unwrap();
+            assert_eq!(answer, reply("a"));
+            error!("nobody hears it");
+        });
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(transport.fetch_and_clear_envelopes().len(), 0);
 }
 
 #[test]

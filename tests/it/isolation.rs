@@ -1,10 +1,9 @@
 //! What belongs to one RPC stays in it and is everywhere in it: across awaits,
 //! threads and tasks.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use sentry::protocol::{Event, SpanStatus, Transaction};
+use sentry::protocol::{Event, SpanStatus};
 use sentry::{Hub, Level};
 use tokio::sync::Barrier as AsyncBarrier;
 use tokio::task::yield_now;
@@ -12,22 +11,16 @@ use tonic::Status;
 use tracing::{Instrument, info, info_span, instrument};
 
 use crate::support::greeter::{Scripted, reply, request};
-use crate::support::received::{Received, Sp, event_trace, messages, trace};
+use crate::support::received::{Sp, event_trace, messages, trace};
 use crate::support::world::World;
 
 fn tag<'a>(tags: &'a sentry::protocol::Map<String, String>, key: &str) -> Option<&'a str> {
     tags.get(key).map(String::as_str)
 }
 
-fn sorted<'a>(received: &'a Received, key: &str) -> Vec<&'a Transaction<'static>> {
-    let mut transactions: Vec<_> = received.transactions.iter().collect();
-    transactions.sort_by_key(|transaction| tag(&transaction.tags, key).map(str::to_owned));
-    transactions
-}
-
 #[instrument(target = "test")]
 async fn nested(name: &str) {
-    sentry::configure_scope(|scope| scope.set_tag("name", name));
+    sentry::configure_scope(|scope| scope.set_tag(&format!("of-{name}"), name));
     sentry::add_breadcrumb(sentry::Breadcrumb {
         message: Some(format!("by sentry, of {name}")),
         ..Default::default()
@@ -44,21 +37,35 @@ async fn handler(name: String) -> Result<crate::support::helloworld::HelloReply,
     Err(Status::aborted(name))
 }
 
-fn story(event: &Event<'static>) -> (String, Option<String>, Vec<String>) {
+type Story = (String, Vec<(String, String)>, Vec<String>);
+
+/// All that an event says of the RPC it is from.
+fn story(event: &Event<'static>) -> Story {
+    let breadcrumbs = messages(&event.breadcrumbs).into_iter();
     (
         event.message.clone().unwrap(),
-        tag(&event.tags, "name").map(str::to_owned),
-        messages(&event.breadcrumbs)
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        tags(&event.tags),
+        breadcrumbs.map(str::to_owned).collect(),
     )
 }
 
-fn expected_story(name: &str) -> (String, Option<String>, Vec<String>) {
+fn tags(tags: &sentry::protocol::Map<String, String>) -> Vec<(String, String)> {
+    tags.clone().into_iter().collect()
+}
+
+fn own_tag(name: &str) -> (String, String) {
+    (format!("of-{name}"), name.to_owned())
+}
+
+fn expected_story(name: &str) -> Story {
+    let text = |text: &str| text.to_owned();
     (
         format!("error of {name}"),
-        Some(name.to_owned()),
+        vec![
+            own_tag(name),
+            (text("rpc.method"), text("SayHello")),
+            (text("rpc.service"), text("helloworld.Greeter")),
+        ],
         vec![
             format!("by sentry, of {name}"),
             format!("by tracing, of {name}"),
@@ -84,12 +91,10 @@ fn what_a_nested_function_writes_is_the_rpcs() {
             event.transaction.as_deref(),
             Some("/helloworld.Greeter/SayHello")
         );
-        assert_eq!(tag(&event.tags, "rpc.method"), Some("SayHello"));
-        assert_eq!(tag(&event.tags, "rpc.service"), Some("helloworld.Greeter"));
         assert!(event.contexts.contains_key("rpc"));
         assert_eq!(received.transactions.len(), usize::from(rate > 0.0));
         for transaction in &received.transactions {
-            assert_eq!(tag(&transaction.tags, "name"), Some("a"));
+            assert_eq!(tags(&transaction.tags), [own_tag("a")]);
             assert_eq!(trace(transaction).status, Some(SpanStatus::Aborted));
             assert_eq!(trace(transaction).trace_id, event_trace(event).trace_id);
         }
@@ -138,14 +143,21 @@ fn rpcs_share_nothing() {
             .map(|event| event_trace(event).trace_id.to_string())
             .collect();
         if rate > 0.0 {
-            let transactions = sorted(&received, "name");
-            let tags: Vec<_> = transactions.iter().map(|t| tag(&t.tags, "name")).collect();
-            let expected: Vec<_> = names.iter().map(|name| Some(name.as_str())).collect();
-            assert_eq!(tags, expected);
-            for transaction in &transactions {
+            let mut own: Vec<_> = received
+                .transactions
+                .iter()
+                .map(|t| tags(&t.tags))
+                .collect();
+            own.sort();
+            let expected: Vec<_> = names.iter().map(|name| vec![own_tag(name)]).collect();
+            assert_eq!(own, expected);
+            for transaction in &received.transactions {
                 let of_mine = received.events.iter().filter(|event| {
                     event_trace(event).trace_id == trace(transaction).trace_id
-                        && tag(&event.tags, "name") == tag(&transaction.tags, "name")
+                        && transaction
+                            .tags
+                            .iter()
+                            .all(|(key, value)| event.tags.get(key) == Some(value))
                 });
                 assert_eq!(of_mine.count(), 1);
             }
@@ -171,6 +183,18 @@ fn back_to_back_rpcs_share_nothing() {
     let received = world.received();
     let stories: Vec<_> = received.events.iter().map(story).collect();
     assert_eq!(stories, [expected_story("a"), expected_story("b")]);
+    let traces: Vec<_> = received
+        .events
+        .iter()
+        .map(|e| event_trace(e).trace_id)
+        .collect();
+    let of_transactions: Vec<_> = received
+        .transactions
+        .iter()
+        .map(|t| trace(t).trace_id)
+        .collect();
+    assert_eq!(traces, of_transactions);
+    assert_ne!(traces[0], traces[1]);
 }
 
 #[test]
@@ -191,7 +215,9 @@ fn ambient_tags_come_along_and_ambient_breadcrumbs_do_not() {
             .unwrap_err();
     });
     let received = world.received();
-    assert_eq!(story(received.only_event()), expected_story("a"));
+    let (_, tags, breadcrumbs) = story(received.only_event());
+    assert!(tags.contains(&("ambient".to_owned(), "yes".to_owned())));
+    assert_eq!(breadcrumbs, expected_story("a").2);
     let transaction = received.only_transaction();
     assert_eq!(tag(&transaction.tags, "ambient"), Some("yes"));
 }
@@ -497,7 +523,6 @@ fn a_fork_of_one_rpcs_hub_tells_nothing_of_it_in_another() {
 fn threads_that_enter_the_same_new_span_at_once_agree() {
     for _ in 0..50 {
         let world = World::new();
-        let samples = Arc::new(AtomicUsize::new(0));
         let job = world.sync(|| info_span!(target: "test", "job"));
         let barrier = Barrier::new(3);
         std::thread::scope(|scope| {
@@ -506,7 +531,6 @@ fn threads_that_enter_the_same_new_span_at_once_agree() {
                     barrier.wait();
                     let _in_job = job.enter();
                     let _ = Hub::current().capture_message("in job", Level::Info);
-                    samples.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });

@@ -6,9 +6,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tracing::dispatcher::with_default;
 use tracing::info;
@@ -157,5 +157,86 @@ fn a_request_body_is_polled_in_the_span_wherever_it_is() {
         let ended = ["enter", "event of body in grpc.server", "exit", "close"];
         assert_eq!(recorder.take(), ended);
         drop(body);
+    });
+}
+
+#[test]
+fn a_response_body_is_dropped_in_the_span() {
+    #[derive(Debug)]
+    struct Tells(ScriptedBody<Infallible>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            info!(target: "body", "dropped");
+        }
+    }
+    impl Body for Tells {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+    recorded(|recorder| {
+        let service = service_fn(|_: Request<RequestBody<Tracing>>| {
+            let body = Tells(ScriptedBody::new([Step::Pending]));
+            ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        let response = GrpcServerLayer::new().layer(service).oneshot(request());
+        let response = poll(&mut Box::pin(response));
+        recorder.take();
+        drop(response);
+        assert_eq!(
+            recorder.take()[..3],
+            ["enter", "event of body in grpc.server", "exit"]
+        );
+    });
+}
+
+#[test]
+fn a_request_arrives_as_it_was_sent() {
+    recorded(|_| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let service = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            send.send(request).unwrap();
+            ready(Ok::<_, Infallible>(Response::new(
+                ScriptedBody::<Infallible>::default(),
+            )))
+        });
+        for (content_type, body) in [
+            ("application/grpc", "abc"),
+            ("application/grpc", ""),
+            ("application/json", "abc"),
+        ] {
+            let sent = || {
+                let mut request = Request::put("http://localhost:50051/a.B/C?d=e")
+                    .version(Version::HTTP_2)
+                    .header("content-type", content_type)
+                    .header("x", "1")
+                    .header("x", "2")
+                    .body(Full::from(body))
+                    .unwrap();
+                request.extensions_mut().insert("extension");
+                request
+            };
+            let response = GrpcServerLayer::new()
+                .layer(service.clone())
+                .oneshot(sent());
+            assert!(poll(&mut Box::pin(response)).is_ready());
+            let (parts, mut received) = receive.recv().unwrap().into_parts();
+            let (expected, body) = sent().into_parts();
+            assert_eq!(parts.method, expected.method);
+            assert_eq!(parts.uri, expected.uri);
+            assert_eq!(parts.version, expected.version);
+            assert_eq!(parts.headers, expected.headers);
+            assert_eq!(parts.extensions.get::<&str>(), Some(&"extension"));
+            assert_eq!(received.is_end_stream(), body.is_end_stream());
+            assert_eq!(received.size_hint().exact(), body.size_hint().exact());
+            assert!(poll(&mut received.frame()).is_ready());
+            assert!(received.is_end_stream());
+        }
     });
 }

@@ -20,15 +20,15 @@ pub(crate) const DSN: &str = "https://public@sentry.invalid/1";
 /// Nothing in it is shared with another test.
 #[derive(Debug)]
 pub(crate) struct World {
-    transport: Arc<TestTransport0>,
+    transport: Arc<Collected>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) dispatch: Dispatch,
 }
 
-/// `TestTransport` has no `Debug`.
-pub(crate) struct TestTransport0(Arc<TestTransport>);
+/// The envelopes so far; `TestTransport` has no `Debug`.
+pub(crate) struct Collected(Arc<TestTransport>);
 
-impl std::fmt::Debug for TestTransport0 {
+impl std::fmt::Debug for Collected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TestTransport")
     }
@@ -119,7 +119,7 @@ impl World {
     }
 }
 
-fn hub(options: impl FnOnce(ClientOptions) -> ClientOptions) -> (Arc<TestTransport0>, Arc<Hub>) {
+fn hub(options: impl FnOnce(ClientOptions) -> ClientOptions) -> (Arc<Collected>, Arc<Hub>) {
     let transport = TestTransport::new();
     let options = options(
         ClientOptions::new()
@@ -128,5 +128,5 @@ fn hub(options: impl FnOnce(ClientOptions) -> ClientOptions) -> (Arc<TestTranspo
     );
     let client = Arc::new(Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    (Arc::new(TestTransport0(transport)), hub)
+    (Arc::new(Collected(transport)), hub)
 }
