@@ -113,7 +113,7 @@ impl Watch for RpcCall {
     type Entered<'a> = Entered<'a>;
 
     fn enter(&self) -> Entered<'_> {
-        self.span.enter()
+        span_ext::enter_to_run(&self.span)
     }
 }
 
@@ -133,7 +133,7 @@ impl Observer for RpcCall {
             response_messages,
         } = finished;
         // An OpenTelemetry layer takes the last exit for the end of a span.
-        let _entered = self.span.enter();
+        let _entered = self.enter();
         report::record_outcome(&self.span, &outcome, request_messages, response_messages);
         if let Some(sink) = span_ext::sink(&self.span) {
             sink.end(RpcEnd {

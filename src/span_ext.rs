@@ -7,9 +7,11 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use sentry_core::protocol::SpanStatus;
+use tracing::span::Entered;
 use tracing::{Dispatch, Span, span};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
@@ -60,4 +62,22 @@ fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
     Some(sink)
+}
+
+thread_local! {
+    static RUNS_THE_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Enters the span of an RPC for who polls the RPC itself: its hub is theirs,
+/// and not that of a task which was given the span.
+pub(crate) fn enter_to_run(span: &Span) -> Entered<'_> {
+    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(true));
+    let entered = span.enter();
+    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
+    entered
+}
+
+/// Whether the enter that is under way is one of [`enter_to_run`].
+pub(crate) fn runs_the_call() -> bool {
+    RUNS_THE_CALL.try_with(Cell::get).unwrap_or(false)
 }

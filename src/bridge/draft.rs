@@ -16,7 +16,7 @@ pub(crate) struct SpanFields {
     /// `otel.name`, where there is no `sentry.name`.
     pub(crate) otel_name: Option<String>,
     pub(crate) op: Option<String>,
-    /// `sentry.trace`: counts at creation alone.
+    /// `sentry.trace`: counts at creation alone, and without a parent.
     pub(crate) incoming: Option<IncomingTrace>,
     pub(crate) status: Option<FieldStatus>,
     pub(crate) data: Vec<(&'static str, Value)>,
@@ -48,7 +48,8 @@ impl Draft {
 
     /// Whether the span begins a transaction whatever is around it.
     pub(crate) fn is_root(&self) -> bool {
-        self.rpc.as_ref().is_some_and(|rpc| rpc.force_transaction) || self.incoming().is_some()
+        let rpc = self.rpc.as_ref();
+        rpc.is_some_and(|rpc| rpc.force_transaction || rpc.incoming.is_some())
     }
 }
 

@@ -18,19 +18,6 @@ pub(crate) struct HubSlot {
     thread: AtomicU64,
     /// How often that thread has entered it; written by that thread alone.
     depth: AtomicU64,
-    /// The span by which that thread came in.
-    holder: AtomicU64,
-}
-
-/// The answer to a thread that wants to hold a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Acquired {
-    /// Held by this thread for the first time.
-    First,
-    /// Held by this thread once more.
-    Again,
-    /// Held by another thread, by way of this span.
-    HeldBy(u64),
 }
 
 impl HubSlot {
@@ -39,26 +26,23 @@ impl HubSlot {
             hub,
             thread: AtomicU64::new(FREE),
             depth: AtomicU64::new(0),
-            holder: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn acquire(&self, thread: u64, span: u64) -> Acquired {
+    /// Holds the slot for this thread, once more where it does already;
+    /// `false` where another thread holds it.
+    pub(crate) fn acquire(&self, thread: u64) -> bool {
         match self
             .thread
             .compare_exchange(FREE, thread, Ordering::Acquire, Ordering::Relaxed)
         {
-            Ok(_) => {
-                self.depth.store(1, Ordering::Relaxed);
-                self.holder.store(span, Ordering::Relaxed);
-                Acquired::First
-            }
+            Ok(_) => self.depth.store(1, Ordering::Relaxed),
             Err(holder) if holder == thread => {
                 self.depth.fetch_add(1, Ordering::Relaxed);
-                Acquired::Again
             }
-            Err(_) => Acquired::HeldBy(self.holder.load(Ordering::Relaxed)),
+            Err(_) => return false,
         }
+        true
     }
 
     /// Gives back one acquisition of this thread.
@@ -76,12 +60,12 @@ mod tests {
     #[test]
     fn one_thread_at_a_time() {
         let slot = HubSlot::new(Arc::new(Hub::new(None, Arc::default())));
-        assert_eq!(slot.acquire(1, 10), Acquired::First);
-        assert_eq!(slot.acquire(1, 11), Acquired::Again);
-        assert_eq!(slot.acquire(2, 12), Acquired::HeldBy(10));
+        assert!(slot.acquire(1));
+        assert!(slot.acquire(1));
+        assert!(!slot.acquire(2));
         slot.release();
-        assert_eq!(slot.acquire(2, 12), Acquired::HeldBy(10));
+        assert!(!slot.acquire(2));
         slot.release();
-        assert_eq!(slot.acquire(2, 12), Acquired::First);
+        assert!(slot.acquire(2));
     }
 }

@@ -19,7 +19,7 @@ use crate::bridge::span_cell::{Origin, SpanCell};
 use crate::bridge::thread_guard::{self, guarded};
 use crate::bridge::thread_stack;
 use crate::bridge::visitor::ValueVisitor;
-use crate::span_ext::SpanLink;
+use crate::span_ext::{self, SpanLink};
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
 ///
@@ -158,7 +158,9 @@ impl SentryGrpcLayer {
         let base = base_hub(self.hub.as_ref())?;
         let inside = match attrs.is_root() {
             true => None,
-            false => base.configure_scope(|scope| scope.get_span()),
+            // Of a copy: looking at a scope writes it back, and would undo what
+            // another thread writes to a hub that they share.
+            false => Hub::new_from_top(&base).configure_scope(|scope| scope.get_span()),
         };
         Some(Origin::Root { base, inside })
     }
@@ -196,15 +198,15 @@ impl SentryGrpcLayer {
     {
         let capture = || guarded(|| ErrorLayer::new().on_event(event, ctx));
         match cell {
-            Some(cell) if event.is_contextual() => {
-                cell.saw_error();
-                capture();
-            }
             Some(cell) => {
                 cell.saw_error();
-                thread_stack::enter(cell);
-                capture();
-                thread_stack::exit(cell.key(), cell.layer());
+                if event.is_contextual() && thread_stack::is_in(&cell.start().root) {
+                    capture();
+                } else {
+                    thread_stack::enter(cell, false);
+                    capture();
+                    thread_stack::exit(cell.key(), cell.layer());
+                }
             }
             None => {
                 if let Some(hub) = base_hub(self.hub.as_ref()) {
@@ -260,6 +262,11 @@ where
             return;
         }
         let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
+        // Of two layers in one registry, the one that has the span has its
+        // events.
+        if cell.as_ref().is_some_and(|cell| cell.layer() != self.id) {
+            return;
+        }
         if is_error && self.capture_errors {
             self.capture_error(event, cell.as_ref(), ctx);
         } else {
@@ -274,7 +281,7 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         if let Some(cell) = self.cell_of(id, &ctx) {
-            thread_stack::enter(&cell);
+            thread_stack::enter(&cell, span_ext::runs_the_call());
         }
     }
 

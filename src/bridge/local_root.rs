@@ -23,9 +23,9 @@ pub(crate) struct LocalRoot {
     pub(crate) is_sampled: bool,
     pub(crate) main: Arc<HubSlot>,
     pub(crate) trail: Arc<Trail>,
-    /// That of the hub when the root began. Kept apart, for sentry-core calls
-    /// `before_breadcrumb` with its hub locked, and what is traced there comes
-    /// by here.
+    /// That of the hub when the root began. Kept apart from it, for sentry-core
+    /// calls `before_breadcrumb` with its hub locked, and what is traced there
+    /// as a breadcrumb comes by here.
     pub(crate) client: Option<Arc<Client>>,
     /// Recorded spans inside, not counting the root's, that have not finished.
     open: AtomicUsize,
@@ -102,15 +102,16 @@ impl LocalRoot {
     }
 
     pub(crate) fn child_opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn child_finished(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Whether it was the last.
+    pub(crate) fn child_finished(&self) -> bool {
+        self.open.fetch_sub(1, Ordering::SeqCst) == 1
     }
 
     pub(crate) fn has_open_children(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
+        self.open.load(Ordering::SeqCst) > 0
     }
 }
 
@@ -121,11 +122,15 @@ fn begin_transaction(hub: &Arc<Hub>, start: &RootStart<'_>) -> (TransactionOrSpa
         }
         None => TransactionContext::new(start.name, start.op),
     };
-    let transaction = guarded(|| {
+    let begin = |hub: &Arc<Hub>| {
         Hub::run(Arc::clone(hub), || {
-            start_transaction_with_timestamp(context, start.started_at)
+            start_transaction_with_timestamp(context.clone(), start.started_at)
         })
-    });
+    };
+    // Where the application's sampler panics, the trace goes on unsampled, as
+    // without a client.
+    let transaction =
+        guarded(|| begin(hub)).unwrap_or_else(|| begin(&Arc::new(Hub::new(None, Arc::default()))));
     transaction.set_origin(start.origin);
     let span = transaction.into();
     let is_sampled = is_sampled(&span);

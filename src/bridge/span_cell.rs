@@ -10,15 +10,12 @@ use tracing::Metadata;
 
 use crate::bridge::attributes;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
-use crate::bridge::hub_slot::{Acquired, HubSlot};
-use crate::bridge::local_root::{LocalRoot, RootStart};
+use crate::bridge::hub_slot::HubSlot;
+use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::thread_guard::guarded;
 use crate::fields;
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink};
-
-const ORIGIN_RPC: &str = "auto.rpc.tonic";
-const ORIGIN_TRACING: &str = "auto.tracing";
 
 /// Sentry rejects a whole transaction if one span in it ends before it starts,
 /// and its encodings round the start and the end of a span differently.
@@ -133,8 +130,11 @@ impl SpanCell {
             _ => None,
         };
         let live = match parent {
-            Some(parent) => self.start_child(&plan, parent),
-            None => self.start_root(&plan),
+            Some(parent) => Live::child(parent, &plan, self.started_at),
+            None => {
+                let inside = self.inside.as_ref().filter(|_| !plan.is_root);
+                Live::root(&plan, &self.base, inside, self.started_at)
+            }
         };
         let fields = {
             let mut state = self.lock();
@@ -154,42 +154,6 @@ impl SpanCell {
             live.set_fields(fields, self.is_of_middleware());
         }
         live
-    }
-
-    fn start_root(&self, plan: &Plan) -> Live {
-        let root = LocalRoot::begin(&RootStart {
-            base: &self.base,
-            inside: self.inside.as_ref().filter(|_| !plan.is_root),
-            name: &plan.name,
-            op: &plan.op,
-            origin: match plan.rpc {
-                Some(_) => ORIGIN_RPC,
-                None => ORIGIN_TRACING,
-            },
-            incoming: plan.incoming.as_ref(),
-            started_at: self.started_at,
-            rpc: plan.rpc.as_ref().map(|(s, m)| (s.as_str(), m.as_str())),
-        });
-        Live {
-            recorded: Some(root.span.clone()),
-            root: Arc::new(root),
-            is_root: true,
-        }
-    }
-
-    fn start_child(&self, plan: &Plan, parent: Live) -> Live {
-        let recorded = parent.root.is_sampled.then(|| {
-            let parent = parent.recorded.as_ref().unwrap_or(&parent.root.span);
-            let id = Default::default();
-            parent
-                .start_child_with_details(&plan.op, &plan.name, id, self.started_at)
-                .into()
-        });
-        Live {
-            root: parent.root,
-            is_root: false,
-            recorded,
-        }
     }
 
     /// Takes fields that are recorded after the span was made.
@@ -214,48 +178,51 @@ impl SpanCell {
         self.lock().saw_error = true;
     }
 
-    /// A hub that this thread may make current for the span, one more time
-    /// held.
-    pub(crate) fn acquire_slot(&self, root: &LocalRoot, thread: u64) -> (Arc<HubSlot>, Acquired) {
-        let busy = {
-            let mut state = self.lock();
-            if state.slots.is_empty() {
-                let slot = self.inherited_slot(root);
-                state.slots.push(slot);
-            }
-            let mut busy = None;
-            for slot in &state.slots {
-                match slot.acquire(thread, self.key) {
-                    Acquired::HeldBy(holder) => {
-                        busy.get_or_insert_with(|| (Arc::clone(slot), holder));
-                    }
-                    acquired => return (Arc::clone(slot), acquired),
-                }
-            }
-            busy
-        };
-        let (fork, holder) = match busy {
-            Some((busy, holder)) => (root.fork(&busy), holder),
-            None => (root.fork(&root.main), self.key),
-        };
-        let acquired = fork.acquire(thread, self.key);
-        let mut state = self.lock();
-        match state.slots.first_mut() {
-            // The span itself is at work on that thread: the fork is for what
-            // runs beside it, and the span keeps its own.
-            Some(_) if holder == self.key => state.slots.push(Arc::clone(&fork)),
-            Some(first) => *first = Arc::clone(&fork),
-            None => state.slots.push(Arc::clone(&fork)),
-        }
-        (fork, acquired)
+    /// Whether the span has a hub that its root has not.
+    pub(crate) fn has_own_slot(&self) -> bool {
+        let state = self.lock();
+        let is_root = state.live.as_ref().is_some_and(|live| live.is_root);
+        !is_root && !state.slots.is_empty()
     }
 
-    fn inherited_slot(&self, root: &LocalRoot) -> Arc<HubSlot> {
+    /// A hub for this thread to make current for the span, which it enters
+    /// while it is in no other span of the root.
+    ///
+    /// The root's own hub is for who runs the root. Whoever else comes with a
+    /// span in hand runs beside it, as a spawned task does, and gets a fork,
+    /// which it finds again.
+    pub(crate) fn acquire_slot(
+        &self,
+        live: &Live,
+        thread: u64,
+        runs_the_call: bool,
+    ) -> Arc<HubSlot> {
+        let from = {
+            let mut state = self.lock();
+            if live.is_root && state.slots.is_empty() {
+                state.slots.push(Arc::clone(&live.root.main));
+            }
+            // Of an RPC it is known who runs it; of another root it is whoever
+            // comes first.
+            let is_guest = live.is_root && self.is_of_middleware() && !runs_the_call;
+            let slots = state.slots.iter().skip(usize::from(is_guest));
+            if let Some(slot) = slots.into_iter().find(|slot| slot.acquire(thread)) {
+                return Arc::clone(slot);
+            }
+            state.slots.first().cloned()
+        };
+        let from = from.unwrap_or_else(|| self.inherited_slot(&live.root));
+        let fork = live.root.fork(&from);
+        fork.acquire(thread);
+        self.lock().slots.push(Arc::clone(&fork));
+        fork
+    }
+
+    fn inherited_slot(&self, root: &Arc<LocalRoot>) -> Arc<HubSlot> {
         let parent = self.parent.as_ref().and_then(|parent| {
             let parent = parent.lock();
-            let is_same_root =
-                matches!(&parent.live, Some(live) if std::ptr::eq(&*live.root, root));
-            parent.slots.first().filter(|_| is_same_root).cloned()
+            let parent_root = &parent.live.as_ref()?.root;
+            Arc::ptr_eq(parent_root, root).then(|| parent.slots.first().cloned())?
         });
         parent.unwrap_or_else(|| Arc::clone(&root.main))
     }
@@ -267,33 +234,48 @@ impl SpanCell {
     }
 
     fn finish(&self) {
-        let (live, status, is_certain, ended_at, slot) = {
+        let (live, status, ended_at) = {
             let mut state = self.lock();
             let Some(live) = state.live.clone().filter(|_| !state.is_finished) else {
                 return;
             };
             state.is_finished = true;
-            let (status, is_certain) = state.status();
-            (
-                live,
-                status,
-                is_certain,
-                state.ended_at,
-                state.slots.first().cloned(),
-            )
+            (live, state.status(), state.ended_at)
         };
         let Some(span) = live.recorded else { return };
-        if is_certain || span.get_status().is_none() {
-            span.set_status(status);
+        if status.is_certain || span.get_status().is_none() {
+            span.set_status(status.status);
         }
         let ended_at = end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
         if live.is_root {
             // Finishing a transaction applies the scope of the current hub.
-            let hub = Arc::clone(&slot.as_ref().unwrap_or(&live.root.main).hub);
+            let hub = Arc::clone(&live.root.main.hub);
             guarded(|| Hub::run(hub, || span.finish_with_timestamp(ended_at)));
         } else {
             guarded(|| span.finish_with_timestamp(ended_at));
-            live.root.child_finished();
+            if live.root.child_finished() {
+                self.finish_ended_root();
+            }
+        }
+    }
+
+    /// Finishes the root of an RPC that has ended, and only waited for this
+    /// span.
+    fn finish_ended_root(&self) {
+        let mut ancestor = self.parent.as_deref();
+        while let Some(cell) = ancestor {
+            let (is_root, has_ended) = {
+                let state = cell.lock();
+                let is_root = state.live.as_ref().is_some_and(|live| live.is_root);
+                (is_root, state.ended_at.is_some())
+            };
+            if is_root {
+                if has_ended {
+                    cell.finish();
+                }
+                return;
+            }
+            ancestor = cell.parent.as_deref();
         }
     }
 

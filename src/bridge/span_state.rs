@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sentry_core::TransactionOrSpan;
 use sentry_core::protocol::SpanStatus;
+use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
-use crate::bridge::draft::{Draft, FieldStatus, SpanFields};
+use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::local_root::LocalRoot;
+use crate::bridge::local_root::{LocalRoot, RootStart};
 use crate::report;
+
+const ORIGIN_RPC: &str = "auto.rpc.tonic";
+const ORIGIN_TRACING: &str = "auto.tracing";
 
 /// The part of a span that changes.
 #[derive(Debug, Default)]
@@ -28,20 +31,26 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The status to finish with, and whether it outranks one that the
-    /// application set on the Sentry span itself.
-    pub(crate) fn status(&self) -> (SpanStatus, bool) {
-        if let Some(status) = self.rpc_status {
-            return (status, true);
-        }
-        match self.field_status {
-            Some(FieldStatus::Grpc(code)) => (report::span_status_of_number(code), true),
-            Some(FieldStatus::OtelError) => (SpanStatus::InternalError, true),
-            Some(FieldStatus::OtelOk) => (SpanStatus::Ok, true),
-            None if self.saw_error => (SpanStatus::InternalError, false),
-            None => (SpanStatus::Ok, false),
-        }
+    /// The status to finish with.
+    pub(crate) fn status(&self) -> FinalStatus {
+        let (status, is_certain) = match (self.rpc_status, self.field_status) {
+            (Some(status), _) => (status, true),
+            (None, Some(FieldStatus::Grpc(code))) => (report::span_status_of_number(code), true),
+            (None, Some(FieldStatus::OtelError)) => (SpanStatus::InternalError, true),
+            (None, Some(FieldStatus::OtelOk)) => (SpanStatus::Ok, true),
+            (None, None) if self.saw_error => (SpanStatus::InternalError, false),
+            (None, None) => (SpanStatus::Ok, false),
+        };
+        FinalStatus { status, is_certain }
     }
+}
+
+/// The status of a span that finishes.
+#[derive(Debug)]
+pub(crate) struct FinalStatus {
+    pub(crate) status: SpanStatus,
+    /// Whether it outranks one that the application set on the Sentry span.
+    pub(crate) is_certain: bool,
 }
 
 /// A span that has started.
@@ -55,6 +64,50 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Begins a local root; `inside` a span of the application, where there is
+    /// one.
+    pub(crate) fn root(
+        plan: &Plan,
+        base: &Arc<Hub>,
+        inside: Option<&TransactionOrSpan>,
+        started_at: SystemTime,
+    ) -> Self {
+        let root = LocalRoot::begin(&RootStart {
+            base,
+            inside,
+            name: &plan.name,
+            op: &plan.op,
+            origin: match plan.rpc {
+                Some(_) => ORIGIN_RPC,
+                None => ORIGIN_TRACING,
+            },
+            incoming: plan.incoming.as_ref(),
+            started_at,
+            rpc: plan.rpc.as_ref().map(|(s, m)| (s.as_str(), m.as_str())),
+        });
+        Self {
+            recorded: Some(root.span.clone()),
+            root: Arc::new(root),
+            is_root: true,
+        }
+    }
+
+    /// Starts a span in the root of its parent.
+    pub(crate) fn child(parent: Self, plan: &Plan, started_at: SystemTime) -> Self {
+        let recorded = parent.root.is_sampled.then(|| {
+            let parent = parent.recorded.as_ref().unwrap_or(&parent.root.span);
+            let id = Default::default();
+            parent
+                .start_child_with_details(&plan.op, &plan.name, id, started_at)
+                .into()
+        });
+        Self {
+            root: parent.root,
+            is_root: false,
+            recorded,
+        }
+    }
+
     pub(crate) fn set_fields(&self, mut fields: SpanFields, of_middleware: bool) {
         let Some(span) = &self.recorded else { return };
         // The middleware names its spans through their sink.

@@ -2,7 +2,7 @@
 //! while its thread locals are destroyed.
 
 use std::cell::Cell;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sentry_core::Hub;
 
@@ -11,6 +11,11 @@ struct ThreadGuard {
     busy: Cell<bool>,
     /// Whether sentry-core's hub of this thread was there when this was made.
     has_hub: bool,
+}
+
+impl Drop for ThreadGuard {
+    /// Without a destructor a thread local is never gone.
+    fn drop(&mut self) {}
 }
 
 thread_local! {
@@ -38,16 +43,12 @@ pub(crate) fn is_free() -> bool {
 
 /// Runs what may call user code by way of Sentry: a sampler, `before_send`, a
 /// transport. What that code traces is not ours to record, or it would call
-/// itself.
-pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> T {
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            set_busy(self.0);
-        }
-    }
-    let _reset = Reset(set_busy(true));
-    f()
+/// itself; and where it panics, the call that is observed must not.
+pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> Option<T> {
+    let before = set_busy(true);
+    let result = catch_unwind(AssertUnwindSafe(f)).ok();
+    set_busy(before);
+    result
 }
 
 fn set_busy(busy: bool) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sentry_core::{Hub, HubSwitchGuard, TransactionOrSpan};
 
-use crate::bridge::hub_slot::{Acquired, HubSlot};
+use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::{self, TrailId};
@@ -61,8 +61,16 @@ pub(crate) fn span_of(hub: &Arc<Hub>) -> Option<Arc<SpanCell>> {
     .flatten()
 }
 
+/// Whether the span that this thread is in belongs to `root`.
+pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
+    with(|stack| stack.last(|entry| Arc::ptr_eq(&entry.root, root)))
+        .flatten()
+        .unwrap_or(false)
+}
+
 /// Makes the hub of the cell's root current, and the cell its span.
-pub(crate) fn enter(cell: &Arc<SpanCell>) {
+/// `runs_the_call` is for who polls the RPC itself.
+pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
     let live = cell.start();
     let Some((number, here)) = with(|stack| {
         let here = stack.last(|e| (Arc::ptr_eq(&e.root, &live.root), Arc::clone(&e.slot)));
@@ -71,27 +79,25 @@ pub(crate) fn enter(cell: &Arc<SpanCell>) {
         return;
     };
     let current = Hub::current();
-    let (slot, first) = match here {
-        Some((true, slot)) => {
+    let slot = match here {
+        Some((true, ref slot)) if !cell.has_own_slot() => {
             // Where the application switched to a hub of its own inside the
             // span, its choice holds for the spans inside.
             let slot = if Arc::ptr_eq(&slot.hub, &current) {
-                slot
+                Arc::clone(slot)
             } else {
                 Arc::new(HubSlot::new(Arc::clone(&current)))
             };
-            slot.acquire(number, cell.key());
-            (slot, false)
+            slot.acquire(number);
+            slot
         }
-        _ => {
-            let (slot, acquired) = cell.acquire_slot(&live.root, number);
-            (slot, acquired == Acquired::First)
-        }
+        _ => cell.acquire_slot(&live, number, runs_the_call),
     };
-    // A slot that nobody holds has its root's span in the scope already.
+    let is_inside = matches!(here, Some((true, _)));
     let restore = match &live.recorded {
-        Some(span) if !(first && live.is_root) => set_span(&slot.hub, span),
-        _ => None,
+        Some(span) if live.is_root && !is_inside => restore_span(&slot.hub, span),
+        Some(span) => set_span(&slot.hub, span),
+        None => None,
     };
     let guard =
         (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
@@ -157,4 +163,18 @@ fn set_span(hub: &Hub, span: &TransactionOrSpan) -> Option<Option<TransactionOrS
         scope.set_span(Some(span.clone()));
         Some(before)
     })
+}
+
+/// Gives a scope that the application has cleared its root's span again. Any
+/// other span of the trace in it is there by the application's choice.
+fn restore_span(hub: &Hub, root: &TransactionOrSpan) -> Option<Option<TransactionOrSpan>> {
+    let before = hub.configure_scope(|scope| scope.get_span());
+    let is_of_trace = before.as_ref().is_some_and(|span| {
+        span == root || span.get_trace_context().trace_id == root.get_trace_context().trace_id
+    });
+    if is_of_trace {
+        None
+    } else {
+        set_span(hub, root)
+    }
 }

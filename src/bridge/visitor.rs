@@ -6,12 +6,13 @@ use std::fmt::Debug;
 use sentry_core::protocol::Value;
 use tracing::field::{Field, Visit};
 
-/// An error chain longer than this is a circle.
-const MAX_SOURCES: usize = 32;
-
 /// Takes the fields that a [`ValueVisitor`] reads.
 pub(crate) trait FieldSink {
     fn take(&mut self, name: &'static str, value: Value);
+
+    fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
+        self.take(name, error.to_string().into());
+    }
 }
 
 /// Turns what `tracing` shows into JSON values.
@@ -40,12 +41,7 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let chain = std::iter::successors(Some(value), |&error| error.source());
-        let texts: Vec<Value> = chain
-            .take(MAX_SOURCES)
-            .map(|error| error.to_string().into())
-            .collect();
-        self.0.take(field.name(), texts.into());
+        self.0.take_error(field.name(), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

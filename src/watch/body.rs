@@ -26,12 +26,13 @@ pin_project! {
     impl<B: Body, O: Observer> PinnedDrop for ResponseBody<B, O> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let Some(guard) = this.guard else { return };
-            // A caller need not poll a body that says it is at its end.
-            let ended = this.inner.as_ref().get_ref().as_ref().is_some_and(B::is_end_stream);
-            guard.drop_watched(|| this.inner.set(None));
-            if ended {
-                guard.end_without_status();
+            if let Some(guard) = this.guard {
+                guard.drop_watched(|has_panicked| {
+                    let inner = this.inner.as_ref().get_ref().as_ref();
+                    let is_at_end = !has_panicked && inner.is_some_and(B::is_end_stream);
+                    this.inner.set(None);
+                    is_at_end
+                });
             }
         }
     }

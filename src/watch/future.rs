@@ -30,7 +30,10 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Some(guard) = this.guard {
-                guard.drop_watched(|| this.inner.set(None));
+                guard.drop_watched(|_| {
+                    this.inner.set(None);
+                    false
+                });
             }
         }
     }

@@ -21,6 +21,9 @@ pub(crate) struct Guard<O: Observer> {
     /// Set while the watched part is polled: what is dropped with it set has
     /// panicked, even if somebody has caught that panic by now.
     polling: bool,
+    /// The watched part was dropped, and had said that it was at its end: a
+    /// caller need not poll a body that says so.
+    is_at_end: bool,
 }
 
 impl<O: Observer> Guard<O> {
@@ -32,6 +35,7 @@ impl<O: Observer> Guard<O> {
             response: MessageCounter::new(),
             head: None,
             polling: false,
+            is_at_end: false,
         }
     }
 
@@ -50,9 +54,18 @@ impl<O: Observer> Guard<O> {
     }
 
     /// Drops the watched part where its own destructors are still observed.
-    pub(crate) fn drop_watched(&self, drop: impl FnOnce()) {
-        let _entered = self.observer.as_ref().map(O::enter);
-        drop();
+    /// `drop` is told whether the part has panicked, and tells whether it was
+    /// at its end.
+    pub(crate) fn drop_watched(&mut self, drop: impl FnOnce(bool) -> bool) {
+        let has_panicked = self.has_panicked();
+        self.is_at_end = {
+            let _entered = self.observer.as_ref().map(O::enter);
+            drop(has_panicked)
+        };
+    }
+
+    fn has_panicked(&self) -> bool {
+        self.polling || thread::panicking()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -83,24 +96,30 @@ impl<O: Observer> Guard<O> {
 
     /// Ends the RPC whose response is over and has brought no status.
     pub(crate) fn end_without_status(&mut self) {
-        let outcome = match self.head.take() {
-            Some(Head::HttpError(outcome)) => outcome,
-            Some(Head::Grpc) | None => Outcome::no_status(),
-        };
+        let outcome = self.outcome_without_status();
         self.end(outcome);
     }
 
+    fn outcome_without_status(&mut self) -> Outcome {
+        match self.head.take() {
+            Some(Head::HttpError(outcome)) => outcome,
+            Some(Head::Grpc) | None => Outcome::no_status(),
+        }
+    }
+
     fn outcome_of_drop(&mut self) -> Outcome {
-        if self.polling || thread::panicking() {
+        if self.has_panicked() {
             return Outcome::panicked();
         }
-        let is_late = match self.head.take() {
-            Some(Head::HttpError(outcome)) => return outcome,
+        let is_late = match self.head {
+            Some(Head::HttpError(_)) => return self.outcome_without_status(),
             Some(Head::Grpc) => self.deadline.passed_in_body(),
             None => self.deadline.passed_before_head(),
         };
         if is_late {
             Outcome::deadline()
+        } else if self.is_at_end {
+            self.outcome_without_status()
         } else {
             Outcome::dropped()
         }

@@ -573,3 +573,58 @@ fn errors_stay_what_they_were() {
     });
     assert_eq!(ending(&world), unknown("my own words"));
 }
+
+/// At its end as soon as it is polled, however that goes.
+struct AtEndOncePolled {
+    panics: bool,
+    is_polled: bool,
+}
+
+impl Body for AtEndOncePolled {
+    type Data = bytes::Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BoxError>>> {
+        self.is_polled = true;
+        assert!(!self.panics, "the body panics");
+        std::task::Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_polled
+    }
+}
+
+#[test]
+fn a_panic_and_a_deadline_outrank_an_announced_end() {
+    for (panics, timeout, status) in [
+        (true, None, SpanStatus::InternalError),
+        (true, Some("1n"), SpanStatus::InternalError),
+        (false, Some("1n"), SpanStatus::DeadlineExceeded),
+        (false, None, SpanStatus::UnknownError),
+    ] {
+        let world = World::new();
+        world.run(async {
+            let service = service_fn(move |_: Request<RequestBody<_>>| {
+                let is_polled = false;
+                let body = AtEndOncePolled { panics, is_polled };
+                ready(Ok::<_, BoxError>(Response::new(body)))
+            });
+            let request = timeout.map_or_else(request, with_timeout);
+            let layer = GrpcServerLayer::new();
+            let response = layer.layer(service).oneshot(request).await.unwrap();
+            let mut body = Box::pin(response.into_body());
+            let poll = || {
+                drop(
+                    body.as_mut()
+                        .poll_frame(&mut Context::from_waker(Waker::noop())),
+                )
+            };
+            assert_eq!(catch_unwind(AssertUnwindSafe(poll)).is_err(), panics);
+        });
+        assert_eq!(ending(&world).0, status);
+    }
+}

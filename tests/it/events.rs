@@ -10,7 +10,7 @@ use sentry::{Breadcrumb, Hub, Level};
 use serde_json::json;
 use tonic::Status;
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, error, info, info_span, warn};
+use tracing::{debug, error, info, info_span, instrument, warn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use sentry_tonic::SentryGrpcLayer;
@@ -82,7 +82,7 @@ fn events_become_breadcrumbs_and_errors() {
         breadcrumb(
             Level::Warning,
             "with an error",
-            vec![("error", json!(["outer", "inner"]))],
+            vec![("error", json!(["Outer: outer", "Inner: inner"]))],
         ),
     ];
     for event in [first, second] {
@@ -454,4 +454,82 @@ fn callbacks_that_trace_do_not_call_themselves() {
     let received = world.received();
     assert_eq!(received.only_event().message.as_deref(), Some("failed"));
     assert_eq!(received.only_tx().spans, []);
+}
+
+#[instrument(target = "test", err(level = "warn"))]
+fn fails_mildly() -> Result<(), String> {
+    Err("mildly".to_owned())
+}
+
+#[test]
+fn an_error_without_a_message_is_the_message() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = info_span!(target: "test", "job").entered();
+        fails_mildly().unwrap_err();
+        error!("failed");
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(messages(&event.breadcrumbs), ["mildly"]);
+    assert!(event.breadcrumbs[0].data.is_empty());
+}
+
+#[test]
+fn callbacks_that_panic_harm_no_call_and_leave_nothing_behind() {
+    let world = World::with(
+        |options| {
+            options
+                .traces_sampler(|context| match context.name() {
+                    "calm" => 1.0,
+                    _ => panic!("the sampler panics"),
+                })
+                .before_send(|_| panic!("before_send panics"))
+                .before_breadcrumb(|_| panic!("before_breadcrumb panics"))
+        },
+        |layer| layer,
+    );
+    let before = Hub::current();
+    world.sync(|| {
+        let calm = info_span!(target: "test", "calm");
+        let job = info_span!(target: "test", "job");
+        job.in_scope(|| {
+            info!("a breadcrumb");
+            error!("an error");
+            error!(parent: &calm, "an error elsewhere");
+            info_span!(target: "test", "inside").in_scope(|| {});
+        });
+        drop(info_span!(target: "test", "never entered"));
+    });
+    assert!(Arc::ptr_eq(&before, &Hub::current()));
+    world.run(async {
+        let answer = Scripted::new().say_hello_once("a").await.unwrap();
+        assert_eq!(answer, reply("a"));
+    });
+    let received = world.received();
+    let names: Vec<_> = received.txs().into_iter().map(|tx| tx.name).collect();
+    assert_eq!(names, ["calm"]);
+    assert_eq!(received.events.len(), 0);
+}
+
+#[test]
+fn a_transport_that_panics_harms_no_call() {
+    struct Panics;
+    impl sentry::Transport for Panics {
+        fn send_envelope(&self, _: sentry::Envelope) {
+            panic!("the transport panics");
+        }
+    }
+    let options = sentry::ClientOptions::new()
+        .dsn(crate::support::world::DSN)
+        .traces_sample_rate(1.0)
+        .transport(|_: &sentry::ClientOptions| Arc::new(Panics) as Arc<dyn sentry::Transport>);
+    let client = Arc::new(sentry::Client::from(options));
+    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
+    let world =
+        World::subscribed(|_| tracing_subscriber::registry().with(SentryGrpcLayer::new().hub(hub)));
+    world.run(async {
+        let answer = Scripted::new().say_hello_once("a").await.unwrap();
+        assert_eq!(answer, reply("a"));
+    });
 }

@@ -7,7 +7,8 @@ use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub, Level};
 use tracing::dispatcher::with_default;
 use tracing::{Dispatch, error, info, info_span};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
 use sentry_tonic::SentryGrpcLayer;
@@ -254,4 +255,39 @@ fn the_main_hub_helps_out_where_the_current_one_has_no_client() {
         .filter_map(|e| e.message.as_deref())
         .collect();
     assert_eq!(events, ["in the job", "outside"]);
+}
+
+#[test]
+fn layers_with_a_filter_each_report_to_their_own_client() {
+    let (a, b) = (World::new(), World::new());
+    let layer = |world: &World| SentryGrpcLayer::new().hub(Arc::clone(&world.hub));
+    let of_a = layer(&a).with_filter(filter_fn(|metadata| metadata.target() == "a"));
+    let of_b = layer(&b).with_filter(filter_fn(|metadata| metadata.target() == "b"));
+    let dispatch = Dispatch::new(registry().with(of_a).with(of_b));
+    with_default(&dispatch, || {
+        let _a = info_span!(target: "a", "a").entered();
+        let _b = info_span!(target: "b", "b").entered();
+        error!(target: "a", "a failed");
+        error!(target: "b", "b failed");
+    });
+    for (world, name) in [(a, "a"), (b, "b")] {
+        let received = world.received();
+        assert_eq!(received.only_tx().name, name);
+        let event = received.only_event();
+        assert_eq!(event.message, Some(format!("{name} failed")));
+        assert_eq!(event.transaction.as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn of_two_layers_in_one_registry_one_reports_an_event() {
+    let world = World::subscribed(|hub| {
+        registry()
+            .with(SentryGrpcLayer::new().hub(Arc::clone(&hub)))
+            .with(SentryGrpcLayer::new().hub(hub))
+    });
+    world.sync(|| job("job"));
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(messages(&event.breadcrumbs), ["in the job"]);
 }

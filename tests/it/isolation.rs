@@ -1,12 +1,13 @@
 //! What belongs to one RPC stays in it and is everywhere in it: across awaits,
 //! threads and tasks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
 use sentry::protocol::{Event, SpanStatus};
 use sentry::{Hub, Level};
 use tokio::sync::Barrier as AsyncBarrier;
-use tokio::task::yield_now;
+use tokio::task::{block_in_place, yield_now};
 use tonic::Status;
 use tracing::{Instrument, info, info_span, instrument};
 
@@ -420,7 +421,7 @@ fn a_task_on_another_thread_keeps_what_it_writes() {
                 .instrument(own),
             );
             // Lets the worker's other tasks go on elsewhere.
-            tokio::task::block_in_place(|| {
+            block_in_place(|| {
                 meet.wait();
                 sentry::configure_scope(|scope| scope.set_tag("of", "handler"));
                 meet.wait();
@@ -684,4 +685,179 @@ fn a_task_that_keeps_the_span_of_the_rpc_does_not_hold_it_up() {
     let trace_id = trace(received.only_transaction()).trace_id;
     assert_eq!(event_trace(late.only_event()).trace_id, trace_id);
     assert_eq!(late.statuses(), []);
+}
+
+/// Serves one call on several threads.
+fn on_threads<F>(world: &World, handler: impl Fn() -> F + Send + Sync + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let greeter = Scripted::new().say_hello(move |name| {
+        let handler = handler();
+        async move {
+            handler.await;
+            Ok(reply(&name))
+        }
+    });
+    world.run_threads(4, async move { greeter.say_hello_once("a").await.unwrap() });
+}
+
+#[test]
+fn a_task_with_the_span_of_the_rpc_takes_nothing_from_the_handler() {
+    let world = World::new();
+    on_threads(&world, || async {
+        let meet = Arc::new(Barrier::new(2));
+        let meet_task = Arc::clone(&meet);
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let task = async move {
+            block_in_place(|| {
+                started.send(()).unwrap();
+                meet_task.wait();
+            });
+        };
+        let task = tokio::spawn(task.in_current_span());
+        // The task is in the span before the handler is again.
+        is_started.await.unwrap();
+        sentry::configure_scope(|scope| scope.set_tag("of", "handler"));
+        block_in_place(|| meet.wait());
+        task.await.unwrap();
+        yield_now().await;
+        sentry::capture_message("later", Level::Error);
+    });
+    let received = world.received();
+    assert_eq!(tag(&received.only_event().tags, "of"), Some("handler"));
+    let transaction = received.only_transaction();
+    assert_eq!(tag(&transaction.tags, "of"), Some("handler"));
+}
+
+#[test]
+fn what_a_task_sets_for_a_while_stays_with_it() {
+    let world = World::new();
+    on_threads(&world, || async {
+        let (a, b) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (task_a, task_b) = (Arc::clone(&a), Arc::clone(&b));
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let task = async move {
+            let scoped = || {
+                block_in_place(|| {
+                    started.send(()).unwrap();
+                    task_a.wait();
+                    task_b.wait();
+                });
+            };
+            sentry::with_scope(|scope| scope.set_tag("temporary", "secret"), scoped);
+        };
+        let task = tokio::spawn(task.instrument(info_span!(target: "test", "own")));
+        is_started.await.unwrap();
+        block_in_place(|| {
+            a.wait();
+            b.wait();
+        });
+        task.await.unwrap();
+    });
+    let received = world.received();
+    assert_eq!(received.only_transaction().tags.get("temporary"), None);
+}
+
+#[test]
+fn a_span_with_a_hub_of_its_own_keeps_it_everywhere() {
+    let world = World::new();
+    world.sync(|| {
+        let root = info_span!(target: "test", "root");
+        let child = info_span!(target: "test", parent: &root, "child");
+        root.in_scope(|| {
+            elsewhere(&world, || {
+                child.in_scope(|| sentry::configure_scope(|scope| scope.set_tag("of", "child")));
+            });
+            child.in_scope(|| sentry::capture_message("inside", Level::Info));
+            sentry::capture_message("root", Level::Info);
+        });
+        child.in_scope(|| sentry::capture_message("alone", Level::Info));
+    });
+    let received = world.received();
+    let tags: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| (event.message.as_deref().unwrap(), tag(&event.tags, "of")))
+        .collect();
+    let child = Some("child");
+    assert_eq!(tags, [("inside", child), ("root", None), ("alone", child)]);
+}
+
+#[test]
+fn spans_that_begin_undo_nothing_on_the_hub_they_begin_from() {
+    const TAGS: usize = 2_000;
+    let world = World::new();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            world.sync(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    drop(info_span!(target: "test", "root"));
+                }
+            });
+        });
+        for n in 0..TAGS {
+            let key = n.to_string();
+            world.hub.configure_scope(|scope| scope.set_tag(&key, n));
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+    world.received();
+    world.hub.capture_message("all", Level::Info);
+    assert_eq!(world.received().only_event().tags.len(), TAGS);
+}
+
+#[test]
+fn a_scope_that_the_application_clears_gets_its_span_back() {
+    let world = World::new();
+    world.sync(|| {
+        let job = info_span!(target: "test", "job");
+        job.in_scope(|| sentry::configure_scope(sentry::Scope::clear));
+        job.in_scope(|| sentry::capture_message("later", Level::Info));
+    });
+    let received = world.received();
+    let trace = trace(received.only_transaction());
+    assert_eq!(event_trace(received.only_event()).span_id, trace.span_id);
+}
+
+#[test]
+fn a_span_that_the_application_put_on_the_scope_stays() {
+    let world = World::new();
+    world.sync(|| {
+        let job = info_span!(target: "test", "job");
+        let manual = job.in_scope(|| {
+            sentry::configure_scope(|scope| {
+                let manual = scope.get_span().unwrap().start_child("manual.op", "manual");
+                scope.set_span(Some(manual.clone().into()));
+                Some(manual)
+            })
+        });
+        job.in_scope(|| sentry::capture_message("later", Level::Info));
+        manual.unwrap().finish();
+    });
+    let received = world.received();
+    let manual = &received.only_transaction().spans[0];
+    assert_eq!(event_trace(received.only_event()).span_id, manual.span_id);
+}
+
+#[test]
+fn the_last_span_inside_sends_an_rpc_that_has_ended() {
+    let world = World::new();
+    world.run(async {
+        let (send, receive) = std::sync::mpsc::channel();
+        let greeter = Scripted::new().say_hello(move |name| {
+            let child = info_span!(target: "test", "child");
+            child.in_scope(|| {});
+            send.send((child, tracing::Span::current())).unwrap();
+            async move { Ok(reply(&name)) }
+        });
+        greeter.say_hello_once("a").await.unwrap();
+        let (child, kept) = receive.recv().unwrap();
+        assert_eq!(world.received().statuses(), []);
+        drop(child);
+        assert_eq!(world.received().only_transaction().spans.len(), 1);
+        drop(kept);
+    });
+    assert_eq!(world.received().statuses(), []);
 }

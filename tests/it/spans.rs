@@ -1,5 +1,6 @@
 //! Tracing spans of any kind as transactions and spans.
 
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use sentry::protocol::{SpanStatus, TraceContext};
@@ -452,35 +453,71 @@ fn a_tracing_span_that_outlives_its_thread_is_finished_elsewhere() {
 }
 
 #[test]
+fn sentry_trace_on_a_nested_span_starts_no_second_transaction() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = test_span!("job").entered();
+        test_span!("child", sentry.trace = TRACE).in_scope(|| {});
+    });
+    assert_eq!(world.received().only_tx().spans, [Sp::ok("child", "job")]);
+}
+
+#[test]
+fn an_error_as_a_field_is_its_text() {
+    let world = World::new();
+    world.sync(|| {
+        let error = std::fmt::Error;
+        let error = &error as &(dyn std::error::Error + 'static);
+        drop(test_span!("job", cause = error, tags.cause = error));
+    });
+    let tx = world.received().only_tx();
+    let text = std::fmt::Error.to_string();
+    assert_eq!(tx.data["cause"], json!(text));
+    assert_eq!(tx.tags["cause"], text);
+}
+
+/// Only a global subscriber is still there when thread locals are destroyed,
+/// and so the test has a process of its own.
+#[test]
 fn thread_locals_that_trace_while_they_are_destroyed_do_no_harm() {
-    struct TracesOnDrop(tracing::Dispatch);
+    const CHILD: &str = "TRACES_IN_DESTRUCTORS";
+    struct TracesOnDrop;
     impl Drop for TracesOnDrop {
         fn drop(&mut self) {
-            tracing::dispatcher::with_default(&self.0, || {
-                let _span = test_span!("late").entered();
-                error!("late");
-            });
+            tracing::info!("late");
+            error!("late");
         }
     }
     thread_local! {
-        static EARLY: std::cell::RefCell<Option<TracesOnDrop>> = const { std::cell::RefCell::new(None) };
-        static LATE: std::cell::RefCell<Option<TracesOnDrop>> = const { std::cell::RefCell::new(None) };
+        static EARLY: RefCell<Option<TracesOnDrop>> = const { RefCell::new(None) };
+        static LATE: RefCell<Option<TracesOnDrop>> = const { RefCell::new(None) };
+    }
+    if std::env::var_os(CHILD).is_none() {
+        let name = "spans::thread_locals_that_trace_while_they_are_destroyed_do_no_harm";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
     }
     let world = World::new();
-    let dispatch = world.dispatch.clone();
-    std::thread::spawn(move || {
-        EARLY.set(Some(TracesOnDrop(dispatch.clone())));
-        tracing::dispatcher::with_default(&dispatch, || test_span!("job").in_scope(|| {}));
-        LATE.set(Some(TracesOnDrop(dispatch.clone())));
+    tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
+    std::thread::spawn(|| {
+        EARLY.set(Some(TracesOnDrop));
+        test_span!("job").in_scope(|| {});
+        LATE.set(Some(TracesOnDrop));
     })
     .join()
     .unwrap();
-    let names: Vec<_> = world
-        .received()
-        .txs()
-        .into_iter()
-        .map(|tx| tx.name)
+    let received = world.received();
+    assert_eq!(received.only_tx().name, "job");
+    // One while the thread still has its hub.
+    let messages: Vec<_> = received
+        .events
+        .iter()
+        .map(|e| e.message.as_deref())
         .collect();
-    // What still has its hub is reported, what has not is left out.
-    assert!(names.starts_with(&["job".to_owned()]), "{names:?}");
+    assert_eq!(messages, [Some("late")]);
 }
