@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::Request;
 use tonic::transport::{Channel, Server};
+use tonic::{Code, Request, Status};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -27,6 +28,16 @@ use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
 use support::waterfall;
+
+const USAGE: &str = "usage: quickstart [--json]";
+
+const INTRODUCTION: &str = "\
+A Greeter server and a client have talked over TCP; this is what Sentry received
+of it, by HTTP, in an ingest that the example brings with it. For each trace its
+spans: operation and name, status, duration, and where it lies in the trace. A
+span has the status that it was given: those inside a call that fails with `?`
+or is cut short are `ok` unless they say otherwise.
+";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,14 +52,22 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Error> {
-    let json = match std::env::args().nth(1).as_deref() {
-        None => false,
-        Some("--json") => true,
-        Some(other) => return Err(format!("unknown argument {other:?}, try --json").into()),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let json = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--json"] => true,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        _ => return Err(format!("unknown arguments {arguments:?}, {USAGE}").into()),
     };
     let own_dsn = std::env::var("SENTRY_DSN")
         .ok()
         .filter(|dsn| !dsn.is_empty());
+    if own_dsn.is_some() && json {
+        return Err("--json prints what the embedded ingest receives: unset SENTRY_DSN".into());
+    }
     let (dsn, ingest) = match own_dsn {
         Some(dsn) => (dsn, None),
         None => {
@@ -74,38 +93,37 @@ fn run() -> Result<(), Error> {
     tokio::runtime::Runtime::new()?.block_on(serve_and_call())?;
     drop(guard);
 
-    match ingest {
-        Some(ingest) => print(&ingest, json),
-        None => {
-            println!(
-                "sent to project {} on {}",
-                project.project_id(),
-                project.host()
-            );
-            Ok(())
-        }
-    }
+    let text = match ingest {
+        Some(ingest) => received(&ingest, json)?,
+        None => format!(
+            "Handed to Sentry's transport, for project {} on {}: look there.\n",
+            project.project_id(),
+            project.host()
+        ),
+    };
+    // A reader like `head` may have gone.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
 }
 
-fn print(ingest: &Ingest, json: bool) -> Result<(), Error> {
+fn received(ingest: &Ingest, json: bool) -> Result<String, Error> {
     let items = ingest.items();
     if items.is_empty() {
         return Err("the ingest received nothing".into());
     }
     if !json {
-        print!("{}", waterfall::render(&items));
-        return Ok(());
+        return Ok(format!("{INTRODUCTION}\n{}", waterfall::render(&items)));
     }
-    for item in items {
+    let lines = items.iter().map(|item| {
         let line = serde_json::json!({
             "type": item.kind(),
             "envelope_header": item.envelope_header,
             "item_header": item.item_header,
             "payload": item.payload,
         });
-        println!("{line}");
-    }
-    Ok(())
+        format!("{line}\n")
+    });
+    Ok(lines.collect())
 }
 
 async fn serve_and_call() -> Result<(), Error> {
@@ -143,8 +161,8 @@ async fn call(address: SocketAddr) -> Result<(), Error> {
     );
     client.say_hello(in_a_trace).await?;
 
-    expect_error(client.say_hello(hello("notfound")).await)?;
-    expect_error(client.say_hello(hello("internal")).await)?;
+    expect(Code::NotFound, client.say_hello(hello("notfound")).await)?;
+    expect(Code::Internal, client.say_hello(hello("internal")).await)?;
 
     let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();
     while let Some(reply) = replies.next().await {
@@ -162,24 +180,23 @@ async fn call(address: SocketAddr) -> Result<(), Error> {
 
     let names = tokio_stream::iter(["Ada", "internal"].map(hello));
     let mut replies = client.chat(names).await?.into_inner();
-    while let Some(reply) = replies.next().await {
-        if reply.is_err() {
-            break;
-        }
-    }
+    replies.next().await.transpose()?;
+    let failure = replies.next().await.transpose();
+    expect(Code::Internal, failure)?;
 
     // Dropped after its second message.
     let mut replies = client
         .say_hello_stream(hello("endless"))
         .await?
         .into_inner();
-    replies.next().await;
-    replies.next().await;
+    replies.next().await.transpose()?;
+    replies.next().await.transpose()?;
     drop(replies);
 
     let mut hurried = Request::new(hello("slow"));
     hurried.set_timeout(Duration::from_millis(200));
-    expect_error(client.say_hello(hurried).await)?;
+    // What tonic makes of a deadline that expires.
+    expect(Code::Cancelled, client.say_hello(hurried).await)?;
     Ok(())
 }
 
@@ -189,9 +206,9 @@ fn hello(name: &str) -> HelloRequest {
     }
 }
 
-fn expect_error<T>(result: Result<T, tonic::Status>) -> Result<(), Error> {
-    match result.err() {
-        Some(_) => Ok(()),
-        None => Err("a call that was meant to fail did not".into()),
+fn expect<T>(code: Code, result: Result<T, Status>) -> Result<(), Error> {
+    match result.err().map(|status| status.code()) {
+        Some(actual) if actual == code => Ok(()),
+        other => Err(format!("a call ended with {other:?} instead of {code:?}").into()),
     }
 }

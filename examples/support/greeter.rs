@@ -45,7 +45,7 @@ impl Error for LookupError {
     }
 }
 
-#[instrument]
+#[instrument(fields(sentry.op = "function"))]
 async fn find_name(name: &str) -> Result<String, Status> {
     info!(name, "looking up a name");
     query_store(name).await?;
@@ -72,7 +72,7 @@ async fn query_store(name: &str) -> Result<(), Status> {
     }
 }
 
-#[instrument]
+#[instrument(fields(sentry.op = "template.render"))]
 async fn render(name: &str) -> HelloReply {
     tokio::time::sleep(Duration::from_millis(1)).await;
     HelloReply {
@@ -127,6 +127,7 @@ impl Greeter for MyGreeter {
     ) -> Result<Response<ReplyStream>, Status> {
         let replies = request.into_inner().map(|request| {
             let name = request?.name;
+            info!(name, "heard from somebody");
             if name == "internal" {
                 error!("the chat broke down");
                 return Err(Status::internal("the chat broke down"));

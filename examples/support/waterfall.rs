@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::ingest::Item;
 
 const BAR: usize = 24;
-const NAME: usize = 60;
+const NAME: usize = 48;
 
 /// A span of a trace; a transaction is one too.
 #[derive(Debug)]
@@ -39,12 +39,15 @@ pub(crate) fn render(items: &[Item]) -> String {
     }
     for (id, bars) in &mut traces {
         bars.sort_by(|a, b| a.start.total_cmp(&b.start));
-        let _ = writeln!(out, "trace {id}");
+        let tops: Vec<&Bar<'_>> = bars
+            .iter()
+            .filter(|bar| !bars.iter().any(|parent| parent.id == bar.parent))
+            .collect();
+        let caller = tops.iter().find(|top| !top.parent.is_empty());
+        let from = caller.map(|top| format!(", continued from span {}", top.parent));
+        let _ = writeln!(out, "trace {id}{}", from.unwrap_or_default());
         let start = bars.iter().map(|bar| bar.start).fold(f64::MAX, f64::min);
         let end = bars.iter().map(|bar| bar.end).fold(f64::MIN, f64::max);
-        let tops = bars
-            .iter()
-            .filter(|b| !bars.iter().any(|p| p.id == b.parent));
         for bar in tops {
             write_bar(&mut out, bars, bar, 1, start, end);
         }
@@ -98,11 +101,15 @@ fn write_bar(out: &mut String, all: &[Bar<'_>], bar: &Bar<'_>, depth: usize, fro
 
 fn write_error(out: &mut String, event: &Value) {
     let exceptions = event["exception"]["values"].as_array();
-    let title = text(&event["message"]);
+    let title = match text(&event["message"]) {
+        "" => exceptions
+            .and_then(|exceptions| exceptions.last())
+            .map_or("", |exception| text(&exception["value"])),
+        message => message,
+    };
     let _ = writeln!(
         out,
-        "error {:?} in {}, trace {}",
-        title,
+        "error {title:?} in {}, trace {}",
         text(&event["transaction"]),
         text(&event["contexts"]["trace"]["trace_id"]),
     );
@@ -136,17 +143,12 @@ fn write_totals(out: &mut String, items: &[Item], traces: &[(&str, Vec<Bar<'_>>)
         *statuses.entry(bar.status).or_default() += 1;
     }
     let list = |map: &BTreeMap<&str, usize>| {
-        let parts: Vec<String> = map.iter().map(|(key, n)| format!("{n} {key}")).collect();
+        let parts: Vec<String> = map.iter().map(|(key, n)| format!("{key} {n}")).collect();
         parts.join(", ")
     };
-    let _ = writeln!(out, "received: {}", list(&kinds));
-    let _ = writeln!(
-        out,
-        "traces: {}, spans: {}, statuses of transactions: {}",
-        traces.len(),
-        bars.count(),
-        list(&statuses)
-    );
+    let _ = writeln!(out, "envelope items: {}", list(&kinds));
+    let _ = writeln!(out, "traces {}, spans {}", traces.len(), bars.count());
+    let _ = writeln!(out, "transactions by status: {}", list(&statuses));
 }
 
 fn text(value: &Value) -> &str {
