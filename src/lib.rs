@@ -56,10 +56,21 @@
 //! # Hubs
 //!
 //! Each transaction has a hub of its own, forked from the one that is current
-//! where it begins, without its breadcrumbs. All spans of the transaction share
-//! it, so that what a handler writes to the scope holds for the whole call. A
-//! task that works for the call while another thread does gets a fork; its
-//! breadcrumbs of tracing events are the call's all the same.
+//! where its first span is made, without its breadcrumbs. All spans entered in
+//! it share that hub, so that what a handler writes to the scope holds for the
+//! whole call, before and after an `.await`.
+//!
+//! A task that is given a span of the call (`.in_current_span()`,
+//! `.instrument(span)`) and runs beside it gets a fork, with what the scope
+//! holds then. What it writes to the scope stays with it; its spans, and the
+//! breadcrumbs of its tracing events, are the call's.
+//!
+//! Two things that a hub for each task forgives do harm on a shared one:
+//!
+//! * a `push_scope` guard that is held across an `.await`, in futures that are
+//!   joined: guards of sentry panic where they are dropped out of order
+//! * `bind_hub(Hub::current())` on a spawned task: the hub is then current on
+//!   two threads. Bind a `Hub::new_from_top(Hub::current())`.
 //!
 //! # Features
 //!
