@@ -594,6 +594,7 @@ impl Body for AtEndOncePolled {
     }
 
     fn is_end_stream(&self) -> bool {
+        assert!(!(self.panics && self.is_polled), "asked after its panic");
         self.is_polled
     }
 }

@@ -235,26 +235,28 @@ fn two_services_in_one_process_have_a_hub_each() {
 }
 
 #[test]
-fn the_main_hub_helps_out_where_the_current_one_has_no_client() {
+fn the_main_hub_helps_out_where_the_current_one_cannot_send() {
     let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
-    let (transport, client) = client();
-    Hub::main().bind_client(Some(client));
-    let nobody = Arc::new(Hub::new(None, Arc::default()));
-    with_default(&dispatch, || {
-        Hub::run(nobody, || {
-            job("of main");
-            error!("outside");
+    let (transport, of_main) = client();
+    let (_, closed) = client();
+    closed.close(None);
+    for current in [None, Some(closed)] {
+        let current = Arc::new(Hub::new(current, Arc::default()));
+        // Tests beside this one have a hub with a client, or pin one.
+        Hub::main().bind_client(Some(Arc::clone(&of_main)));
+        with_default(&dispatch, || {
+            Hub::run(current, || {
+                job("of main");
+                error!("outside");
+            });
         });
-    });
-    Hub::main().bind_client(None);
-    let received = Received::new(transport.fetch_and_clear_envelopes());
-    assert_eq!(received.only_tx().name, "of main");
-    let events: Vec<_> = received
-        .events
-        .iter()
-        .filter_map(|e| e.message.as_deref())
-        .collect();
-    assert_eq!(events, ["in the job", "outside"]);
+        Hub::main().bind_client(None);
+        let received = Received::new(transport.fetch_and_clear_envelopes());
+        assert_eq!(received.only_tx().name, "of main");
+        let events = received.events.iter();
+        let events: Vec<_> = events.filter_map(|e| e.message.as_deref()).collect();
+        assert_eq!(events, ["in the job", "outside"]);
+    }
 }
 
 #[test]
