@@ -5,6 +5,9 @@
 pub(crate) const TARGET: &str = "sentry_tonic";
 
 // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
+pub(crate) const RPC_SYSTEM: &str = "rpc.system";
+pub(crate) const RPC_SERVICE: &str = "rpc.service";
+pub(crate) const RPC_METHOD: &str = "rpc.method";
 pub(crate) const RPC_GRPC_STATUS_CODE: &str = "rpc.grpc.status_code";
 pub(crate) const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
 pub(crate) const NETWORK_PEER_PORT: &str = "network.peer.port";

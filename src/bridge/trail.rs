@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sentry_core::protocol::{Context, Event, Map, Value};
 use sentry_core::{Breadcrumb, Client};
 
+use crate::fields;
+
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrailId(usize);
@@ -115,7 +117,7 @@ impl Trail {
             event.transaction.clone_from(&state.transaction);
         }
         if let Some(Rpc { service, method }) = &state.rpc {
-            for (key, value) in [("rpc.service", service), ("rpc.method", method)] {
+            for (key, value) in [(fields::RPC_SERVICE, service), (fields::RPC_METHOD, method)] {
                 event
                     .tags
                     .entry(key.to_owned())

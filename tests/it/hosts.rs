@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use sentry::Hub;
+use sentry::protocol::SpanStatus;
+use sentry::{Hub, TransactionContext};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -273,7 +274,7 @@ fn a_call_inside_a_span_is_its_child_unless_forced() {
         let mut txs = world.received().txs();
         txs.sort_by(|a, b| a.op.cmp(&b.op));
         let call = Sp::ok(SAY_HELLO, "job").op("grpc.server");
-        let call = call.status(sentry::protocol::SpanStatus::NotFound);
+        let call = call.status(SpanStatus::NotFound);
         match (force, txs.as_slice()) {
             (false, [job]) => assert_eq!(job.spans, [call]),
             (true, [call, job]) => {
@@ -286,6 +287,25 @@ fn a_call_inside_a_span_is_its_child_unless_forced() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_call_inside_a_manual_transaction_is_its_child() {
+    let world = World::new();
+    world.run(async {
+        let context = TransactionContext::new("manual", "op");
+        let manual = world.hub.start_transaction(context);
+        let span = manual.clone().into();
+        world
+            .hub
+            .configure_scope(|scope| scope.set_span(Some(span)));
+        call_with_content_type(&GrpcServerLayer::new(), Some("application/grpc")).await;
+        manual.set_status(SpanStatus::Ok);
+        manual.finish();
+    });
+    let tx = world.received().only_tx();
+    let call = Sp::ok(SAY_HELLO, "manual").op("grpc.server");
+    assert_eq!(tx.spans, [call.status(SpanStatus::NotFound)]);
 }
 
 /// A call with a nested span, reported through a subscriber of any make.
@@ -317,7 +337,7 @@ where
             trace.trace_id.to_string(),
             "09e04486820349518ac7b5d2adbf6ba5"
         );
-        assert_eq!(tx.status, sentry::protocol::SpanStatus::NotFound);
+        assert_eq!(tx.status, SpanStatus::NotFound);
     }
     txs.into_iter()
         .map(|tx| (tx.name, tx.spans.len()))

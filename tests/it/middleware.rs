@@ -240,3 +240,27 @@ fn a_request_arrives_as_it_was_sent() {
         }
     });
 }
+
+#[test]
+fn a_future_polled_after_its_end_is_the_inner_one_and_ends_nothing_twice() {
+    /// Ready as often as it is asked.
+    struct Always;
+    impl Future for Always {
+        type Output = Result<Response<ScriptedBody<Infallible>>, Infallible>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            let mut response = Response::new(ScriptedBody::default());
+            *response.headers_mut() = grpc_status(5);
+            Poll::Ready(Ok(response))
+        }
+    }
+    recorded(|recorder| {
+        let service = service_fn(|_: Request<RequestBody<Tracing>>| Always);
+        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        assert!(poll(&mut future).is_ready());
+        assert_eq!(recorder.take().last().map(String::as_str), Some("close"));
+        assert!(poll(&mut future).is_ready());
+        drop(future);
+        assert_eq!(recorder.take(), [] as [&str; 0]);
+    });
+}
