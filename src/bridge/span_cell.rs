@@ -199,7 +199,7 @@ impl SpanCell {
     ) -> Arc<HubSlot> {
         let from = {
             let mut state = self.lock();
-            if live.is_root && state.slots.is_empty() {
+            if state.slots.is_empty() && (live.is_root || runs_the_call) {
                 state.slots.push(Arc::clone(&live.root.main));
             }
             // Of an RPC it is known who runs it; of another root it is whoever

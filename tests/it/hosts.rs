@@ -308,6 +308,35 @@ fn a_call_inside_a_manual_transaction_is_its_child() {
     assert_eq!(tx.spans, [call.status(SpanStatus::NotFound)]);
 }
 
+#[test]
+fn a_response_that_outlives_the_span_around_its_call_has_the_same_hub() {
+    let world = World::new();
+    world.run(async {
+        let replies = tokio_stream::iter([(); 2]);
+        let replies = tokio_stream::StreamExt::map(replies, |()| {
+            sentry::configure_scope(|scope| scope.set_tag("by", "stream"));
+            Ok::<_, Infallible>(http_body::Frame::data(bytes::Bytes::new()))
+        });
+        let mut body = Some(http_body_util::StreamBody::new(replies));
+        let service = service_fn(move |_: Request<RequestBody<Empty<&'static [u8]>>>| {
+            ready(Ok::<_, Infallible>(Response::new(body.take().unwrap())))
+        });
+        let request = Request::post(SAY_HELLO)
+            .header("content-type", "application/grpc")
+            .body(Empty::new())
+            .unwrap();
+        // As tonic does with the span of `Server::trace_fn`.
+        let around = info_span!(target: "test", "around");
+        let call = GrpcServerLayer::new().layer(service).oneshot(request);
+        let response = tracing::Instrument::instrument(call, around.clone()).await;
+        drop(response.unwrap().into_body().collect().await);
+    });
+    let received = world.received();
+    let transaction = received.only_transaction();
+    assert_eq!(transaction.name.as_deref(), Some("around"));
+    assert_eq!(transaction.tags["by"], "stream");
+}
+
 /// A call with a nested span, reported through a subscriber of any make.
 fn reported<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> Vec<(String, usize)>
 where
