@@ -11,7 +11,12 @@ use tokio::task::{block_in_place, yield_now};
 use tonic::Status;
 use tracing::{Instrument, info, info_span, instrument};
 
+use sentry_tonic::GrpcServerLayer;
+use tower::Layer;
+
 use crate::support::greeter::{Scripted, reply, request};
+use crate::support::helloworld::greeter_client::GreeterClient;
+use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::received::{Sp, event_trace, messages, trace};
 use crate::support::world::World;
 
@@ -868,4 +873,66 @@ fn the_last_span_inside_sends_an_rpc_that_has_ended() {
         drop(kept);
     });
     assert_eq!(world.received().statuses(), []);
+}
+
+#[test]
+fn a_call_that_brings_a_trace_into_another_call_is_a_transaction_of_its_own() {
+    const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
+    fn tell(name: &str) {
+        sentry::configure_scope(|scope| scope.set_tag(&format!("of-{name}"), name));
+        info!(target: "test", "breadcrumb of {name}");
+        sentry::capture_message(name, Level::Info);
+    }
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            tell("outer");
+            let inner = Scripted::new().say_hello(|name| async move {
+                tell("inner");
+                yield_now().await;
+                Ok(reply(&name))
+            });
+            // In this process and on this task, as a test or a gateway does.
+            let service = GrpcServerLayer::new().layer(GreeterServer::new(inner));
+            let origin = "http://localhost".parse().unwrap();
+            let mut client = GreeterClient::with_origin(service, origin);
+            let mut request = tonic::Request::new(request("b"));
+            let metadata = request.metadata_mut();
+            metadata.insert("sentry-trace", TRACE.parse().unwrap());
+            client.say_hello(request).await.unwrap();
+            sentry::capture_message("outer", Level::Info);
+            Ok(reply(&name))
+        });
+        greeter.say_hello_once("a").await.unwrap();
+    });
+    let received = world.received();
+    let [inner, outer] = received.transactions.as_slice() else {
+        panic!("{:?}", received.txs())
+    };
+    assert_eq!(trace(inner).trace_id.to_string(), TRACE[..32]);
+    assert_ne!(trace(inner).trace_id, trace(outer).trace_id);
+    assert_eq!(tags(&inner.tags), [own_tag("inner")]);
+    assert_eq!(tags(&outer.tags), [own_tag("outer")]);
+    let stories: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| {
+            let name = event.message.as_deref().unwrap();
+            let transaction = if name == "inner" { inner } else { outer };
+            assert_eq!(event_trace(event).span_id, trace(transaction).span_id);
+            let own = tags(&event.tags)
+                .into_iter()
+                .filter(|(key, _)| key.starts_with("of-"));
+            assert_eq!(own.collect::<Vec<_>>(), [own_tag(name)]);
+            (name, messages(&event.breadcrumbs))
+        })
+        .collect();
+    assert_eq!(
+        stories,
+        [
+            ("outer", vec!["breadcrumb of outer"]),
+            ("inner", vec!["breadcrumb of inner"]),
+            ("outer", vec!["breadcrumb of outer"]),
+        ]
+    );
 }
