@@ -21,6 +21,8 @@ pub(crate) struct LocalRoot {
     pub(crate) span: TransactionOrSpan,
     /// Whether the spans in it are worth making.
     pub(crate) is_sampled: bool,
+    /// Whether the root is the span of an RPC.
+    pub(crate) is_rpc: bool,
     pub(crate) main: Arc<HubSlot>,
     pub(crate) trail: Arc<Trail>,
     /// That of the hub when the root began. Kept apart from it, for sentry-core
@@ -82,6 +84,7 @@ impl LocalRoot {
         Self {
             span,
             is_sampled,
+            is_rpc: start.rpc.is_some(),
             main: Arc::new(HubSlot::new(hub)),
             trail,
             client,

@@ -178,19 +178,12 @@ impl SpanCell {
         self.lock().saw_error = true;
     }
 
-    /// Whether the span has a hub that its root has not.
-    pub(crate) fn has_own_slot(&self) -> bool {
-        let state = self.lock();
-        let is_root = state.live.as_ref().is_some_and(|live| live.is_root);
-        !is_root && !state.slots.is_empty()
-    }
-
     /// A hub for this thread to make current for the span, which it enters
     /// while it is in no other span of the root.
     ///
     /// The root's own hub is for who runs the root. Whoever else comes with a
     /// span in hand runs beside it, as a spawned task does, and gets a fork,
-    /// which it finds again.
+    /// which the span keeps.
     pub(crate) fn acquire_slot(
         &self,
         live: &Live,
@@ -199,14 +192,14 @@ impl SpanCell {
     ) -> Arc<HubSlot> {
         let from = {
             let mut state = self.lock();
-            if state.slots.is_empty() && (live.is_root || runs_the_call) {
+            if state.slots.is_empty() && self.runs_root(live) {
                 state.slots.push(Arc::clone(&live.root.main));
             }
-            // Of an RPC it is known who runs it; of another root it is whoever
+            // Of an RPC it is known who runs it; of another span it is whoever
             // comes first.
-            let is_guest = live.is_root && self.is_of_middleware() && !runs_the_call;
-            let slots = state.slots.iter().skip(usize::from(is_guest));
-            if let Some(slot) = slots.into_iter().find(|slot| slot.acquire(thread)) {
+            let is_guest = self.is_of_middleware() && !runs_the_call;
+            let mut slots = state.slots.iter().skip(usize::from(is_guest));
+            if let Some(slot) = slots.find(|slot| slot.acquire(thread)) {
                 return Arc::clone(slot);
             }
             state.slots.first().cloned()
@@ -216,6 +209,13 @@ impl SpanCell {
         fork.acquire(thread);
         self.lock().slots.push(Arc::clone(&fork));
         fork
+    }
+
+    /// Whether who runs this span runs its root: it is the root, or the RPC in
+    /// a span that is entered around the call alone, as that of
+    /// `tonic::transport::Server::trace_fn` is.
+    fn runs_root(&self, live: &Live) -> bool {
+        live.is_root || self.is_of_middleware() && !live.root.is_rpc
     }
 
     fn inherited_slot(&self, root: &Arc<LocalRoot>) -> Arc<HubSlot> {

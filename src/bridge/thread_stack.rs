@@ -80,7 +80,7 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
     };
     let current = Hub::current();
     let slot = match here {
-        Some((true, ref slot)) if !cell.has_own_slot() => {
+        Some((true, ref slot)) => {
             // Where the application switched to a hub of its own inside the
             // span, its choice holds for the spans inside.
             let slot = if Arc::ptr_eq(&slot.hub, &current) {

@@ -765,28 +765,44 @@ fn what_a_task_sets_for_a_while_stays_with_it() {
 }
 
 #[test]
-fn a_span_with_a_hub_of_its_own_keeps_it_everywhere() {
-    let world = World::new();
-    world.sync(|| {
-        let root = info_span!(target: "test", "root");
-        let child = info_span!(target: "test", parent: &root, "child");
-        root.in_scope(|| {
-            elsewhere(&world, || {
-                child.in_scope(|| sentry::configure_scope(|scope| scope.set_tag("of", "child")));
+fn a_function_that_spawns_writes_to_the_rpcs_scope_all_the_same() {
+    #[instrument(target = "test")]
+    async fn spawns() {
+        sentry::configure_scope(|scope| scope.set_tag("before", "yes"));
+        let task = async { sentry::configure_scope(|scope| scope.set_tag("task", "yes")) };
+        tokio::spawn(task.in_current_span()).await.unwrap();
+        sentry::configure_scope(|scope| scope.set_tag("after", "yes"));
+    }
+    for around in [false, true] {
+        let world = World::new();
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|name| async move {
+                spawns().await;
+                sentry::capture_message("later", Level::Error);
+                Ok(reply(&name))
             });
-            child.in_scope(|| sentry::capture_message("inside", Level::Info));
-            sentry::capture_message("root", Level::Info);
+            // In this process, so that there can be a span around the call.
+            let service = GrpcServerLayer::new().layer(GreeterServer::new(greeter));
+            let origin = "http://localhost".parse().unwrap();
+            let mut client = GreeterClient::with_origin(service, origin);
+            let call = client.say_hello(request("a"));
+            if around {
+                let around = info_span!(target: "test", "around");
+                call.instrument(around).await.unwrap();
+            } else {
+                call.await.unwrap();
+            }
         });
-        child.in_scope(|| sentry::capture_message("alone", Level::Info));
-    });
-    let received = world.received();
-    let tags: Vec<_> = received
-        .events
-        .iter()
-        .map(|event| (event.message.as_deref().unwrap(), tag(&event.tags, "of")))
-        .collect();
-    let child = Some("child");
-    assert_eq!(tags, [("inside", child), ("root", None), ("alone", child)]);
+        let received = world.received();
+        let event = tags(&received.only_event().tags);
+        for tags in [&event, &tags(&received.only_transaction().tags)] {
+            let has = |key: &str| tags.contains(&(key.to_owned(), "yes".to_owned()));
+            assert_eq!(
+                [has("before"), has("after"), has("task")],
+                [true, true, false]
+            );
+        }
+    }
 }
 
 #[test]
