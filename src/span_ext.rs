@@ -71,10 +71,15 @@ thread_local! {
 /// Enters the span of an RPC for who polls the RPC itself: its hub is theirs,
 /// and not that of a task which was given the span.
 pub(crate) fn enter_to_run(span: &Span) -> Entered<'_> {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
+        }
+    }
+    let _reset = Reset;
     let _ = RUNS_THE_CALL.try_with(|flag| flag.set(true));
-    let entered = span.enter();
-    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
-    entered
+    span.enter()
 }
 
 /// Whether the enter that is under way is one of [`enter_to_run`].

@@ -196,16 +196,16 @@ impl SentryGrpcLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let capture = || guarded(|| ErrorLayer::new().on_event(event, ctx));
+        let capture = || {
+            guarded(|| ErrorLayer::new().on_event(event, ctx));
+        };
         match cell {
             Some(cell) => {
                 cell.saw_error();
                 if event.is_contextual() && thread_stack::is_in(&cell.start().root) {
                     capture();
                 } else {
-                    thread_stack::enter(cell, false);
-                    capture();
-                    thread_stack::exit(cell.key(), cell.layer());
+                    thread_stack::run_beside(cell, capture);
                 }
             }
             None => {

@@ -125,15 +125,15 @@ fn begin_transaction(hub: &Arc<Hub>, start: &RootStart<'_>) -> (TransactionOrSpa
         }
         None => TransactionContext::new(start.name, start.op),
     };
-    let begin = |hub: &Arc<Hub>| {
+    let begin = || {
         Hub::run(Arc::clone(hub), || {
             start_transaction_with_timestamp(context.clone(), start.started_at)
         })
     };
     // Where the application's sampler panics, the trace goes on unsampled, as
     // without a client.
-    let transaction =
-        guarded(|| begin(hub)).unwrap_or_else(|| begin(&Arc::new(Hub::new(None, Arc::default()))));
+    let transaction = guarded(begin)
+        .unwrap_or_else(|| Hub::new(None, Arc::default()).start_transaction(context.clone()));
     transaction.set_origin(start.origin);
     let span = transaction.into();
     let is_sampled = is_sampled(&span);

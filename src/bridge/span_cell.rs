@@ -141,12 +141,13 @@ impl SpanCell {
             if let Some(winner) = &state.live {
                 return winner.clone();
             }
+            // Counted before anybody can see it, and end it.
+            if !live.is_root && live.recorded.is_some() {
+                live.root.child_opened();
+            }
             state.live = Some(live.clone());
             std::mem::take(&mut state.draft).fields
         };
-        if !live.is_root && live.recorded.is_some() {
-            live.root.child_opened();
-        }
         if let Some(span) = &live.recorded {
             if !self.is_of_middleware() {
                 attributes::set_source(span, self.metadata);

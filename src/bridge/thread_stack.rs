@@ -25,6 +25,13 @@ struct Entry {
     exited: bool,
 }
 
+/// Where a thread is in a root.
+struct Here {
+    slot: Arc<HubSlot>,
+    /// Not in a span of another root since.
+    is_last: bool,
+}
+
 struct ThreadStack {
     number: u64,
     entries: RefCell<Vec<Entry>>,
@@ -41,6 +48,17 @@ impl ThreadStack {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             entries: RefCell::default(),
         }
+    }
+
+    /// The innermost span of `root` that this thread is in.
+    fn here(&self, root: &Arc<LocalRoot>) -> Option<Here> {
+        let entries = self.entries.try_borrow().ok()?;
+        let index = entries
+            .iter()
+            .rposition(|entry| Arc::ptr_eq(&entry.root, root))?;
+        let slot = Arc::clone(&entries.get(index)?.slot);
+        let is_last = index + 1 == entries.len();
+        Some(Here { slot, is_last })
     }
 
     fn last<T>(&self, f: impl FnOnce(&Entry) -> T) -> Option<T> {
@@ -72,28 +90,25 @@ pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
 /// `runs_the_call` is for who polls the RPC itself.
 pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
     let live = cell.start();
-    let Some((number, here)) = with(|stack| {
-        let here = stack.last(|e| (Arc::ptr_eq(&e.root, &live.root), Arc::clone(&e.slot)));
-        (stack.number, here)
-    }) else {
+    let Some((number, here)) = with(|stack| (stack.number, stack.here(&live.root))) else {
         return;
     };
     let current = Hub::current();
+    let is_inside = here.is_some();
     let slot = match here {
-        Some((true, ref slot)) => {
+        Some(here) => {
             // Where the application switched to a hub of its own inside the
             // span, its choice holds for the spans inside.
-            let slot = if Arc::ptr_eq(&slot.hub, &current) {
-                Arc::clone(slot)
-            } else {
+            let slot = if here.is_last && !Arc::ptr_eq(&here.slot.hub, &current) {
                 Arc::new(HubSlot::new(Arc::clone(&current)))
+            } else {
+                here.slot
             };
             slot.acquire(number);
             slot
         }
-        _ => cell.acquire_slot(&live, number, runs_the_call),
+        None => cell.acquire_slot(&live, number, runs_the_call),
     };
-    let is_inside = matches!(here, Some((true, _)));
     let restore = match &live.recorded {
         Some(span) if live.is_root && !is_inside => restore_span(&slot.hub, span),
         Some(span) => set_span(&slot.hub, span),
@@ -111,6 +126,18 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
         exited: false,
     };
     with(move |stack| stack.entries.borrow_mut().push(entry));
+}
+
+/// Runs `f` in the span, with a hub of its own, for a thread that is elsewhere.
+pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
+    let live = cell.start();
+    let slot = live.root.fork(&live.root.main);
+    if let Some(span) = &live.recorded {
+        set_span(&slot.hub, span);
+    }
+    let trail_before = trail::set_current(live.root.trail.id());
+    Hub::run(Arc::clone(&slot.hub), f);
+    trail::set_current(trail_before);
 }
 
 /// Undoes the last enter of the span with this key.
