@@ -60,10 +60,11 @@
 //! it share that hub, so that what a handler writes to the scope holds for the
 //! whole call, before and after an `.await`.
 //!
-//! A task that is given a span of the call (`.in_current_span()`,
-//! `.instrument(span)`) and runs beside it gets a fork, with what the scope
-//! holds then. What it writes to the scope stays with it; its spans, and the
-//! breadcrumbs of its tracing events, are the call's.
+//! A task that runs beside the call gets a fork, with what the scope holds then;
+//! its spans, and the breadcrumbs of its tracing events, are the call's. With a
+//! span of its own (`.instrument(info_span!(..))`) it keeps its fork. With the
+//! span of somebody else (`.in_current_span()`) what it writes to the scope lasts
+//! until its next `.await`, for such tasks cannot be told apart.
 //!
 //! Two things that a hub for each task forgives do harm on a shared one:
 //!

@@ -182,33 +182,36 @@ impl SpanCell {
     /// A hub for this thread to make current for the span, which it enters
     /// while it is in no other span of the root.
     ///
-    /// The root's own hub is for who runs the root. Whoever else comes with a
-    /// span in hand runs beside it, as a spawned task does, and gets a fork,
-    /// which the span keeps.
+    /// Who runs the span has its home: the root's own hub, or a fork that the
+    /// span keeps. Whoever else comes with the span in hand runs beside it, as
+    /// a task that was spawned in it does, and gets a fork for the while: tasks
+    /// cannot be told apart, and must not find what another one left.
     pub(crate) fn acquire_slot(
         &self,
         live: &Live,
         thread: u64,
         runs_the_call: bool,
     ) -> Arc<HubSlot> {
-        let from = {
-            let mut state = self.lock();
-            if state.slots.is_empty() && self.runs_root(live) {
-                state.slots.push(Arc::clone(&live.root.main));
+        // Of an RPC it is known who runs it; of another span it is whoever
+        // comes first.
+        let is_guest = self.is_of_middleware() && !runs_the_call;
+        let home = self.lock().home.clone();
+        let home = match home {
+            Some(home) => home,
+            None => {
+                let made = if self.runs_root(live) {
+                    Arc::clone(&live.root.main)
+                } else {
+                    live.root.fork(&self.inherited_slot(&live.root))
+                };
+                Arc::clone(self.lock().home.get_or_insert(made))
             }
-            // Of an RPC it is known who runs it; of another span it is whoever
-            // comes first.
-            let is_guest = self.is_of_middleware() && !runs_the_call;
-            let mut slots = state.slots.iter().skip(usize::from(is_guest));
-            if let Some(slot) = slots.find(|slot| slot.acquire(thread)) {
-                return Arc::clone(slot);
-            }
-            state.slots.first().cloned()
         };
-        let from = from.unwrap_or_else(|| self.inherited_slot(&live.root));
-        let fork = live.root.fork(&from);
+        if !is_guest && home.acquire(thread) {
+            return home;
+        }
+        let fork = live.root.fork(&home);
         fork.acquire(thread);
-        self.lock().slots.push(Arc::clone(&fork));
         fork
     }
 
@@ -223,7 +226,7 @@ impl SpanCell {
         let parent = self.parent.as_ref().and_then(|parent| {
             let parent = parent.lock();
             let parent_root = &parent.live.as_ref()?.root;
-            Arc::ptr_eq(parent_root, root).then(|| parent.slots.first().cloned())?
+            Arc::ptr_eq(parent_root, root).then(|| parent.home.clone())?
         });
         parent.unwrap_or_else(|| Arc::clone(&root.main))
     }

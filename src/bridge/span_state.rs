@@ -20,8 +20,9 @@ const ORIGIN_TRACING: &str = "auto.tracing";
 pub(crate) struct State {
     pub(crate) draft: Draft,
     pub(crate) live: Option<Live>,
-    /// The hubs of this span, in the order of preference.
-    pub(crate) slots: Vec<Arc<HubSlot>>,
+    /// The hub of who runs the span, once it was entered outside of the root's
+    /// other spans.
+    pub(crate) home: Option<Arc<HubSlot>>,
     pub(crate) rpc_status: Option<SpanStatus>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.

@@ -952,3 +952,30 @@ fn a_call_that_brings_a_trace_into_another_call_is_a_transaction_of_its_own() {
         ]
     );
 }
+
+#[test]
+fn tasks_with_the_span_of_the_rpc_see_the_handlers_scope_and_not_each_others() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            let first = async {
+                sentry::configure_scope(|scope| scope.set_tag("first", "yes"));
+                let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+                let manual = span.start_child("manual.op", "manual");
+                sentry::configure_scope(|scope| scope.set_span(Some(manual.into())));
+            };
+            tokio::spawn(first.in_current_span()).await.unwrap();
+            sentry::configure_scope(|scope| scope.set_tag("handler", "yes"));
+            let second = async { sentry::capture_message("second", Level::Info) };
+            tokio::spawn(second.in_current_span()).await.unwrap();
+            Ok(reply(&name))
+        });
+        greeter.say_hello_once("a").await.unwrap();
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(tag(&event.tags, "handler"), Some("yes"));
+    assert_eq!(tag(&event.tags, "first"), None);
+    let transaction = received.only_transaction();
+    assert_eq!(event_trace(event).span_id, trace(transaction).span_id);
+}
