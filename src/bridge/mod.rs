@@ -4,8 +4,8 @@
 //! A [`SpanCell`](span_cell::SpanCell) lives behind each tracing span. It
 //! starts lazily, so that a trace can be handed to it first, and belongs to a
 //! [`LocalRoot`](local_root::LocalRoot): the part of a trace that this process
-//! reports as one transaction. All spans of a root share one hub, or a fork of
-//! it where two threads work for the root at once, and one trail.
+//! reports as one transaction. All spans of a root that are entered in it share
+//! one hub; a task that runs beside it has a fork. They all share one trail.
 
 mod attributes;
 mod breadcrumb;
