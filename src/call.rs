@@ -2,17 +2,21 @@
 //! is reported.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use http::request::Parts;
+use http::{Request, Uri};
 use tracing::field::Empty;
 use tracing::span::Entered;
 use tracing::{Span, info_span};
 
 use crate::fields;
 use crate::report;
-use crate::rpc::{self, MethodPath};
+use crate::rpc::{self, MethodPath, Side};
 use crate::span_ext::{self, RpcEnd, RpcStart};
-use crate::watch::{self, Finished, Observer, Watch};
+use crate::watch::{self, Deadline, Finished, Guard, Observer, Watch};
 
 /// The request body that a service below this crate's middleware receives.
 ///
@@ -43,10 +47,25 @@ pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
 /// Of a DNS name; a caller may write more.
 const MAX_HOST_LEN: usize = 253;
 
+type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
+
+/// How the calls of a layer are shown in Sentry.
+#[derive(Clone)]
+pub(crate) struct CallOptions {
+    pub(crate) op: Cow<'static, str>,
+    pub(crate) name: Option<Arc<NameFn>>,
+}
+
+/// Left in the extensions of a request that is observed, for the case that a
+/// layer is applied twice. A server may pass them on to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Observed(Side);
+
 /// The span of a running RPC.
 #[derive(Debug)]
 pub struct RpcCall {
     span: Span,
+    side: Side,
 }
 
 /// Enters the span of an RPC and has no say in its end.
@@ -55,21 +74,46 @@ pub struct RpcScope {
     span: Span,
 }
 
-impl RpcCall {
-    /// Opens the span of an RPC that a server received; `None` where no
-    /// subscriber wants it.
-    pub(crate) fn open_server(path: &MethodPath, parts: &mut Parts) -> Option<Self> {
-        let authority = parts.uri.authority();
-        let span = info_span!(
+/// Whether a layer on this side has the call already; from now on it has.
+pub(crate) fn is_observed(side: Side, parts: &mut Parts) -> bool {
+    parts.extensions.insert(Observed(side)) == Some(Observed(side))
+}
+
+/// Makes a call, watched where there is an RPC to watch.
+pub(crate) fn make<B, F>(
+    observed: Option<(RpcCall, Deadline)>,
+    request: Request<B>,
+    call: impl FnOnce(Request<RequestBody<B>>) -> F,
+) -> ResponseFuture<F> {
+    let Some((rpc, deadline)) = observed else {
+        let request = request.map(|body| RequestBody::new(body, None));
+        return ResponseFuture::new(call(request), None);
+    };
+    let progress = Arc::default();
+    let scope = RpcScope {
+        span: rpc.span.clone(),
+    };
+    let watched = (scope, Arc::clone(&progress));
+    let request = request.map(|body| RequestBody::new(body, Some(watched)));
+    let mut guard = Guard::new(rpc, deadline, progress);
+    let future = guard.poll(|| call(request));
+    ResponseFuture::new(future, Some(guard))
+}
+
+/// A span with the fields of an RPC; late ones are empty. Each side has a name
+/// of its own, by which filters know it.
+macro_rules! rpc_span {
+    ($name:expr, $kind:expr, $path:expr, $authority:expr) => {
+        info_span!(
             target: fields::TARGET,
-            "grpc.server",
-            { fields::OTEL_NAME } = path.qualified(),
-            { fields::OTEL_KIND } = "server",
+            $name,
+            { fields::OTEL_NAME } = $path.qualified(),
+            { fields::OTEL_KIND } = $kind,
             { fields::RPC_SYSTEM } = "grpc",
-            { fields::RPC_SERVICE } = path.service(),
-            { fields::RPC_METHOD } = path.method(),
-            { fields::SERVER_ADDRESS } = authority.map(|authority| rpc::clip(authority.host(), MAX_HOST_LEN)),
-            { fields::SERVER_PORT } = authority.and_then(|a| a.port_u16()).map(i64::from),
+            { fields::RPC_SERVICE } = $path.service(),
+            { fields::RPC_METHOD } = $path.method(),
+            { fields::SERVER_ADDRESS } = $authority.map(|a| rpc::clip(a.host(), MAX_HOST_LEN)),
+            { fields::SERVER_PORT } = $authority.and_then(|a| a.port_u16()).map(i64::from),
             { fields::NETWORK_PEER_ADDRESS } = Empty,
             { fields::NETWORK_PEER_PORT } = Empty,
             { fields::RPC_GRPC_STATUS_CODE } = Empty,
@@ -79,7 +123,16 @@ impl RpcCall {
             { fields::ERROR_TYPE } = Empty,
             { fields::OTEL_STATUS_CODE } = Empty,
             { fields::OTEL_STATUS_DESCRIPTION } = Empty,
-        );
+        )
+    };
+}
+
+impl RpcCall {
+    /// Opens the span of an RPC that a server received; `None` where no
+    /// subscriber wants it.
+    pub(crate) fn open_server(path: &MethodPath, parts: &mut Parts) -> Option<Self> {
+        let authority = parts.uri.authority();
+        let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority);
         if span.is_disabled() {
             return None;
         }
@@ -91,7 +144,21 @@ impl RpcCall {
             );
             span.record(fields::NETWORK_PEER_PORT, i64::from(peer.port()));
         }
-        Some(Self { span })
+        let side = Side::Server;
+        Some(Self { span, side })
+    }
+
+    /// Opens the span of an RPC that a client makes; `None` where no subscriber
+    /// wants it.
+    pub(crate) fn open_client(path: &MethodPath, server: Option<&Uri>) -> Option<Self> {
+        let authority = server.and_then(Uri::authority);
+        let span = rpc_span!(fields::CLIENT_SPAN, "client", path, authority);
+        let side = Side::Client;
+        (!span.is_disabled()).then_some(Self { span, side })
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Tells the Sentry layer what this span is; `start` is asked only where
@@ -101,11 +168,41 @@ impl RpcCall {
             sink.open(start());
         }
     }
+}
 
-    pub(crate) fn scope(&self) -> RpcScope {
-        RpcScope {
-            span: self.span.clone(),
+impl CallOptions {
+    pub(crate) fn new(op: &'static str) -> Self {
+        Self {
+            op: op.into(),
+            name: None,
         }
+    }
+
+    /// What the Sentry layer is told of a call by default.
+    pub(crate) fn start(&self, path: &MethodPath, parts: &Parts) -> RpcStart {
+        let named = self.name.as_ref().and_then(|name| {
+            // A naming function that panics must not take the call with it.
+            catch_unwind(AssertUnwindSafe(|| name(parts))).ok()
+        });
+        RpcStart {
+            op: self.op.clone(),
+            name: named.unwrap_or_else(|| path.full().to_owned()),
+            service: path.service().to_owned(),
+            method: path.method().to_owned(),
+            incoming: None,
+            force_transaction: false,
+            only_if_parent: false,
+        }
+    }
+}
+
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { op, name } = self;
+        f.debug_struct("CallOptions")
+            .field("op", op)
+            .field("name", &name.is_some())
+            .finish()
     }
 }
 
@@ -134,7 +231,13 @@ impl Observer for RpcCall {
         } = finished;
         // An OpenTelemetry layer takes the last exit for the end of a span.
         let _entered = self.enter();
-        report::record_outcome(&self.span, &outcome, request_messages, response_messages);
+        report::record_outcome(
+            &self.span,
+            self.side,
+            &outcome,
+            request_messages,
+            response_messages,
+        );
         if let Some(sink) = span_ext::sink(&self.span) {
             sink.end(RpcEnd {
                 status: report::span_status(outcome.code),

@@ -4,6 +4,11 @@
 /// The target of the middleware's spans and events.
 pub(crate) const TARGET: &str = "sentry_tonic";
 
+/// The name of the span of an RPC that a server received.
+pub(crate) const SERVER_SPAN: &str = "grpc.server";
+/// The name of the span of an RPC that a client makes.
+pub(crate) const CLIENT_SPAN: &str = "grpc.client";
+
 // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
 pub(crate) const RPC_SYSTEM: &str = "rpc.system";
 pub(crate) const RPC_SERVICE: &str = "rpc.service";

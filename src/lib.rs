@@ -83,7 +83,9 @@
 
 mod bridge;
 mod call;
+mod client;
 mod fields;
+mod interceptor;
 mod propagation;
 mod report;
 mod rpc;
@@ -91,9 +93,13 @@ mod server;
 mod span_ext;
 mod watch;
 
-pub use self::bridge::SentryGrpcLayer;
+pub use self::bridge::{SentryGrpcLayer, TraceTransport};
 pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
+pub use self::client::{GrpcClientLayer, GrpcClientService};
+pub use self::interceptor::TracePropagationInterceptor;
+pub use self::propagation::TraceHeaders;
 pub use self::server::{GrpcServerLayer, GrpcServerService};
+pub use self::span_ext::{ContinueTraceError, SentrySpanExt};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

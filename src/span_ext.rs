@@ -1,4 +1,5 @@
-//! What tracing fields cannot carry, handed to the layer behind a span.
+//! What tracing fields cannot carry, handed to the layer behind a span, and
+//! asked of it.
 //!
 //! The layer leaves a [`SpanLink`] in the extensions of each span it sees, in
 //! the [`Registry`] at the bottom of the subscriber. It is found there whatever
@@ -8,20 +9,140 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
+use sentry_core::Hub;
 use sentry_core::protocol::SpanStatus;
 use tracing::span::Entered;
 use tracing::{Dispatch, Span, span};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::propagation::IncomingTrace;
+use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
+
+/// Trace propagation for any [`tracing::Span`], by whatever protocol its messages
+/// travel.
+///
+/// Calls through [`GrpcServerLayer`](crate::GrpcServerLayer) and
+/// [`GrpcClientLayer`](crate::GrpcClientLayer) need none of it. Here a job takes
+/// the trace of who queued it, and hands it on:
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use sentry_tonic::SentrySpanExt;
+/// use tracing::info_span;
+///
+/// fn run(message: &HashMap<String, String>) {
+///     let span = info_span!("job", sentry.op = "queue.process");
+///     // A job that comes without a trace begins one.
+///     let headers = message.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+///     let _ = span.continue_trace(headers);
+///     span.in_scope(|| {
+///         let mut next = HashMap::new();
+///         if let Some(headers) = tracing::Span::current().trace_headers() {
+///             next.extend(headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+///         }
+///         // send(next)
+///     });
+/// }
+/// # run(&HashMap::new());
+/// ```
+pub trait SentrySpanExt: private::Sealed {
+    /// Makes the span a transaction that continues the trace in these headers.
+    ///
+    /// Of the names and values of a request, in any order, it reads
+    /// `sentry-trace` and all of `baggage`, the names in any case. A trace of
+    /// [another organization] is not continued: the span then is a transaction
+    /// that begins a trace.
+    ///
+    /// # Errors
+    ///
+    /// The span stays as it is where the headers hold no valid trace, where it
+    /// has started (it was entered, a span inside it was, or its headers were
+    /// asked for), and where no [`SentryGrpcLayer`](crate::SentryGrpcLayer)
+    /// records it.
+    ///
+    /// [another organization]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation
+    fn continue_trace<'a, I>(&self, headers: I) -> Result<(), ContinueTraceError>
+    where
+        I: IntoIterator<Item = (&'a str, &'a str)>;
+
+    /// The headers that take the trace of this span to another service; starts
+    /// the span.
+    ///
+    /// There are some with tracing disabled, too, and in spans that are not
+    /// sampled. A span that is left out, for its level or by a filter, hands on
+    /// the span around it, and one outside of any the trace of the current hub.
+    ///
+    /// `None` where no Sentry client is enabled.
+    fn trace_headers(&self) -> Option<TraceHeaders>;
+}
+
+mod private {
+    pub trait Sealed {}
+    impl Sealed for tracing::Span {}
+}
+
+impl SentrySpanExt for Span {
+    fn continue_trace<'a, I>(&self, headers: I) -> Result<(), ContinueTraceError>
+    where
+        I: IntoIterator<Item = (&'a str, &'a str)>,
+    {
+        let trace = IncomingTrace::from_pairs(headers).ok_or(ContinueTraceError::NoTrace)?;
+        let sink = sink(self).ok_or(ContinueTraceError::NotRecorded)?;
+        match sink.continue_trace(trace) {
+            true => Ok(()),
+            false => Err(ContinueTraceError::Started),
+        }
+    }
+
+    fn trace_headers(&self) -> Option<TraceHeaders> {
+        let around = self.with_subscriber(|(id, dispatch)| nearest(id, dispatch));
+        match around.flatten() {
+            Some(sink) => Some(sink.trace_headers()),
+            None => headers_of_hub(),
+        }
+    }
+}
+
+/// Why a span does not continue a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContinueTraceError {
+    /// There is no valid `sentry-trace` among the headers.
+    NoTrace,
+    /// The span has started.
+    Started,
+    /// No [`SentryGrpcLayer`](crate::SentryGrpcLayer) records the span.
+    NotRecorded,
+}
+
+impl fmt::Display for ContinueTraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoTrace => "there is no valid sentry-trace among the headers",
+            Self::Started => "the span has started",
+            Self::NotRecorded => "no SentryGrpcLayer records the span",
+        })
+    }
+}
+
+impl Error for ContinueTraceError {}
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: Send + Sync {
     /// Called before the span is first entered.
     fn open(&self, start: RpcStart);
+
+    /// Whether it was in time: before the span starts.
+    fn continue_trace(&self, trace: IncomingTrace) -> bool;
+
+    /// Starts the span.
+    fn trace_headers(&self) -> TraceHeaders;
 
     /// Called once, while the span is entered.
     fn end(self: Arc<Self>, end: RpcEnd);
@@ -42,6 +163,8 @@ pub(crate) struct RpcStart {
     pub(crate) method: String,
     pub(crate) incoming: Option<IncomingTrace>,
     pub(crate) force_transaction: bool,
+    /// Whether it is left out of Sentry where there is no span around it.
+    pub(crate) only_if_parent: bool,
 }
 
 /// How the RPC of a tracing span ended.
@@ -62,6 +185,39 @@ fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
     Some(sink)
+}
+
+/// The sink of the innermost span from this one outwards that has one.
+fn nearest(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+    let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+    span.scope().find_map(|span| {
+        let sink = span.extensions().get::<SpanLink>()?.0.clone();
+        Some(sink)
+    })
+}
+
+/// What the application itself has going: its own transaction, or the trace that
+/// a scope has without one.
+fn headers_of_hub() -> Option<TraceHeaders> {
+    // sentry-core's thread-local hub panics once it is destroyed.
+    let current = catch_unwind(Hub::current).ok()?;
+    let enabled = |hub: &Arc<Hub>| hub.client().filter(|client| client.is_enabled());
+    let (hub, client) = match enabled(&current) {
+        Some(client) => (current, client),
+        None => (Hub::main(), enabled(&Hub::main())?),
+    };
+    // Of a copy: looking at a scope writes it back, and would undo what another
+    // thread writes to a hub that they share.
+    let (header, span) = Hub::new_from_top(hub).configure_scope(|scope| {
+        (
+            scope.iter_trace_propagation_headers().next(),
+            scope.get_span(),
+        )
+    });
+    let trace = SentryTrace::parse(&header?.1)?;
+    let context = span.map(|span| span.get_trace_context());
+    let sampling = SamplingContext::of_application(&trace, context.as_ref(), client.options());
+    Some(TraceHeaders::new(&trace, sampling.baggage))
 }
 
 thread_local! {

@@ -38,18 +38,22 @@ pub(crate) enum FieldStatus {
 pub(crate) struct Draft {
     pub(crate) fields: SpanFields,
     pub(crate) rpc: Option<RpcStart>,
+    /// Handed over for this span.
+    pub(crate) continued: Option<IncomingTrace>,
 }
 
 impl Draft {
     pub(crate) fn incoming(&self) -> Option<&IncomingTrace> {
         let rpc = self.rpc.as_ref().and_then(|rpc| rpc.incoming.as_ref());
-        rpc.or(self.fields.incoming.as_ref())
+        let continued = self.continued.as_ref();
+        continued.or(rpc).or(self.fields.incoming.as_ref())
     }
 
     /// Whether the span begins a transaction whatever is around it.
     pub(crate) fn is_root(&self) -> bool {
         let rpc = self.rpc.as_ref();
-        rpc.is_some_and(|rpc| rpc.force_transaction || rpc.incoming.is_some())
+        let is_forced = |rpc: &RpcStart| rpc.force_transaction || rpc.incoming.is_some();
+        self.continued.is_some() || rpc.is_some_and(is_forced)
     }
 }
 
@@ -81,6 +85,8 @@ pub(crate) struct Plan {
     pub(crate) op: String,
     pub(crate) incoming: Option<IncomingTrace>,
     pub(crate) is_root: bool,
+    /// Whether it is left out where there is no span around it.
+    pub(crate) only_if_parent: bool,
     /// Service and method.
     pub(crate) rpc: Option<(String, String)>,
 }
@@ -105,6 +111,7 @@ impl Plan {
             op,
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
+            only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
             rpc: rpc.map(|rpc| (rpc.service.clone(), rpc.method.clone())),
         }
     }

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use sentry_core::{
-    Client, Hub, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp,
+    Client, Hub, TracesSamplingStrategy, TransactionContext, TransactionOrSpan,
+    start_transaction_with_timestamp,
 };
 
+use crate::bridge::collector::{self, Collector};
 use crate::bridge::hub_slot::HubSlot;
+use crate::bridge::root_trace::RootTrace;
+use crate::bridge::sampling::{self, Sampling};
 use crate::bridge::thread_guard::guarded;
 use crate::bridge::trail::Trail;
-use crate::propagation::IncomingTrace;
+use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
 
 /// Shared by all spans of a local root.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(crate) struct LocalRoot {
     /// calls `before_breadcrumb` with its hub locked, and what is traced there
     /// as a breadcrumb comes by here.
     pub(crate) client: Option<Arc<Client>>,
+    /// Of the client, where the root is a transaction that goes through it.
+    collector: Option<Arc<Collector>>,
     /// Recorded spans inside, not counting the root's, that have not finished.
     open: AtomicUsize,
 }
@@ -43,6 +49,8 @@ pub(crate) struct RootStart<'a> {
     pub(crate) op: &'a str,
     pub(crate) origin: &'a str,
     pub(crate) incoming: Option<&'a IncomingTrace>,
+    /// Whether it is left out where there is no span to go on from.
+    pub(crate) only_if_parent: bool,
     pub(crate) started_at: SystemTime,
     /// Service and method.
     pub(crate) rpc: Option<(&'a str, &'a str)>,
@@ -51,26 +59,26 @@ pub(crate) struct RootStart<'a> {
 impl LocalRoot {
     pub(crate) fn begin(start: &RootStart<'_>) -> Self {
         let hub = Arc::new(Hub::new_from_top(start.base));
-        let trail = Arc::new(Trail::default());
+        let client = hub.client();
+        let begun = match (start.inside, &client) {
+            (Some(parent), client) => Begun::inside(parent, start, client.as_deref()),
+            (None, Some(client)) if !start.only_if_parent => {
+                Begun::transaction(&hub, start, client)
+            }
+            (None, client) => Begun::passive(&hub, start, client.as_ref()),
+        };
+        let Begun {
+            span,
+            trace,
+            collector,
+        } = begun;
+        let trail = Arc::new(Trail::new(trace));
         if let Some((service, method)) = start.rpc {
             trail.set_rpc(service, method);
         }
-        let (span, is_sampled) = match start.inside {
-            Some(parent) => {
-                let span = parent.start_child_with_details(
-                    start.op,
-                    start.name,
-                    Default::default(),
-                    start.started_at,
-                );
-                (span.into(), is_sampled(parent))
-            }
-            None => {
-                trail.set_transaction(start.name);
-                begin_transaction(&hub, start)
-            }
-        };
-        let client = hub.client();
+        if start.inside.is_none() && !start.only_if_parent {
+            trail.set_transaction(start.name);
+        }
         let max_breadcrumbs = client
             .as_ref()
             .map_or(0, |client| client.options().max_breadcrumbs);
@@ -82,13 +90,30 @@ impl LocalRoot {
             scope.add_event_processor(trail.processor(max_breadcrumbs));
         });
         Self {
+            is_sampled: is_sampled(&span),
             span,
-            is_sampled,
             is_rpc: start.rpc.is_some(),
             main: Arc::new(HubSlot::new(hub)),
             trail,
             client,
+            collector,
             open: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sends the root, with what it says of its trace.
+    pub(crate) fn finish(&self, ended_at: SystemTime) {
+        let span = self.span.clone();
+        let Some(collector) = &self.collector else {
+            return span.finish_with_timestamp(ended_at);
+        };
+        let context = match self.is_sampled {
+            true => self.trail.sampling_context().envelope.clone(),
+            false => None,
+        };
+        collector::finish_with(context, || span.finish_with_timestamp(ended_at));
+        if !self.is_sampled {
+            collector.report_losses();
         }
     }
 
@@ -118,26 +143,127 @@ impl LocalRoot {
     }
 }
 
-fn begin_transaction(hub: &Arc<Hub>, start: &RootStart<'_>) -> (TransactionOrSpan, bool) {
-    let context = match start.incoming {
-        Some(incoming) => {
-            TransactionContext::continue_from_headers(start.name, start.op, incoming.headers())
+/// A root that has begun.
+struct Begun {
+    span: TransactionOrSpan,
+    trace: RootTrace,
+    collector: Option<Arc<Collector>>,
+}
+
+impl Begun {
+    /// A span in a transaction of the application.
+    fn inside(parent: &TransactionOrSpan, start: &RootStart<'_>, client: Option<&Client>) -> Self {
+        let id = Default::default();
+        let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
+        let header = parent.iter_headers().next();
+        let context = parent.get_trace_context();
+        let trace = header
+            .and_then(|(_, value)| SentryTrace::parse(&value))
+            .unwrap_or(SentryTrace {
+                trace_id: context.trace_id,
+                span_id: context.span_id,
+                sampled: None,
+            });
+        let sampling_context = client.map(|client| {
+            SamplingContext::of_application(&trace, Some(&context), client.options())
+        });
+        Self {
+            span: span.into(),
+            trace: RootTrace::settled(
+                trace.trace_id,
+                trace.sampled,
+                sampling_context.unwrap_or_default(),
+            ),
+            collector: None,
         }
+    }
+
+    fn transaction(hub: &Arc<Hub>, start: &RootStart<'_>, client: &Arc<Client>) -> Self {
+        let options = client.options();
+        let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
+        let mut context = context(start, incoming.map(|incoming| &incoming.trace));
+        context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
+        sampling::describe(&mut context, incoming, start.rpc);
+        let decided = guarded(|| Sampling::decide(&context, incoming, options));
+        let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
+        context.set_sampled(sampling.sampled);
+        let is_collected = match options.traces_sampling_strategy {
+            TracesSamplingStrategy::Disabled => false,
+            // The real client counts what is lost, but for what its sampler
+            // decides, for it would be asked once more.
+            _ => sampling.by_sampler || sampling.sampled == Some(true),
+        };
+        let collector = is_collected.then(|| Collector::of(client)).flatten();
+        let hub = match (&collector, decided) {
+            (Some(collector), _) => Arc::clone(collector.hub()),
+            (None, Some(_)) => Arc::clone(hub),
+            // Where the sampler panics, the trace goes on as if there were none.
+            (None, None) => nobody(),
+        };
+        let trace_id = context.trace_id();
+        Self {
+            span: start_on(&hub, &context, start),
+            trace: match incoming {
+                Some(incoming) => RootTrace::settled(
+                    trace_id,
+                    sampling.sampled,
+                    SamplingContext::frozen(incoming),
+                ),
+                None => RootTrace::head(trace_id, sampling, Arc::clone(client)),
+            },
+            collector,
+        }
+    }
+
+    /// Nothing that Sentry would see: what is captured and sent in it belongs
+    /// to the trace of the scope that it begins in.
+    fn passive(hub: &Arc<Hub>, start: &RootStart<'_>, client: Option<&Arc<Client>>) -> Self {
+        let header = hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
+        let trace = header.and_then(|(_, value)| SentryTrace::parse(&value));
+        let context = context(start, trace.as_ref());
+        let trace_id = context.trace_id();
+        let sampling = Sampling::deferred(&context, None);
+        Self {
+            span: start_on(&nobody(), &context, start),
+            trace: match client {
+                Some(client) => RootTrace::head(trace_id, sampling, Arc::clone(client)),
+                None => RootTrace::settled(trace_id, None, SamplingContext::default()),
+            },
+            collector: None,
+        }
+    }
+}
+
+fn context(start: &RootStart<'_>, parent: Option<&SentryTrace>) -> TransactionContext {
+    match parent {
+        Some(parent) => TransactionContext::new_with_details(
+            start.name,
+            start.op,
+            parent.trace_id,
+            None,
+            Some(parent.span_id),
+        ),
         None => TransactionContext::new(start.name, start.op),
-    };
-    let begin = || {
-        Hub::run(Arc::clone(hub), || {
-            start_transaction_with_timestamp(context.clone(), start.started_at)
-        })
-    };
-    // Where the application's sampler panics, the trace goes on unsampled, as
-    // without a client.
-    let transaction = guarded(begin)
-        .unwrap_or_else(|| Hub::new(None, Arc::default()).start_transaction(context.clone()));
+    }
+}
+
+/// A hub that sends nothing.
+fn nobody() -> Arc<Hub> {
+    Arc::new(Hub::new(None, Arc::default()))
+}
+
+/// Starts a transaction on the client of `hub`.
+fn start_on(
+    hub: &Arc<Hub>,
+    context: &TransactionContext,
+    start: &RootStart<'_>,
+) -> TransactionOrSpan {
+    let begin = || start_transaction_with_timestamp(context.clone(), start.started_at);
+    // A client that the collector could not stand in for asks its sampler.
+    let transaction = guarded(|| Hub::run(Arc::clone(hub), begin))
+        .unwrap_or_else(|| nobody().start_transaction(context.clone()));
     transaction.set_origin(start.origin);
-    let span = transaction.into();
-    let is_sampled = is_sampled(&span);
-    (span, is_sampled)
+    transaction.into()
 }
 
 fn is_sampled(span: &TransactionOrSpan) -> bool {

@@ -5,20 +5,29 @@
 //! starts lazily, so that a trace can be handed to it first, and belongs to a
 //! [`LocalRoot`](local_root::LocalRoot): the part of a trace that this process
 //! reports as one transaction. All spans of a root that are entered in it share
-//! one hub; a task that runs beside it has a fork. They all share one trail.
+//! one hub; a task that runs beside it has a fork. They all share one trail, and the
+//! [`RootTrace`](root_trace::RootTrace) in it, which goes out by two ways: to other
+//! services in headers, and to Sentry with the transaction, by the
+//! [`Collector`](collector::Collector).
 
 mod attributes;
 mod breadcrumb;
+mod collector;
 mod draft;
+mod duration;
 mod hub_slot;
 mod hubs;
 mod layer;
 mod local_root;
+mod root_trace;
+mod sampling;
 mod span_cell;
 mod span_state;
 mod thread_guard;
 mod thread_stack;
+mod trace_transport;
 mod trail;
 mod visitor;
 
 pub use self::layer::SentryGrpcLayer;
+pub use self::trace_transport::TraceTransport;

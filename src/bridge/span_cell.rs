@@ -3,23 +3,21 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
 
 use crate::bridge::attributes;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
+use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::thread_guard::guarded;
 use crate::fields;
+use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink};
-
-/// Sentry rejects a whole transaction if one span in it ends before it starts,
-/// and its encodings round the start and the end of a span differently.
-const MIN_DURATION: Duration = Duration::from_micros(1);
 
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]
@@ -71,7 +69,10 @@ impl SpanCell {
             started_at: SystemTime::now(),
             state: Mutex::new(State {
                 field_status: fields.status,
-                draft: Draft { fields, rpc: None },
+                draft: Draft {
+                    fields,
+                    ..Draft::default()
+                },
                 ..State::default()
             }),
         }
@@ -219,7 +220,8 @@ impl SpanCell {
     /// a span that is entered around the call alone, as that of
     /// `tonic::transport::Server::trace_fn` is.
     fn runs_root(&self, live: &Live) -> bool {
-        live.is_root || self.is_of_middleware() && !live.root.is_rpc
+        let is_server = self.is_of_middleware() && self.metadata.name() == fields::SERVER_SPAN;
+        live.is_root || is_server && !live.root.is_rpc
     }
 
     fn inherited_slot(&self, root: &Arc<LocalRoot>) -> Arc<HubSlot> {
@@ -250,11 +252,11 @@ impl SpanCell {
         if status.is_certain || span.get_status().is_none() {
             span.set_status(status.status);
         }
-        let ended_at = end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
+        let ended_at = duration::end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
         if live.is_root {
             // Finishing a transaction applies the scope of the current hub.
             let hub = Arc::clone(&live.root.main.hub);
-            guarded(|| Hub::run(hub, || span.finish_with_timestamp(ended_at)));
+            guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
         } else {
             guarded(|| span.finish_with_timestamp(ended_at));
             if live.root.child_finished() {
@@ -288,14 +290,24 @@ impl SpanCell {
     }
 }
 
-/// The clock may have been set back.
-fn end(started_at: SystemTime, ended_at: SystemTime) -> SystemTime {
-    ended_at.max(started_at + MIN_DURATION)
-}
-
 impl SpanSink for SpanCell {
     fn open(&self, start: RpcStart) {
         self.lock().draft.rpc = Some(start);
+    }
+
+    fn continue_trace(&self, trace: IncomingTrace) -> bool {
+        let mut state = self.lock();
+        let is_in_time = state.live.is_none();
+        if is_in_time {
+            state.draft.continued = Some(trace);
+        }
+        is_in_time
+    }
+
+    fn trace_headers(&self) -> TraceHeaders {
+        let live = self.start();
+        let span = live.recorded.as_ref().unwrap_or(&live.root.span);
+        live.root.trail.headers(span)
     }
 
     fn end(self: Arc<Self>, end: RpcEnd) {
@@ -317,54 +329,5 @@ impl SpanSink for SpanCell {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sentry_core::protocol::Span;
-    use std::time::UNIX_EPOCH;
-
-    /// Start and end as Sentry reads them, in nanoseconds.
-    fn as_sent(started_at: SystemTime, ended_at: SystemTime) -> (u128, u128) {
-        let span = Span {
-            start_timestamp: started_at,
-            timestamp: Some(ended_at),
-            ..Span::default()
-        };
-        let json = serde_json::to_value(span).unwrap();
-        let start = json["start_timestamp"].as_f64().unwrap() * 1e9;
-        let end = humantime::parse_rfc3339(json["timestamp"].as_str().unwrap()).unwrap();
-        let end = end.duration_since(UNIX_EPOCH).unwrap();
-        (start as u128, end.as_nanos())
-    }
-
-    #[test]
-    fn spans_shorter_than_a_microsecond_end_after_they_start_as_sent() {
-        let base = UNIX_EPOCH + Duration::from_secs(1_795_000_000);
-        let mut was_inverted = false;
-        for nanos in (0..1_000_000_000).step_by(999_983) {
-            let started_at = base + Duration::from_nanos(nanos);
-            for length in [0, 1, 50, 100, 500, 999, 1_000] {
-                let ended_at = started_at + Duration::from_nanos(length);
-                let (start, sent_end) = as_sent(started_at, end(started_at, ended_at));
-                assert!(sent_end > start, "{sent_end} is not after {start}");
-                let (start, sent_end) = as_sent(started_at, ended_at);
-                was_inverted |= sent_end < start;
-            }
-        }
-        assert!(
-            was_inverted,
-            "the encodings have changed, and need no minimum"
-        );
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_inverts_no_span() {
-        let now = SystemTime::now();
-        let back = now - Duration::from_secs(3600);
-        assert_eq!(end(now, back), now + MIN_DURATION);
-        assert_eq!(end(back, now), now);
     }
 }

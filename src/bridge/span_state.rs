@@ -83,6 +83,7 @@ impl Live {
                 None => ORIGIN_TRACING,
             },
             incoming: plan.incoming.as_ref(),
+            only_if_parent: plan.only_if_parent,
             started_at,
             rpc: plan.rpc.as_ref().map(|(s, m)| (s.as_str(), m.as_str())),
         });

@@ -5,9 +5,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sentry_core::protocol::{Context, Event, Map, Value};
-use sentry_core::{Breadcrumb, Client};
+use sentry_core::{Breadcrumb, Client, TransactionOrSpan};
 
+use crate::bridge::root_trace::RootTrace;
+use crate::bridge::trace_transport;
 use crate::fields;
+use crate::propagation::{SamplingContext, TraceHeaders};
 
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +35,9 @@ impl TrailId {
 
 /// The story of a local root, for every event captured in it on whatever
 /// thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Trail {
+    trace: RootTrace,
     state: Mutex<State>,
 }
 
@@ -52,6 +56,27 @@ struct Rpc {
 }
 
 impl Trail {
+    pub(crate) fn new(trace: RootTrace) -> Self {
+        Self {
+            trace,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What Sentry is told of the trace.
+    pub(crate) fn sampling_context(&self) -> &SamplingContext {
+        self.trace.sampling_context(|| self.transaction())
+    }
+
+    /// What goes from `span` to another service.
+    pub(crate) fn headers(&self, span: &TransactionOrSpan) -> TraceHeaders {
+        self.trace.headers(span, || self.transaction())
+    }
+
+    fn transaction(&self) -> Option<String> {
+        self.lock().transaction.clone()
+    }
+
     pub(crate) fn id(self: &Arc<Self>) -> TrailId {
         TrailId(Arc::as_ptr(self).addr())
     }
@@ -99,6 +124,7 @@ impl Trail {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
                 trail.apply(&mut event, max_breadcrumbs);
+                trace_transport::expect_event(event.event_id, &trail);
             }
             Some(event)
         }

@@ -1,101 +1,108 @@
 //! The trace that an incoming request belongs to.
 
 use http::HeaderMap;
+use sentry_core::ClientOptions;
+use sentry_core::protocol::OrganizationId;
 
-use crate::propagation::sentry_trace;
+use crate::propagation::baggage::{self, BAGGAGE, Baggage};
+use crate::propagation::outgoing::SENTRY_TRACE;
+use crate::propagation::sample::{SampleRand, SampleRate};
+use crate::propagation::sentry_trace::SentryTrace;
 
-const SENTRY_TRACE: &str = "sentry-trace";
-const BAGGAGE: &str = "baggage";
-
-/// The headers of an incoming trace, proved valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A trace that somebody else began.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IncomingTrace {
-    sentry_trace: String,
-    baggage: String,
+    pub(crate) trace: SentryTrace,
+    /// Its members of Sentry's.
+    pub(crate) baggage: Baggage,
+    pub(crate) sample_rate: Option<SampleRate>,
+    pub(crate) sample_rand: Option<SampleRand>,
+    org_id: Option<OrganizationId>,
 }
 
 impl IncomingTrace {
-    /// `None` where there is no valid `sentry-trace`. Of several, the first
-    /// valid one counts; all `baggage` values are one list.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let sentry_trace = headers
-            .get_all(SENTRY_TRACE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .find(|value| sentry_trace::is_valid(value))?;
-        let mut baggage = String::new();
-        for value in headers.get_all(BAGGAGE) {
-            let Ok(value) = value.to_str() else { continue };
-            if !baggage.is_empty() {
-                baggage.push(',');
+        let traces = headers.get_all(SENTRY_TRACE).iter();
+        let lists = headers.get_all(BAGGAGE).iter();
+        Self::new(
+            traces.filter_map(|value| value.to_str().ok()),
+            lists.filter_map(|value| value.to_str().ok()),
+        )
+    }
+
+    /// From headers of any protocol. Names may be of any case.
+    pub(crate) fn from_pairs<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Option<Self> {
+        let mut traces = Vec::new();
+        let mut lists = Vec::new();
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case(SENTRY_TRACE) {
+                traces.push(value);
+            } else if name.eq_ignore_ascii_case(BAGGAGE) {
+                lists.push(value);
             }
-            baggage.push_str(value);
         }
-        Some(Self {
-            sentry_trace: sentry_trace.trim().to_owned(),
-            baggage,
-        })
+        Self::new(traces, lists)
     }
 
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
-        sentry_trace::is_valid(value).then(|| Self {
-            sentry_trace: value.trim().to_owned(),
-            baggage: String::new(),
+        Self::new([value], [])
+    }
+
+    /// `None` where there is no valid `sentry-trace`. Of several, the first
+    /// valid one counts; all values of `baggage` are one list.
+    fn new<'a>(
+        traces: impl IntoIterator<Item = &'a str>,
+        lists: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let trace = traces.into_iter().find_map(SentryTrace::parse)?;
+        let mut baggage = Baggage::default();
+        for list in lists {
+            baggage.extend_sentry(list);
+        }
+        let is_of_trace = |id: &str| id.parse().is_ok_and(|id| trace.trace_id == id);
+        let of_another = |id: &str| !is_of_trace(id);
+        if first(&baggage, "trace_id", |id| Some(of_another(id))) == Some(true) {
+            // What it says of another trace does not hold for this one.
+            baggage = Baggage::default();
+        }
+        Some(Self {
+            trace,
+            sample_rate: first(&baggage, "sample_rate", SampleRate::parse),
+            sample_rand: first(&baggage, "sample_rand", SampleRand::parse),
+            org_id: first(&baggage, "org_id", |id| id.parse().ok()),
+            baggage,
         })
     }
 
-    /// As sentry-core reads them.
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        [
-            (SENTRY_TRACE, self.sentry_trace.as_str()),
-            (BAGGAGE, self.baggage.as_str()),
-        ]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
+    /// Whether a client with these options goes on with the trace. An
+    /// organization must not continue the traces of another one.
+    ///
+    /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation>.
+    pub(crate) fn is_for(&self, options: &ClientOptions) -> bool {
+        match (self.org_id, org_id(options)) {
+            (Some(theirs), Some(ours)) => theirs == ours,
+            (Some(_), None) | (None, Some(_)) => !options.strict_trace_continuation,
+            (None, None) => true,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
+/// The organization that a client reports to, if it is known.
+pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
+    options.org_id.or_else(|| options.dsn.as_ref()?.org_id())
+}
 
-    const VALID: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
-
-    fn from(headers: &[(&'static str, &[u8])]) -> Option<Vec<(String, String)>> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, HeaderValue::from_bytes(value).unwrap());
-        }
-        let incoming = IncomingTrace::from_headers(&map)?;
-        let headers = incoming.headers();
-        Some(headers.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
-    }
-
-    #[test]
-    fn the_first_valid_trace_and_all_baggage_count() {
-        let trace = (SENTRY_TRACE.to_owned(), VALID.to_owned());
-        assert_eq!(from(&[]), None);
-        assert_eq!(from(&[(BAGGAGE, b"sentry-org_id=1")]), None);
-        assert_eq!(from(&[(SENTRY_TRACE, b"nonsense")]), None);
-        assert_eq!(from(&[(SENTRY_TRACE, b"\xff")]), None);
-        assert_eq!(
-            from(&[(SENTRY_TRACE, VALID.as_bytes())]),
-            Some(vec![trace.clone()])
-        );
-        assert_eq!(
-            from(&[
-                (SENTRY_TRACE, b"nonsense"),
-                (SENTRY_TRACE, VALID.as_bytes()),
-                (BAGGAGE, b"a=1,b=2"),
-                (BAGGAGE, b"\xff"),
-                (BAGGAGE, b"sentry-org_id=1"),
-            ]),
-            Some(vec![
-                trace,
-                (BAGGAGE.to_owned(), "a=1,b=2,sentry-org_id=1".to_owned())
-            ])
-        );
-    }
+/// The first value of `sentry-<key>` that `parse` takes.
+pub(crate) fn first<T>(
+    baggage: &Baggage,
+    key: &str,
+    mut parse: impl FnMut(&str) -> Option<T>,
+) -> Option<T> {
+    let list = baggage.as_str()?;
+    baggage::members(list)
+        .filter(|member| baggage::sentry_key(member) == Some(key))
+        .find_map(|member| parse(&baggage::value(member)?))
 }

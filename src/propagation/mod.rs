@@ -1,7 +1,17 @@
-//! Facts of trace headers: what an incoming request says of the trace it
-//! belongs to.
+//! Facts of trace headers: what a request says of the trace it belongs to, and
+//! what is said of it to others.
 
+mod baggage;
 mod incoming;
+mod outgoing;
+mod sample;
+mod sampling_context;
 mod sentry_trace;
+mod targets;
 
 pub(crate) use self::incoming::IncomingTrace;
+pub use self::outgoing::TraceHeaders;
+pub(crate) use self::sample::{SampleRand, SampleRate};
+pub(crate) use self::sampling_context::{Head, SamplingContext};
+pub(crate) use self::sentry_trace::SentryTrace;
+pub(crate) use self::targets::PropagationTargets;

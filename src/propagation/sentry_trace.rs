@@ -1,15 +1,50 @@
 //! The `sentry-trace` header.
 
-/// Whether `value` is `<32 hex>-<16 hex>[-0|-1]` with ids that are not all
-/// zero: Sentry drops a whole transaction over an id that is.
+use std::fmt;
+
+use sentry_core::protocol::{SpanId, TraceId};
+
+/// `<32 hex>-<16 hex>[-0|-1]`: which span of which trace a request comes from.
 ///
 /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#header-sentry-trace>.
-pub(crate) fn is_valid(value: &str) -> bool {
-    let mut parts = value.trim().split('-');
-    let trace_id = parts.next().is_some_and(|id| is_id(id, 32));
-    let span_id = parts.next().is_some_and(|id| is_id(id, 16));
-    let sampled = matches!(parts.next(), None | Some("0" | "1"));
-    trace_id && span_id && sampled && parts.next().is_none()
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SentryTrace {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    /// `None` where the decision is left to whoever continues.
+    pub(crate) sampled: Option<bool>,
+}
+
+impl SentryTrace {
+    /// `None` for anything else than Sentry sends. Ids that are all zero are
+    /// refused too: Sentry drops a whole transaction over one.
+    pub(crate) fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.trim().split('-');
+        let trace_id = parts.next().filter(|id| is_id(id, 32))?.parse().ok()?;
+        let span_id = parts.next().filter(|id| is_id(id, 16))?.parse().ok()?;
+        let sampled = match parts.next() {
+            None => None,
+            Some("0") => Some(false),
+            Some("1") => Some(true),
+            Some(_) => return None,
+        };
+        parts.next().is_none().then_some(Self {
+            trace_id,
+            span_id,
+            sampled,
+        })
+    }
+}
+
+impl fmt::Display for SentryTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.trace_id, self.span_id)?;
+        match self.sampled {
+            Some(true) => f.write_str("-1"),
+            Some(false) => f.write_str("-0"),
+            None => Ok(()),
+        }
+    }
 }
 
 fn is_id(id: &str, len: usize) -> bool {
@@ -24,14 +59,18 @@ mod tests {
     fn accepts_what_sentry_sends_and_nothing_else() {
         let trace = "09e04486820349518ac7b5d2adbf6ba5";
         let span = "9cf635fa5b870b3a";
-        for value in [
-            format!("{trace}-{span}"),
-            format!("{trace}-{span}-0"),
-            format!("{trace}-{span}-1"),
-            format!(" {trace}-{span}-1\t"),
-            format!("{}-{span}-1", trace.to_uppercase()),
+        for (value, sent) in [
+            (format!("{trace}-{span}"), format!("{trace}-{span}")),
+            (format!("{trace}-{span}-0"), format!("{trace}-{span}-0")),
+            (format!("{trace}-{span}-1"), format!("{trace}-{span}-1")),
+            (format!(" {trace}-{span}-1\t"), format!("{trace}-{span}-1")),
+            (
+                format!("{}-{span}-1", trace.to_uppercase()),
+                format!("{trace}-{span}-1"),
+            ),
         ] {
-            assert!(is_valid(&value), "{value:?}");
+            let parsed = SentryTrace::parse(&value).map(|trace| trace.to_string());
+            assert_eq!(parsed, Some(sent), "{value:?}");
         }
         for value in [
             String::new(),
@@ -52,7 +91,7 @@ mod tests {
             format!("{trace}-{span}0-1"),
             format!("+{}-{span}-1", &trace[1..]),
         ] {
-            assert!(!is_valid(&value), "{value:?}");
+            assert_eq!(SentryTrace::parse(&value), None, "{value:?}");
         }
     }
 }

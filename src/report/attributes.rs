@@ -3,13 +3,14 @@
 use tracing::Span;
 
 use crate::fields;
-use crate::report::status::is_server_error;
-use crate::rpc::{Outcome, code_name};
+use crate::report::status::is_error;
+use crate::rpc::{Outcome, Side, code_name};
 
-/// Records the end of a server's RPC. Each field is recorded once: an
+/// Records the end of an RPC. Each field is recorded once: an
 /// OpenTelemetry layer exports a second value beside the first.
 pub(crate) fn record_outcome(
     span: &Span,
+    side: Side,
     outcome: &Outcome,
     request_messages: Option<u32>,
     response_messages: Option<u32>,
@@ -23,7 +24,7 @@ pub(crate) fn record_outcome(
     if let Some(count) = response_messages {
         span.record(fields::RPC_RESPONSE_MESSAGE_COUNT, i64::from(count));
     }
-    if is_server_error(outcome.code) {
+    if is_error(side, outcome.code) {
         span.record(fields::ERROR_TYPE, name);
         span.record(fields::OTEL_STATUS_CODE, "ERROR");
         if let Some(message) = outcome.message.as_deref() {

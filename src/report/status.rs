@@ -3,6 +3,8 @@
 use sentry_core::protocol::SpanStatus;
 use tonic::Code;
 
+use crate::rpc::Side;
+
 /// Sentry's status for a gRPC code: one for each of the 17.
 ///
 /// See <https://develop.sentry.dev/sdk/data-model/event-payloads/contexts/#trace-context>.
@@ -33,17 +35,21 @@ pub(crate) fn span_status_of_number(code: i64) -> SpanStatus {
     span_status(i32::try_from(code).map_or(Code::Unknown, Code::from_i32))
 }
 
-/// Whether OpenTelemetry counts `code` as a failure of a server.
+/// Whether OpenTelemetry counts `code` as a failure: all of them for a client,
+/// for a server those that are its own.
 ///
-/// See <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/#server>.
-pub(crate) fn is_server_error(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
+/// See <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/#grpc-status>.
+pub(crate) fn is_error(side: Side, code: Code) -> bool {
+    match side {
+        Side::Client => code != Code::Ok,
+        Side::Server => matches!(
+            code,
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        ),
+    }
 }

@@ -6,14 +6,18 @@ mod content_type;
 mod messages;
 mod method;
 mod outcome;
+mod side;
 mod status;
 mod text;
 mod timeout;
+#[cfg(feature = "transport")]
+mod transport;
 
 pub(crate) use self::code::name as code_name;
 pub(crate) use self::content_type::{ContentType, content_type};
 pub(crate) use self::messages::MessageCounter;
 pub(crate) use self::method::MethodPath;
 pub(crate) use self::outcome::Outcome;
+pub(crate) use self::side::Side;
 pub(crate) use self::text::clip;
 pub(crate) use self::timeout::grpc_timeout;

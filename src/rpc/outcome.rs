@@ -10,6 +10,8 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use crate::rpc::status;
 use crate::rpc::text::clip;
+#[cfg(feature = "transport")]
+use crate::rpc::transport;
 
 /// Longer messages are cut: a peer writes them, and they are for people.
 const MAX_MESSAGE_LEN: usize = 1024;
@@ -110,7 +112,15 @@ fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
     if error.is::<ConnectError>() {
         return Some(Code::Unavailable);
     }
-    match error.downcast_ref::<io::Error>()?.kind() {
+    #[cfg(feature = "transport")]
+    if let Some(code) = transport::code(error) {
+        return Some(code);
+    }
+    io_code(error.downcast_ref::<io::Error>()?)
+}
+
+pub(crate) fn io_code(error: &io::Error) -> Option<Code> {
+    match error.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted

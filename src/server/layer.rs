@@ -17,10 +17,13 @@ use crate::server::service::GrpcServerService;
 /// service, on an axum router. Requests that are not gRPC pass through
 /// untouched. Applied twice to the same call, it counts once.
 ///
-/// The span continues the trace of an incoming `sentry-trace` header. A
+/// The span continues the trace that the request brings, in `sentry-trace` and
+/// `baggage`, unless that is one of [another organization]. A
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the subscriber reports it to
 /// Sentry; any other layer sees it too. Where no layer wants it, for its level
 /// (INFO) or its target (`sentry_tonic`), the call passes through.
+///
+/// [another organization]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation
 ///
 /// ```
 /// use sentry_tonic::GrpcServerLayer;
@@ -46,7 +49,7 @@ impl GrpcServerLayer {
     ///
     /// Defaults to `grpc.server`.
     pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|options| options.op = op.into())
+        self.with(|options| options.call.op = op.into())
     }
 
     /// Names the transactions. Called once for each call, before its span is
@@ -57,7 +60,7 @@ impl GrpcServerLayer {
     ///
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.with(|options| options.name = Some(Arc::new(name)))
+        self.with(|options| options.call.name = Some(Arc::new(name)))
     }
 
     /// Whether each call is a transaction of its own, even where it is made

@@ -3,33 +3,42 @@
 use std::fs;
 use std::path::Path;
 
-/// A module and what it may import of ours.
-const ALLOWED: [(&str, &[&str]); 10] = [
+/// What server and client stand on; they do not know each other.
+const MIDDLEWARE: [&str; 7] = [
+    "call",
+    "watch",
+    "report",
+    "propagation",
+    "rpc",
+    "span_ext",
+    "fields",
+];
+
+/// A module and what it may import of ours, beside itself.
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("fields", &[]),
-    ("rpc", &["rpc"]),
-    ("propagation", &["propagation"]),
-    ("watch", &["watch", "rpc"]),
-    ("report", &["report", "rpc", "fields"]),
+    ("rpc", &[]),
+    ("propagation", &[]),
+    ("watch", &["rpc"]),
+    ("report", &["rpc", "fields"]),
     ("span_ext", &["report", "propagation", "rpc"]),
-    (
-        "bridge",
-        &["bridge", "span_ext", "report", "propagation", "fields"],
-    ),
+    ("bridge", &["span_ext", "report", "propagation", "fields"]),
     ("call", &["watch", "report", "rpc", "fields", "span_ext"]),
+    ("server", &MIDDLEWARE),
+    ("client", &MIDDLEWARE),
+    ("interceptor", &["span_ext"]),
     (
-        "server",
+        "lib",
         &[
+            "bridge",
             "server",
+            "client",
+            "interceptor",
             "call",
-            "watch",
-            "report",
-            "propagation",
-            "rpc",
             "span_ext",
-            "fields",
+            "propagation",
         ],
     ),
-    ("lib", &["bridge", "server", "call"]),
 ];
 
 const MAX_LINES: usize = 350;
@@ -61,7 +70,7 @@ fn imports_go_downwards_and_files_stay_small() {
                 let end = import.find(|c: char| !c.is_alphanumeric() && c != '_');
                 let target = &import[..end.unwrap_or(import.len())];
                 assert!(
-                    allowed.contains(&target),
+                    target == module || allowed.contains(&target),
                     "{}: {module} may not import {target}",
                     inside.display()
                 );

@@ -1,0 +1,199 @@
+//! Sends transactions with the sampling context of their trace.
+//!
+//! sentry-core decides itself what a transaction says of its trace, and asks a
+//! sampler itself. So each transaction is started on a second client, which
+//! samples everything, and whose transport hands it over to the real client.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use sentry_core::protocol::{
+    ClientSdkInfo, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
+};
+use sentry_core::{
+    Client, Envelope, Hub, TracesSamplingStrategy, Transport, TransportFactory, TransportOptions,
+};
+
+use crate::bridge::duration;
+use crate::bridge::thread_guard::guarded;
+
+/// How often unsampled transactions are reported where no sampled one comes by
+/// to take the report along.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The second client of a real one.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    /// Has the second client.
+    hub: Arc<Hub>,
+    client: Arc<Client>,
+    made_at: Instant,
+    /// Milliseconds from `made_at` to the last report.
+    reported_at: AtomicU64,
+}
+
+/// One for each client that is alive.
+static COLLECTORS: RwLock<Vec<(Weak<Client>, Arc<Collector>)>> = RwLock::new(Vec::new());
+
+impl Collector {
+    /// The collector of `client`; `None` where it cannot be made.
+    pub(crate) fn of(client: &Arc<Client>) -> Option<Arc<Self>> {
+        if let Some(collector) = find(client) {
+            return Some(collector);
+        }
+        // No lock is held meanwhile; of two threads that meet here, the first
+        // to be done wins.
+        let made = guarded(|| Arc::new(Self::new(client)))?;
+        let mut gone = Vec::new();
+        let collector = {
+            let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
+            collectors.retain(|(client, collector)| {
+                let is_alive = client.strong_count() > 0;
+                if !is_alive {
+                    gone.push(Arc::clone(collector));
+                }
+                is_alive
+            });
+            let found = position(&collectors, client);
+            match found.and_then(|index| collectors.get(index)) {
+                Some((_, collector)) => Arc::clone(collector),
+                None => {
+                    collectors.push((Arc::downgrade(client), Arc::clone(&made)));
+                    made
+                }
+            }
+        };
+        // Dropping a client waits for its threads.
+        drop(gone);
+        Some(collector)
+    }
+
+    fn new(real: &Arc<Client>) -> Self {
+        let mut options = real.options().clone();
+        options.integrations.clear();
+        options.traces_sampling_strategy = TracesSamplingStrategy::FixedRate(1.0);
+        options.transport = Some(Arc::new(Forwarder {
+            real: Arc::downgrade(real),
+        }));
+        let client = Arc::new(Client::with_options(options));
+        Self {
+            hub: Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default())),
+            client,
+            made_at: Instant::now(),
+            reported_at: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Has transactions that were not sampled reported to Sentry, now and then.
+    /// Sampled ones take the report along.
+    pub(crate) fn report_losses(&self) {
+        let now = u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.reported_at.load(Ordering::Relaxed);
+        let is_due = u128::from(now - last.min(now)) >= REPORT_INTERVAL.as_millis();
+        let set = |to| {
+            let order = Ordering::Relaxed;
+            self.reported_at.compare_exchange(last, to, order, order)
+        };
+        if is_due && set(now).is_ok() {
+            // What is pending goes out with the next envelope, also an empty one.
+            guarded(|| self.client.send_envelope(Envelope::new()));
+        }
+    }
+}
+
+fn find(client: &Arc<Client>) -> Option<Arc<Collector>> {
+    let collectors = COLLECTORS.read().unwrap_or_else(PoisonError::into_inner);
+    let (_, collector) = collectors.get(position(&collectors, client)?)?;
+    Some(Arc::clone(collector))
+}
+
+fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>) -> Option<usize> {
+    // A weak reference keeps the address from being used again.
+    let is_of_client = |real: &Weak<Client>| std::ptr::eq(real.as_ptr(), Arc::as_ptr(client));
+    collectors.iter().position(|(real, _)| is_of_client(real))
+}
+
+thread_local! {
+    /// What the transaction that finishes on this thread tells of its trace:
+    /// finishing and sending are one call.
+    static HANDED_OVER: RefCell<Option<HandedOver>> = const { RefCell::new(None) };
+}
+
+/// `None` where Sentry is told nothing.
+type HandedOver = Option<DynamicSamplingContext>;
+
+/// Finishes a transaction with `finish`, and sends it with this context.
+pub(crate) fn finish_with(context: Option<DynamicSamplingContext>, finish: impl FnOnce()) {
+    set_handed_over(Some(context));
+    finish();
+    set_handed_over(None);
+}
+
+fn set_handed_over(to: Option<HandedOver>) {
+    let _ = HANDED_OVER.try_with(|slot| *slot.borrow_mut() = to);
+}
+
+/// The transport of a collector.
+struct Forwarder {
+    real: Weak<Client>,
+}
+
+impl TransportFactory for Forwarder {
+    fn create_transport_with_options(&self, _: TransportOptions) -> Arc<dyn Transport> {
+        let real = Weak::clone(&self.real);
+        Arc::new(Self { real })
+    }
+}
+
+impl Transport for Forwarder {
+    fn send_envelope(&self, envelope: Envelope) {
+        let handed_over = HANDED_OVER.try_with(|slot| slot.borrow_mut().take());
+        let Some(real) = self.real.upgrade() else {
+            return;
+        };
+        let headers = match handed_over.ok().flatten() {
+            Some(Some(context)) => EnvelopeHeaders::new().with_trace(context),
+            Some(None) => EnvelopeHeaders::new(),
+            // One that the application finished.
+            None => envelope.headers().clone(),
+        };
+        let mut forwarded = Envelope::new().with_headers(headers);
+        let mut is_empty = true;
+        for mut item in envelope.into_items() {
+            if let EnvelopeItem::Transaction(transaction) = &mut item {
+                mend(transaction, &real);
+            }
+            forwarded.add_item(item);
+            is_empty = false;
+        }
+        if !is_empty {
+            real.send_envelope(forwarded);
+        }
+    }
+}
+
+/// What the second client could not know, or sentry-core does not do.
+fn mend(transaction: &mut Transaction<'static>, real: &Client) {
+    if let Some(ended_at) = &mut transaction.timestamp {
+        *ended_at = duration::end(transaction.start_timestamp, *ended_at);
+    }
+    for span in &mut transaction.spans {
+        if let Some(ended_at) = &mut span.timestamp {
+            *ended_at = duration::end(span.start_timestamp, *ended_at);
+        }
+    }
+    let integrations = &real.options().integrations;
+    if let Some(sdk) = transaction.sdk.take() {
+        let names = integrations.iter().map(|integration| integration.name());
+        transaction.sdk = Some(std::borrow::Cow::Owned(ClientSdkInfo {
+            integrations: names.map(str::to_owned).collect(),
+            ..sdk.into_owned()
+        }));
+    }
+}

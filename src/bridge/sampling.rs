@@ -1,0 +1,97 @@
+//! Whether a trace is sampled.
+
+use sentry_core::{ClientOptions, TracesSamplingStrategy, TransactionContext};
+
+use crate::fields;
+use crate::propagation::{IncomingTrace, SampleRand, SampleRate};
+
+/// Under this key a `traces_sampler` finds the rate of the head of the trace.
+const PARENT_SAMPLE_RATE: &str = "parent_sample_rate";
+
+/// What was decided for a transaction, and by what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sampling {
+    /// `None` where tracing is disabled, and nobody else has decided.
+    pub(crate) sampled: Option<bool>,
+    /// The rate of this service; `None` where it did not decide.
+    pub(crate) rate: Option<SampleRate>,
+    pub(crate) rand: SampleRand,
+    /// Whether losses are to be counted where there is no sampler to be asked
+    /// again.
+    pub(crate) by_sampler: bool,
+}
+
+impl Sampling {
+    /// Leaves the decision to others, as with tracing disabled.
+    pub(crate) fn deferred(context: &TransactionContext, incoming: Option<&IncomingTrace>) -> Self {
+        Self {
+            sampled: context.sampled(),
+            rate: None,
+            rand: rand(context, incoming),
+            by_sampler: false,
+        }
+    }
+
+    /// Decides as the options say: the sampler, which is asked here; else the
+    /// decision that came with the trace; else the rate.
+    ///
+    /// See <https://develop.sentry.dev/sdk/telemetry/traces/#sampling>.
+    pub(crate) fn decide(
+        context: &TransactionContext,
+        incoming: Option<&IncomingTrace>,
+        options: &ClientOptions,
+    ) -> Self {
+        let rand = rand(context, incoming);
+        let (rate, by_sampler) = match &options.traces_sampling_strategy {
+            TracesSamplingStrategy::Function(sampler) => (SampleRate::new(sampler(context)), true),
+            TracesSamplingStrategy::FixedRate(rate) if context.sampled().is_none() => {
+                (SampleRate::new(*rate), false)
+            }
+            _ => return Self::deferred(context, incoming),
+        };
+        Self {
+            sampled: Some(rand.is_below(rate)),
+            rate: Some(rate),
+            rand,
+            by_sampler,
+        }
+    }
+}
+
+/// Tells a sampler what the context has no field for.
+pub(crate) fn describe(
+    context: &mut TransactionContext,
+    incoming: Option<&IncomingTrace>,
+    rpc: Option<(&str, &str)>,
+) {
+    if let Some(rate) = incoming.and_then(|incoming| incoming.sample_rate) {
+        context.custom_insert(PARENT_SAMPLE_RATE.to_owned(), rate.get().into());
+    }
+    if let Some((service, method)) = rpc {
+        for (key, value) in [
+            (fields::RPC_SYSTEM, "grpc"),
+            (fields::RPC_SERVICE, service),
+            (fields::RPC_METHOD, method),
+        ] {
+            context.custom_insert(key.to_owned(), value.into());
+        }
+    }
+}
+
+/// That of the trace; where it came without one, one that agrees with what is
+/// known of the head's decision.
+fn rand(context: &TransactionContext, incoming: Option<&IncomingTrace>) -> SampleRand {
+    let trace_id = context.trace_id();
+    let Some(incoming) = incoming else {
+        return SampleRand::of_trace(trace_id);
+    };
+    match (
+        incoming.sample_rand,
+        incoming.sample_rate,
+        incoming.trace.sampled,
+    ) {
+        (Some(rand), _, _) => rand,
+        (None, Some(rate), Some(sampled)) => SampleRand::consistent(trace_id, rate, sampled),
+        (None, _, _) => SampleRand::of_trace(trace_id),
+    }
+}

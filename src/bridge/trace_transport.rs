@@ -1,0 +1,142 @@
+//! A transport that does not lose what envelopes say of their trace.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sentry_core::protocol::EnvelopeHeaders;
+use sentry_core::types::Uuid;
+use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
+
+use crate::bridge::trail::Trail;
+
+/// Whether there is a transport to look for what events leave here.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The event that was last captured on this thread, and the root that it
+    /// belongs to: capturing and sending are one call.
+    static EXPECTED: RefCell<Option<(Uuid, Arc<Trail>)>> = const { RefCell::new(None) };
+}
+
+/// Remembers the root of an event that is about to be sent on this thread.
+pub(crate) fn expect_event(id: Uuid, trail: &Arc<Trail>) {
+    if IS_INSTALLED.load(Ordering::Relaxed) {
+        let expected = Some((id, Arc::clone(trail)));
+        let _ = EXPECTED.try_with(|slot| slot.replace(expected));
+    }
+}
+
+fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
+    let expected = EXPECTED.try_with(RefCell::take).ok()??;
+    (expected.0 == id).then_some(expected.1)
+}
+
+/// Wraps the transport of a Sentry client, so that transactions and errors reach
+/// Sentry with the [sampling context of their trace][dsc].
+///
+/// sentry 0.49 makes that context, the `trace` header of an envelope, and drops
+/// it again: its transports pass each envelope through
+/// [`Envelope::filter`](sentry_core::Envelope), which keeps none of the headers
+/// but `event_id`. Sentry then takes each service's part of a trace for a trace
+/// of its own when it samples and when it extrapolates counts.
+///
+/// This transport writes such envelopes out before the inner one sees them. For
+/// those, the inner transport honours only rate limits that hold for all kinds of
+/// data, Sentry itself drops the rest, and has no client reports of what it loses
+/// on the way. All other envelopes go through as they are.
+///
+/// ```
+/// use sentry_tonic::TraceTransport;
+///
+/// let options = sentry::ClientOptions::new()
+///     .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory));
+/// # let _ = options;
+/// ```
+///
+/// [dsc]: https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/
+#[derive(Clone)]
+pub struct TraceTransport {
+    inner: Arc<dyn TransportFactory>,
+}
+
+impl TraceTransport {
+    /// Wraps the transport that `inner` makes.
+    #[must_use]
+    pub fn new(inner: impl TransportFactory + 'static) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+}
+
+impl fmt::Debug for TraceTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceTransport").finish_non_exhaustive()
+    }
+}
+
+impl TransportFactory for TraceTransport {
+    fn create_transport_with_options(&self, options: TransportOptions) -> Arc<dyn Transport> {
+        IS_INSTALLED.store(true, Ordering::Relaxed);
+        Arc::new(Writer {
+            inner: self.inner.create_transport_with_options(options),
+        })
+    }
+}
+
+struct Writer {
+    inner: Arc<dyn Transport>,
+}
+
+impl Transport for Writer {
+    fn send_envelope(&self, envelope: Envelope) {
+        let envelope = with_trace_of_event(envelope);
+        self.inner.send_envelope(written(envelope));
+    }
+
+    fn flush(&self, timeout: Duration) -> bool {
+        self.inner.flush(timeout)
+    }
+
+    fn shutdown(&self, timeout: Duration) -> bool {
+        self.inner.shutdown(timeout)
+    }
+}
+
+/// Gives the envelope of an error the context of the root that it belongs to.
+fn with_trace_of_event(envelope: Envelope) -> Envelope {
+    let Some(event_id) = envelope.event().map(|event| event.event_id) else {
+        return envelope;
+    };
+    let context =
+        take_expected(event_id).and_then(|trail| trail.sampling_context().envelope.clone());
+    match context {
+        Some(context) => {
+            let headers = EnvelopeHeaders::new()
+                .with_event_id(event_id)
+                .with_trace(context);
+            envelope.with_headers(headers)
+        }
+        None => envelope,
+    }
+}
+
+/// As bytes, where it has headers to lose.
+fn written(envelope: Envelope) -> Envelope {
+    let kept = match envelope.uuid() {
+        Some(id) => EnvelopeHeaders::new().with_event_id(*id),
+        None => EnvelopeHeaders::new(),
+    };
+    if *envelope.headers() == kept {
+        return envelope;
+    }
+    let mut bytes = Vec::new();
+    let is_written = envelope.to_writer(&mut bytes).is_ok();
+    match Envelope::from_bytes_raw(bytes) {
+        Ok(raw) if is_written => raw,
+        _ => envelope,
+    }
+}

@@ -1,0 +1,124 @@
+//! The client layer and its options.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::Uri;
+use http::request::Parts;
+use tower_layer::Layer;
+
+use crate::client::options::ClientOptions;
+use crate::client::service::GrpcClientService;
+use crate::propagation::PropagationTargets;
+
+/// A tower layer that opens a tracing span for each gRPC call a client makes,
+/// keeps it until the call has ended, and takes its trace to the server.
+///
+/// Goes below a generated client, on a `Channel` of any kind or on any tower
+/// stack that takes its requests. Requests that are not gRPC pass through
+/// untouched. Applied twice to the same call, it counts once; a retry layer above
+/// it makes each attempt a call, one below it makes them one.
+///
+/// The span is a child of the span in which the call is made, and a transaction
+/// where there is none. The request gets the headers `sentry-trace` and
+/// `baggage`, also where no layer wants the span, with tracing disabled, and
+/// without a [`SentryGrpcLayer`](crate::SentryGrpcLayer), if a Sentry client is
+/// enabled.
+///
+/// ```
+/// use sentry_tonic::GrpcClientLayer;
+/// use tonic::transport::Endpoint;
+/// use tower::ServiceBuilder;
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let endpoint = Endpoint::from_static("http://[::1]:50051");
+/// let channel = ServiceBuilder::new()
+///     .layer(GrpcClientLayer::new().endpoint(endpoint.uri().clone()))
+///     .service(endpoint.connect_lazy());
+/// // let client = GreeterClient::new(channel);
+/// # let _ = channel;
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a layer does nothing until it is added to a service"]
+pub struct GrpcClientLayer {
+    options: Arc<ClientOptions>,
+}
+
+impl GrpcClientLayer {
+    /// A layer with default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
+    /// of the spans.
+    ///
+    /// Defaults to `grpc.client`.
+    pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|options| options.call.op = op.into())
+    }
+
+    /// Names the spans. Called once for each call, before its span is first
+    /// entered, and only where the call is reported to Sentry.
+    ///
+    /// Sentry groups by name: it should have few values. Where `name` panics,
+    /// the call goes on under its default name.
+    ///
+    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
+    pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
+        self.with(|options| options.call.name = Some(Arc::new(name)))
+    }
+
+    /// The URI of the server, for `server.address`, `server.port` and
+    /// [`trace_propagation_targets`](Self::trace_propagation_targets).
+    ///
+    /// A request above a `tonic::transport::Channel` says nothing of its server.
+    /// Where it does, as with `GreeterClient::with_origin`, that counts.
+    ///
+    /// Defaults to none.
+    pub fn endpoint(self, uri: Uri) -> Self {
+        self.with(|options| options.endpoint = Some(uri))
+    }
+
+    /// Whether a call that is made outside of any span is left out of Sentry,
+    /// instead of being a transaction. The server is told of a trace all the
+    /// same: that of the current scope.
+    ///
+    /// Defaults to `false`.
+    pub fn only_if_parent(self, only: bool) -> Self {
+        self.with(|options| options.only_if_parent = only)
+    }
+
+    /// Which calls carry `sentry-trace` and `baggage`: those whose URL,
+    /// `http://host:port/helloworld.Greeter/SayHello`, contains one of these.
+    /// Where the server is not [known](Self::endpoint), that is the path alone.
+    /// With none, no call does; traces of incoming requests go on all the same.
+    ///
+    /// Sentry calls these [`tracePropagationTargets`][targets].
+    ///
+    /// Defaults to all calls.
+    ///
+    /// [targets]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#tracepropagationtargets
+    pub fn trace_propagation_targets(
+        self,
+        targets: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let targets = PropagationTargets::new(targets);
+        self.with(|options| options.targets = targets)
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut ClientOptions)) -> Self {
+        set(Arc::make_mut(&mut self.options));
+        self
+    }
+}
+
+impl<S> Layer<S> for GrpcClientLayer {
+    type Service = GrpcClientService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GrpcClientService::new(inner, Arc::clone(&self.options))
+    }
+}

@@ -1,0 +1,27 @@
+//! What a client layer can be told, shared by all the services it makes.
+
+use http::Uri;
+
+use crate::call::CallOptions;
+use crate::propagation::PropagationTargets;
+
+const DEFAULT_OP: &str = "grpc.client";
+
+#[derive(Debug, Clone)]
+pub(crate) struct ClientOptions {
+    pub(crate) call: CallOptions,
+    pub(crate) endpoint: Option<Uri>,
+    pub(crate) only_if_parent: bool,
+    pub(crate) targets: PropagationTargets,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            call: CallOptions::new(DEFAULT_OP),
+            endpoint: None,
+            only_if_parent: false,
+            targets: PropagationTargets::default(),
+        }
+    }
+}

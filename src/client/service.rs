@@ -1,0 +1,112 @@
+//! The client service.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+use tracing::Span;
+
+use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
+use crate::client::options::ClientOptions;
+use crate::rpc::{self, ContentType, MethodPath, Side};
+use crate::span_ext::{RpcStart, SentrySpanExt};
+use crate::watch::Deadline;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The service that a [`GrpcClientLayer`](crate::GrpcClientLayer) makes.
+#[derive(Debug, Clone)]
+pub struct GrpcClientService<S> {
+    inner: S,
+    options: Arc<ClientOptions>,
+}
+
+impl<S> GrpcClientService<S> {
+    pub(crate) fn new(inner: S, options: Arc<ClientOptions>) -> Self {
+        Self { inner, options }
+    }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside, without the middleware.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn observe<B>(&self, request: Request<B>) -> (Request<B>, Option<(RpcCall, Deadline)>) {
+        if rpc::content_type(request.headers()) != ContentType::Grpc {
+            return (request, None);
+        }
+        let (mut parts, body) = request.into_parts();
+        let call = self.open(&mut parts);
+        (Request::from_parts(parts, body), call)
+    }
+
+    fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
+        if call::is_observed(Side::Client, parts) {
+            return None;
+        }
+        let path = MethodPath::new(&parts.uri);
+        let server = match parts.uri.authority() {
+            Some(_) => Some(&parts.uri),
+            None => self.options.endpoint.as_ref(),
+        };
+        let rpc = RpcCall::open_client(&path, server);
+        if let Some(rpc) = &rpc {
+            rpc.announce(|| RpcStart {
+                only_if_parent: self.options.only_if_parent,
+                ..self.options.call.start(&path, parts)
+            });
+        }
+        if self.options.targets.include(server, path.full()) {
+            let headers = match &rpc {
+                Some(rpc) => rpc.span().trace_headers(),
+                None => Span::current().trace_headers(),
+            };
+            if let Some(headers) = headers {
+                headers.inject(&mut parts.headers);
+            }
+        }
+        let timeout = rpc::grpc_timeout(&parts.headers);
+        Some((rpc?, Deadline::new(timeout, None)))
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for GrpcClientService<S>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<ResB>>,
+    S::Error: Any,
+    ReqB: Body<Data = Bytes> + Send + 'static,
+    ReqB::Error: Into<BoxError>,
+    ResB: Body,
+    ResB::Error: Any,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let (request, observed) = self.observe(request);
+        call::make(observed, request, |request| {
+            // A `Channel` takes a body of no other type.
+            self.inner.call(request.map(tonic::body::Body::new))
+        })
+    }
+}

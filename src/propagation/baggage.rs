@@ -1,0 +1,286 @@
+//! The `baggage` header.
+//!
+//! See <https://www.w3.org/TR/baggage/> and
+//! <https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/#baggage-header>.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use http::header::{HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+pub(crate) const BAGGAGE: &str = "baggage";
+
+const SENTRY_PREFIX: &str = "sentry-";
+
+/// Of all values together: <https://www.w3.org/TR/baggage/#limits>.
+const MAX_LEN: usize = 8192;
+const MAX_MEMBERS: usize = 64;
+
+/// What every implementation reads back, also one that takes `+` for a space or
+/// splits at the last `=`.
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// What is left of the limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Filling {
+    len: usize,
+    members: usize,
+}
+
+impl Filling {
+    fn with(&self, len: usize) -> Self {
+        let separator = usize::from(self.members > 0);
+        Self {
+            len: self.len + separator + len,
+            members: self.members + 1,
+        }
+    }
+
+    /// Whether a member of this length fits; if so, it is counted.
+    fn take(&mut self, len: usize) -> bool {
+        let filling = self.with(len);
+        let fits = filling.len <= MAX_LEN && filling.members <= MAX_MEMBERS;
+        if fits {
+            *self = filling;
+        }
+        fits
+    }
+}
+
+/// A list of baggage members within the limits, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Baggage {
+    list: String,
+    filling: Filling,
+}
+
+impl Baggage {
+    /// `None` where there are no members.
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        (!self.list.is_empty()).then_some(self.list.as_str())
+    }
+
+    /// Adds `sentry-<key>`, unless that is more than anybody would read.
+    pub(crate) fn push_sentry(&mut self, key: &str, value: &str) {
+        let value = utf8_percent_encode(value, VALUE);
+        self.push(&format!("{SENTRY_PREFIX}{key}={value}"));
+    }
+
+    /// Adds the Sentry members of `list`, as they are. What may not stand in a
+    /// header is percent-encoded, for then it reads the same.
+    pub(crate) fn extend_sentry(&mut self, list: &str) {
+        for member in members(list) {
+            if sentry_key(member).is_some_and(is_token) {
+                self.push(&escape(member));
+            }
+        }
+    }
+
+    fn push(&mut self, member: &str) {
+        if self.filling.take(member.len()) {
+            if !self.list.is_empty() {
+                self.list.push(',');
+            }
+            self.list.push_str(member);
+        }
+    }
+
+    /// Adds these members to the `baggage` of a request.
+    ///
+    /// What is there stays as it is, but for members of Sentry, of which there
+    /// can be one set. Members that go over the limits are left out.
+    pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
+        let Some(own) = self.as_str() else { return };
+        let mut filling = Filling::default();
+        let mut list: Vec<&str> = Vec::new();
+        // What is not text cannot be part of a list, and is not ours to judge.
+        let mut opaque = Vec::new();
+        for value in headers.get_all(BAGGAGE) {
+            match value.to_str() {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => {
+                    let is_of_others = |member: &&str| sentry_key(member.trim()).is_none();
+                    list.extend(text.split(',').filter(is_of_others));
+                }
+                Err(_) => opaque.push(value.clone()),
+            }
+        }
+        let lens = opaque.iter().map(HeaderValue::len);
+        for len in lens.chain(list.iter().map(|member| member.len())) {
+            filling = filling.with(len);
+        }
+        list.extend(members(own).filter(|member| filling.take(member.len())));
+        let Ok(list) = HeaderValue::try_from(list.join(",")) else {
+            return;
+        };
+        headers.remove(BAGGAGE);
+        for value in opaque {
+            headers.append(BAGGAGE, value);
+        }
+        headers.append(BAGGAGE, list);
+    }
+}
+
+/// The members of a list, without the space around them.
+pub(crate) fn members(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+}
+
+/// The key of a member of Sentry's, without its prefix.
+pub(crate) fn sentry_key(member: &str) -> Option<&str> {
+    let (key, _) = member.split_once('=')?;
+    key.trim_end().strip_prefix(SENTRY_PREFIX)
+}
+
+/// The value of a member, decoded, without its properties; `None` where it is
+/// not UTF-8.
+pub(crate) fn value(member: &str) -> Option<Cow<'_, str>> {
+    let (_, value) = member.split_once('=')?;
+    let value = value.split_once(';').map_or(value, |(value, _)| value);
+    percent_decode_str(value.trim()).decode_utf8().ok()
+}
+
+/// Whether a key is made of characters that a key may have.
+fn is_token(key: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !key.is_empty() && key.bytes().all(is_token)
+}
+
+fn escape(member: &str) -> Cow<'_, str> {
+    let is_legal = |b: u8| b == b'\t' || matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+    if member.bytes().all(is_legal) {
+        return member.into();
+    }
+    let mut escaped = String::with_capacity(member.len());
+    for byte in member.bytes() {
+        if is_legal(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentry(list: &str) -> Baggage {
+        let mut baggage = Baggage::default();
+        baggage.extend_sentry(list);
+        baggage
+    }
+
+    fn merged(existing: &[&[u8]], own: &str) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for value in existing {
+            headers.append(BAGGAGE, HeaderValue::from_bytes(value).unwrap());
+        }
+        sentry(own).append_to(&mut headers);
+        let values = headers.get_all(BAGGAGE).into_iter();
+        values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn takes_sentry_members_byte_for_byte() {
+        for (list, expected) in [
+            ("", None),
+            ("a=1,b=2", None),
+            ("sentry-a=1", Some("sentry-a=1")),
+            (
+                " x=1 , sentry-b=%2F%zz;p=1 ,,sentry-a = 2\t",
+                Some("sentry-b=%2F%zz;p=1,sentry-a = 2"),
+            ),
+            ("sentry-a,sentry-=1,sentry-b c=1,Sentry-d=1", None),
+            (
+                "sentry-a=\"b\\é\u{7f}\r\nx: y",
+                Some("sentry-a=%22b%5C%C3%A9%7F%0D%0Ax: y"),
+            ),
+        ] {
+            assert_eq!(sentry(list).as_str(), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn values_read_back_as_they_were_written() {
+        for text in ["1.0", "/a.B/C", "a,b;c=d e+f%g\"\\", "größer", "\n", ""] {
+            let mut baggage = Baggage::default();
+            baggage.push_sentry("x", text);
+            let list = baggage.as_str().unwrap();
+            assert!(HeaderValue::from_str(list).is_ok(), "{list:?}");
+            let [member] = members(list).collect::<Vec<_>>()[..] else {
+                panic!("{list:?}");
+            };
+            assert_eq!(sentry_key(member), Some("x"));
+            assert_eq!(value(member).as_deref(), Some(text));
+        }
+        assert_eq!(value("a=%FF"), None);
+        assert_eq!(value("a= b ;c=d").as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn what_a_request_has_stays() {
+        let own = "sentry-a=1,sentry-b=2";
+        for (existing, expected) in [
+            (&[][..], &["sentry-a=1,sentry-b=2"][..]),
+            (&[b"".as_slice()], &["sentry-a=1,sentry-b=2"]),
+            (&[b"x=1"], &["x=1,sentry-a=1,sentry-b=2"]),
+            (
+                &[b"x=1;p=\"q\" ,y", b"=;, z"],
+                &["x=1;p=\"q\" ,y,=;, z,sentry-a=1,sentry-b=2"],
+            ),
+            (
+                &[b"sentry-a=9,x=1, sentry-c=9"],
+                &["x=1,sentry-a=1,sentry-b=2"],
+            ),
+            (
+                &[b"x=1", b"\xff=1", b"y=2"],
+                &["\u{fffd}=1", "x=1,y=2,sentry-a=1,sentry-b=2"],
+            ),
+        ] {
+            assert_eq!(merged(existing, own), expected);
+        }
+        assert_eq!(merged(&[b"sentry-a=9", b"x=1"], ""), ["sentry-a=9", "x=1"]);
+    }
+
+    #[test]
+    fn nothing_goes_over_the_limits() {
+        let member = |n: usize, len: usize| format!("sentry-{n:04}={}", "v".repeat(len - 12));
+        let list = |range: std::ops::Range<usize>, len| {
+            let members: Vec<String> = range.map(|n| member(n, len)).collect();
+            members.join(",")
+        };
+        // 64 members, and 8192 bytes.
+        assert_eq!(sentry(&list(0..70, 20)).as_str(), Some(&*list(0..64, 20)));
+        let full = list(0..8, 1023);
+        assert_eq!(full.len(), 8191);
+        assert_eq!(sentry(&full).as_str(), Some(&*full));
+        // One that does not fit is left out, and not those after it.
+        let too_long = format!("{},sentry-b=1", member(0, 8193));
+        assert_eq!(sentry(&too_long).as_str(), Some("sentry-b=1"));
+
+        let others = ["x=1"; 63].join(",");
+        assert_eq!(
+            merged(&[others.as_bytes()], "sentry-a=1,sentry-b=2"),
+            [format!("{others},sentry-a=1")]
+        );
+        let long = format!("x={}", "v".repeat(8192 - 2 - 11));
+        assert_eq!(
+            merged(&[long.as_bytes()], "sentry-a=12,sentry-b=2"),
+            [format!("{long},sentry-b=2")]
+        );
+        let over = format!("x={}", "v".repeat(9_000));
+        assert_eq!(merged(&[over.as_bytes()], "sentry-a=1"), [over]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The headers that take a trace to another service.
+
+use http::header::{HeaderMap, HeaderValue};
+
+use crate::propagation::baggage::{BAGGAGE, Baggage};
+use crate::propagation::sentry_trace::SentryTrace;
+
+pub(crate) const SENTRY_TRACE: &str = "sentry-trace";
+
+/// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
+/// in another service: `sentry-trace`, and `baggage` with Sentry's sampling
+/// context.
+///
+/// Made by [`SentrySpanExt::trace_headers`](crate::SentrySpanExt::trace_headers).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceHeaders {
+    sentry_trace: String,
+    baggage: Baggage,
+}
+
+impl TraceHeaders {
+    pub(crate) fn new(trace: &SentryTrace, baggage: Baggage) -> Self {
+        Self {
+            sentry_trace: trace.to_string(),
+            baggage,
+        }
+    }
+
+    /// The value of `sentry-trace`: trace, span, and the sampling decision
+    /// where there is one.
+    #[must_use]
+    pub fn sentry_trace(&self) -> &str {
+        &self.sentry_trace
+    }
+
+    /// Sentry's members of `baggage`, within the limits of 8192 bytes and 64
+    /// members; `None` where the trace came without any.
+    #[must_use]
+    pub fn baggage(&self) -> Option<&str> {
+        self.baggage.as_str()
+    }
+
+    /// Names and values, for a carrier that starts without `baggage`.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let baggage = self.baggage().map(|baggage| (BAGGAGE, baggage));
+        std::iter::once((SENTRY_TRACE, self.sentry_trace())).chain(baggage)
+    }
+
+    /// Sets `sentry-trace`, and adds to the `baggage` that is there.
+    ///
+    /// Members of others stay, also malformed ones; those of Sentry are
+    /// replaced. What would take `baggage` over 8192 bytes or 64 members is left
+    /// out.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
+            headers.insert(SENTRY_TRACE, value);
+            self.baggage.append_to(headers);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the errors of `tonic::transport` mean.
+
+use std::error::Error;
+
+use h2::Reason;
+use tonic::Code;
+
+use crate::rpc::outcome::io_code;
+
+/// The code that a caller gets for an error of hyper or h2; `None` where the
+/// error, perhaps not its source, says nothing.
+///
+/// See <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>.
+pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<Code> {
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        // A keep-alive ping that nobody answered.
+        if error.is_timeout() {
+            return Some(Code::Unavailable);
+        }
+        return error.is_canceled().then_some(Code::Cancelled);
+    }
+    let error = error.downcast_ref::<h2::Error>()?;
+    if let Some(error) = error.get_io() {
+        return io_code(error);
+    }
+    Some(match error.reason()? {
+        Reason::NO_ERROR
+        | Reason::PROTOCOL_ERROR
+        | Reason::INTERNAL_ERROR
+        | Reason::FLOW_CONTROL_ERROR
+        | Reason::SETTINGS_TIMEOUT
+        | Reason::FRAME_SIZE_ERROR
+        | Reason::COMPRESSION_ERROR
+        | Reason::CONNECT_ERROR => Code::Internal,
+        Reason::REFUSED_STREAM => Code::Unavailable,
+        Reason::CANCEL => Code::Cancelled,
+        Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        _ => Code::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_map_as_grpc_says() {
+        for (reason, expected) in [
+            (Reason::NO_ERROR, Code::Internal),
+            (Reason::PROTOCOL_ERROR, Code::Internal),
+            (Reason::INTERNAL_ERROR, Code::Internal),
+            (Reason::FLOW_CONTROL_ERROR, Code::Internal),
+            (Reason::SETTINGS_TIMEOUT, Code::Internal),
+            (Reason::FRAME_SIZE_ERROR, Code::Internal),
+            (Reason::REFUSED_STREAM, Code::Unavailable),
+            (Reason::CANCEL, Code::Cancelled),
+            (Reason::COMPRESSION_ERROR, Code::Internal),
+            (Reason::CONNECT_ERROR, Code::Internal),
+            (Reason::ENHANCE_YOUR_CALM, Code::ResourceExhausted),
+            (Reason::INADEQUATE_SECURITY, Code::PermissionDenied),
+            (Reason::STREAM_CLOSED, Code::Unknown),
+        ] {
+            let error = h2::Error::from(reason);
+            assert_eq!(code(&error), Some(expected), "{reason}");
+        }
+    }
+}
