@@ -1,4 +1,4 @@
-//! A Greeter server, a client, and what Sentry sees of their calls.
+//! Two Greeter servers, a client, and what Sentry sees of their calls.
 //!
 //! `cargo run --example quickstart` needs no account: it brings a Sentry ingest
 //! of its own on loopback, and prints what arrives there. With `--json` it
@@ -7,24 +7,30 @@
 
 mod support;
 
+use std::future::Future;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
-use tokio::net::TcpListener;
+use sentry::{ClientOptions, Hub};
+use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, TraceTransport};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Status};
+use tracing::dispatcher::{self, Dispatch};
+use tracing::{Instrument, info_span};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use support::greeter::MyGreeter;
+use support::greeter::{MyGreeter, Upstream, connect};
 use support::helloworld::HelloRequest;
-use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
 use support::waterfall;
@@ -32,11 +38,12 @@ use support::waterfall;
 const USAGE: &str = "usage: quickstart [--json]";
 
 const INTRODUCTION: &str = "\
-A Greeter server and a client have talked over TCP; this is what Sentry received
-of it, by HTTP, in an ingest that the example brings with it. For each trace its
-spans: operation and name, status, duration, and where it lies in the trace. A
-span has the status that it was given: those inside a call that fails with `?`
-or is cut short are `ok` unless they say otherwise.
+A client has called a Greeter server, which asks a second one for its answers.
+This is what Sentry received from the three of them, by HTTP, in an ingest that
+the example brings with it. For each trace its spans: where, operation and name,
+status, duration, and where it lies in the trace. A span has the status that it
+was given: those inside a call that fails with `?` or is cut short are `ok` unless
+they say otherwise.
 ";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -68,30 +75,27 @@ fn run() -> Result<(), Error> {
     if own_dsn.is_some() && json {
         return Err("--json prints what the embedded ingest receives: unset SENTRY_DSN".into());
     }
-    let (dsn, ingest) = match own_dsn {
-        Some(dsn) => (dsn, None),
-        None => {
-            let ingest = Ingest::start()?;
-            (ingest.dsn(), Some(ingest))
-        }
+    let ingest = match own_dsn {
+        Some(_) => None,
+        None => Some(Ingest::start()?),
+    };
+    let dsn = |name: &str| match (&own_dsn, &ingest) {
+        (Some(dsn), _) => dsn.clone(),
+        (None, Some(ingest)) => ingest.dsn(name),
+        (None, None) => String::new(),
     };
     // `ClientOptions::dsn` panics where the DSN is not one.
-    let project: Dsn = dsn
+    let project: Dsn = dsn("client")
         .parse()
         .map_err(|error| format!("SENTRY_DSN is not a DSN: {error}"))?;
 
-    // The guard flushes what is queued, and must outlive the runtime, whose
-    // end ends the last calls.
-    let guard = sentry::init(
-        sentry::ClientOptions::new()
-            .dsn(&dsn)
-            .traces_sample_rate(1.0),
-    );
-    tracing_subscriber::registry()
-        .with(sentry_tonic::SentryGrpcLayer::new())
-        .init();
-    tokio::runtime::Runtime::new()?.block_on(serve_and_call())?;
-    drop(guard);
+    let back = Service::new("back", &dsn("back")).serve(None)?;
+    let front = Service::new("front", &dsn("front")).serve(Some(back.address))?;
+    let client = Service::new("client", &dsn("client"));
+    let calls = client.run(call(front.address))?;
+    front.stop()?;
+    back.stop()?;
+    calls?;
 
     let text = match ingest {
         Some(ingest) => received(&ingest, json)?,
@@ -126,57 +130,127 @@ fn received(ingest: &Ingest, json: bool) -> Result<String, Error> {
     Ok(lines.collect())
 }
 
-async fn serve_and_call() -> Result<(), Error> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(
-        Server::builder()
-            .layer(sentry_tonic::GrpcServerLayer::new())
-            .add_service(GreeterServer::new(MyGreeter))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
-                let _ = stopped.await;
-            }),
-    );
-    let calls = call(address).await;
-    let _ = stop.send(());
-    server.await??;
-    calls
+/// A Sentry client and a subscriber that goes with it. A process has one of each,
+/// `sentry::init` and a global subscriber; this example is three in one.
+struct Service {
+    hub: Arc<Hub>,
+    subscriber: Dispatch,
+}
+
+impl Service {
+    fn new(name: &'static str, dsn: &str) -> Self {
+        let options = ClientOptions::new()
+            .dsn(dsn)
+            .server_name(name)
+            .traces_sample_rate(1.0)
+            .transport_channel_capacity(1_000)
+            .transport(TraceTransport::new(DefaultTransportFactory));
+        let client = sentry::Client::from(sentry::apply_defaults(options));
+        let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
+        let subscriber = tracing_subscriber::registry()
+            .with(SentryGrpcLayer::new().hub(Arc::clone(&hub)))
+            .with(LevelFilter::INFO);
+        Self {
+            hub,
+            subscriber: subscriber.into(),
+        }
+    }
+
+    /// Runs on this thread, and sends what is reported in it.
+    fn run<F: Future>(self, future: F) -> Result<F::Output, Error> {
+        let output = dispatcher::with_default(&self.subscriber, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            Ok::<_, Error>(runtime.block_on(future))
+        })?;
+        if let Some(client) = self.hub.client() {
+            client.close(None);
+        }
+        Ok(output)
+    }
+
+    /// Serves a Greeter on a thread of its own.
+    fn serve(self, upstream: Option<SocketAddr>) -> Result<Running, Error> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || self.run(serve(listener, upstream, stopped))?);
+        Ok(Running {
+            address,
+            stop,
+            thread,
+        })
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    fn stop(self) -> Result<(), Error> {
+        let _ = self.stop.send(());
+        let result = self.thread.join();
+        result.map_err(|_| "a server panicked")?
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    upstream: Option<SocketAddr>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), Error> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let greeter = MyGreeter {
+        upstream: upstream.map(client).transpose()?,
+    };
+    Server::builder()
+        .layer(GrpcServerLayer::new())
+        .add_service(GreeterServer::new(greeter))
+        .serve_with_incoming_shutdown(incoming, async {
+            let _ = stopped.await;
+        })
+        .await?;
+    Ok(())
+}
+
+fn client(server: SocketAddr) -> Result<Upstream, Error> {
+    Ok(connect(format!("http://{server}").parse()?))
 }
 
 /// One call of each kind, with each way to end. Those that are meant to fail
 /// do so.
-async fn call(address: SocketAddr) -> Result<(), Error> {
-    let channel = Channel::from_shared(format!("http://{address}"))?
-        .connect()
-        .await?;
-    let mut client = GreeterClient::new(channel);
+async fn call(server: SocketAddr) -> Result<(), Error> {
+    let mut client = client(server)?;
 
-    client.say_hello(hello("Ferris")).await?;
+    let main = info_span!("main", sentry.op = "function");
+    async {
+        client.say_hello(hello("Ferris")).await?;
+        let found = client.say_hello(hello("notfound")).await;
+        expect(Code::NotFound, found)
+    }
+    .instrument(main)
+    .await?;
 
-    let mut in_a_trace = Request::new(hello("Grace"));
-    in_a_trace.metadata_mut().insert(
-        "sentry-trace",
-        "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1".parse()?,
-    );
-    client.say_hello(in_a_trace).await?;
-
-    expect(Code::NotFound, client.say_hello(hello("notfound")).await)?;
-    expect(Code::Internal, client.say_hello(hello("internal")).await)?;
+    for (name, code) in [
+        ("internal", Code::Internal),
+        ("unavailable", Code::Unavailable),
+    ] {
+        expect(code, client.say_hello(hello(name)).await)?;
+    }
 
     let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();
     while let Some(reply) = replies.next().await {
         reply?;
     }
 
-    let names = tokio_stream::iter(["Ada", "Grace", "Barbara"].map(hello));
-    client.collect_hellos(names).await?;
-
     let names = tokio_stream::iter(["Ada", "Grace"].map(hello));
-    let mut replies = client.chat(names).await?.into_inner();
-    while let Some(reply) = replies.next().await {
-        reply?;
-    }
+    client.collect_hellos(names).await?;
 
     let names = tokio_stream::iter(["Ada", "internal"].map(hello));
     let mut replies = client.chat(names).await?.into_inner();
@@ -184,20 +258,18 @@ async fn call(address: SocketAddr) -> Result<(), Error> {
     let failure = replies.next().await.transpose();
     expect(Code::Internal, failure)?;
 
-    // Dropped after its second message.
+    // Dropped after its first message.
     let mut replies = client
         .say_hello_stream(hello("endless"))
         .await?
         .into_inner();
-    replies.next().await.transpose()?;
     replies.next().await.transpose()?;
     drop(replies);
 
     let mut hurried = Request::new(hello("slow"));
     hurried.set_timeout(Duration::from_millis(200));
     // What tonic makes of a deadline that expires.
-    expect(Code::Cancelled, client.say_hello(hurried).await)?;
-    Ok(())
+    expect(Code::Cancelled, client.say_hello(hurried).await)
 }
 
 fn hello(name: &str) -> HelloRequest {

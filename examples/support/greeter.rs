@@ -1,23 +1,41 @@
 //! A Greeter as an application would write it. The name in a request chooses
-//! what happens.
+//! what happens: `notfound`, `internal` and `unavailable` fail, `panic` panics,
+//! `slow` takes a second; any other is greeted.
 
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio_stream::wrappers::IntervalStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::codegen::http::Uri;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
+use tower::Layer;
 use tracing::{error, info, instrument};
 
+use sentry_tonic::{GrpcClientLayer, GrpcClientService};
+
+use super::helloworld::greeter_client::GreeterClient;
 use super::helloworld::greeter_server::Greeter;
 use super::helloworld::{HelloReply, HelloRequest};
 
 type ReplyStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
+/// A client whose calls are observed.
+pub(crate) type Upstream = GreeterClient<GrpcClientService<Channel>>;
+
+/// A client for the server at `uri`, which connects at its first call.
+pub(crate) fn connect(uri: Uri) -> Upstream {
+    let layer = GrpcClientLayer::new().endpoint(uri.clone());
+    GreeterClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct MyGreeter;
+pub(crate) struct MyGreeter {
+    /// Who answers `SayHello`, where this one does not.
+    pub(crate) upstream: Option<Upstream>,
+}
 
 #[derive(Debug)]
 struct StoreError;
@@ -64,6 +82,8 @@ async fn query_store(name: &str) -> Result<(), Status> {
             status.set_source(std::sync::Arc::new(failure));
             Err(status)
         }
+        "unavailable" => Err(Status::unavailable("the name store is down")),
+        "panic" => panic!("nobody expected this name"),
         "slow" => {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(())
@@ -86,7 +106,12 @@ impl Greeter for MyGreeter {
         &self,
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
-        let name = find_name(&request.into_inner().name).await?;
+        let request = request.into_inner();
+        if let Some(upstream) = &self.upstream {
+            let reply = upstream.clone().say_hello(request).await?;
+            return Ok(Response::new(reply.into_inner()));
+        }
+        let name = find_name(&request.name).await?;
         Ok(Response::new(render(&name).await))
     }
 
@@ -98,11 +123,15 @@ impl Greeter for MyGreeter {
     ) -> Result<Response<ReplyStream>, Status> {
         let HelloRequest { name } = request.into_inner();
         let count = if name == "endless" { usize::MAX } else { 3 };
-        let ticks = IntervalStream::new(tokio::time::interval(Duration::from_millis(5)));
-        let replies = ticks.take(count).map(move |_| {
-            Ok(HelloReply {
-                message: format!("Hello {name}!"),
-            })
+        let replies = tokio_stream::iter(0..count).then(move |number| {
+            let name = name.clone();
+            async move {
+                if number > 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    find_name(&name).await?;
+                }
+                Ok(render(&name).await)
+            }
         });
         Ok(Response::new(Box::pin(replies)))
     }
@@ -114,7 +143,7 @@ impl Greeter for MyGreeter {
         let mut requests = request.into_inner();
         let mut names = Vec::new();
         while let Some(request) = requests.next().await {
-            names.push(request?.name);
+            names.push(find_name(&request?.name).await?);
         }
         Ok(Response::new(render(&names.join(" and ")).await))
     }
@@ -125,16 +154,9 @@ impl Greeter for MyGreeter {
         &self,
         request: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<ReplyStream>, Status> {
-        let replies = request.into_inner().map(|request| {
-            let name = request?.name;
-            info!(name, "heard from somebody");
-            if name == "internal" {
-                error!("the chat broke down");
-                return Err(Status::internal("the chat broke down"));
-            }
-            Ok(HelloReply {
-                message: format!("Hello {name}!"),
-            })
+        let replies = request.into_inner().then(|request| async {
+            let name = find_name(&request?.name).await?;
+            Ok(render(&name).await)
         });
         Ok(Response::new(Box::pin(replies)))
     }

@@ -59,8 +59,9 @@ impl Ingest {
         Ok(Self { address, items })
     }
 
-    pub(crate) fn dsn(&self) -> String {
-        format!("http://quickstart@{}/1", self.address)
+    /// With `key` as its public key.
+    pub(crate) fn dsn(&self, key: &str) -> String {
+        format!("http://{key}@{}/1", self.address)
     }
 
     /// What was received so far, in the order of arrival.

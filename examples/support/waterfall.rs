@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::ingest::Item;
 
-const BAR: usize = 24;
-const NAME: usize = 48;
+const BAR: usize = 20;
+const NAME: usize = 56;
+const SERVICE: usize = 7;
 
 /// A span of a trace; a transaction is one too.
 #[derive(Debug)]
 struct Bar<'a> {
+    service: &'a str,
     id: &'a str,
     parent: &'a str,
     op: &'a str,
@@ -37,15 +39,17 @@ pub(crate) fn render(items: &[Item]) -> String {
             None => traces.push((trace_id, bars)),
         }
     }
-    for (id, bars) in &mut traces {
+    for (_, bars) in &mut traces {
         bars.sort_by(|a, b| a.start.total_cmp(&b.start));
+    }
+    let begins = |bars: &[Bar<'_>]| bars.first().map_or(0.0, |bar| bar.start);
+    traces.sort_by(|(_, a), (_, b)| begins(a).total_cmp(&begins(b)));
+    for (id, bars) in &traces {
         let tops: Vec<&Bar<'_>> = bars
             .iter()
             .filter(|bar| !bars.iter().any(|parent| parent.id == bar.parent))
             .collect();
-        let caller = tops.iter().find(|top| !top.parent.is_empty());
-        let from = caller.map(|top| format!(", continued from span {}", top.parent));
-        let _ = writeln!(out, "trace {id}{}", from.unwrap_or_default());
+        let _ = writeln!(out, "trace {id}{}", head(items, id));
         let start = bars.iter().map(|bar| bar.start).fold(f64::MAX, f64::min);
         let end = bars.iter().map(|bar| bar.end).fold(f64::MIN, f64::max);
         for bar in tops {
@@ -61,22 +65,53 @@ pub(crate) fn render(items: &[Item]) -> String {
     out
 }
 
-fn bars(transaction: &Value) -> Vec<Bar<'_>> {
-    let trace = &transaction["contexts"]["trace"];
-    let top = bar(transaction, trace, text(&transaction["transaction"]), true);
-    let spans = transaction["spans"].as_array().into_iter().flatten();
-    let spans = spans.map(|span| bar(span, span, text(&span["description"]), false));
-    std::iter::once(top).chain(spans).collect()
+/// What the envelopes of a trace say of its head, if they agree.
+fn head(items: &[Item], trace_id: &str) -> String {
+    let mut contexts = items
+        .iter()
+        .filter(|item| text(&item.payload["contexts"]["trace"]["trace_id"]) == trace_id)
+        .map(|item| &item.envelope_header["trace"]);
+    let Some(first) = contexts.next() else {
+        return String::new();
+    };
+    if contexts.any(|context| context != first) {
+        return ", of which its envelopes say different things".to_owned();
+    }
+    format!(
+        ", begun by {:?} of {}, sampled {} at rate {} by {}",
+        text(&first["transaction"]),
+        text(&first["public_key"]),
+        text(&first["sampled"]),
+        text(&first["sample_rate"]),
+        text(&first["sample_rand"]),
+    )
 }
 
-fn bar<'a>(times: &'a Value, span: &'a Value, name: &'a str, is_transaction: bool) -> Bar<'a> {
+fn bars(transaction: &Value) -> Vec<Bar<'_>> {
+    let trace = &transaction["contexts"]["trace"];
+    let name = text(&transaction["transaction"]);
+    let spans = transaction["spans"].as_array().into_iter().flatten();
+    let spans = spans.map(|span| (span, span, text(&span["description"]), false));
+    std::iter::once((transaction, trace, name, true))
+        .chain(spans)
+        .map(|(times, span, name, is_transaction)| Bar {
+            service: text(&transaction["server_name"]),
+            name,
+            is_transaction,
+            ..bar(times, span)
+        })
+        .collect()
+}
+
+fn bar<'a>(times: &'a Value, span: &'a Value) -> Bar<'a> {
     Bar {
+        service: "",
         id: text(&span["span_id"]),
         parent: text(&span["parent_span_id"]),
         op: text(&span["op"]),
-        name,
+        name: "",
         status: text(&span["status"]),
-        is_transaction,
+        is_transaction: false,
         start: seconds(&times["start_timestamp"]),
         end: seconds(&times["timestamp"]),
     }
@@ -89,10 +124,10 @@ fn write_bar(out: &mut String, all: &[Bar<'_>], bar: &Bar<'_>, depth: usize, fro
     let len = (((bar.end - bar.start) * scale).round() as usize).clamp(1, BAR - start);
     let graph = format!("{:start$}{}", "", "=".repeat(len));
     let duration = (bar.end - bar.start) * 1_000.0;
-    let status = bar.status;
+    let (service, status) = (bar.service, bar.status);
     let _ = writeln!(
         out,
-        "{label:NAME$} {status:<18} {duration:>9.2} ms  |{graph:BAR$}|"
+        "{service:<SERVICE$}{label:NAME$} {status:<18} {duration:>9.2} ms  |{graph:BAR$}|"
     );
     for child in all.iter().filter(|child| child.parent == bar.id) {
         write_bar(out, all, child, depth + 1, from, to);

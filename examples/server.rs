@@ -1,0 +1,127 @@
+//! A Greeter server that reports to Sentry.
+//!
+//! `cargo run --example server -- --addr 127.0.0.1:50051`, and, for a second hop,
+//! `--upstream http://127.0.0.1:50052`: `SayHello` then asks that server. Sentry
+//! is set up by `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE`, `SENTRY_ENVIRONMENT`
+//! and `SENTRY_RELEASE`. SIGTERM and SIGINT end it, with all sent that was
+//! reported.
+
+mod support {
+    pub(crate) mod greeter;
+    #[expect(
+        clippy::allow_attributes,
+        unreachable_pub,
+        unused_qualifications,
+        reason = "generated"
+    )]
+    #[rustfmt::skip]
+    pub(crate) mod helloworld;
+    pub(crate) mod setup;
+}
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::codegen::http::Uri;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use support::greeter::{MyGreeter, connect};
+use support::helloworld::greeter_server::GreeterServer;
+use support::setup::{self, Error, parse_uri};
+
+const USAGE: &str = "usage: server --addr <ip>:<port> [--upstream http://<host>:<port>]";
+
+/// For calls that are running when it is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+struct Arguments {
+    addr: SocketAddr,
+    upstream: Option<Uri>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Error> {
+    let Some(arguments) = arguments(std::env::args().skip(1))? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    let guard = setup::sentry()?;
+    // The runtime ends before the guard, and with it the last calls.
+    tokio::runtime::Runtime::new()?.block_on(serve(arguments))?;
+    drop(guard);
+    Ok(())
+}
+
+/// `None` where help is wanted.
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, Error> {
+    let mut addr = None;
+    let mut upstream = None;
+    while let Some(argument) = arguments.next() {
+        let value = match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--addr" | "--upstream" => arguments
+                .next()
+                .ok_or_else(|| format!("{argument} needs a value, {USAGE}"))?,
+            _ => return Err(format!("unknown argument {argument:?}, {USAGE}").into()),
+        };
+        if argument == "--addr" {
+            let parsed = value.parse().map_err(|_| {
+                format!("--addr is not an address and a port such as 127.0.0.1:50051: {value}")
+            })?;
+            addr = Some(parsed);
+        } else {
+            let uri = parse_uri(&value).ok_or_else(|| {
+                format!("--upstream is not a URI such as http://127.0.0.1:50051: {value}")
+            })?;
+            upstream = Some(uri);
+        }
+    }
+    let addr = addr.ok_or_else(|| format!("--addr is missing, {USAGE}"))?;
+    Ok(Some(Arguments { addr, upstream }))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Error> {
+    let Arguments { addr, upstream } = arguments;
+    let listener = TcpListener::bind(addr)
+        .await
+        .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening on {}", listener.local_addr()?);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+
+    let (stop, stopped) = watch::channel(false);
+    let greeter = MyGreeter {
+        upstream: upstream.map(connect),
+    };
+    let server = Server::builder()
+        .layer(sentry_tonic::GrpcServerLayer::new())
+        .add_service(GreeterServer::new(greeter))
+        .serve_with_incoming_shutdown(incoming, is_stopped(stopped));
+    let out_of_grace = async {
+        setup::told_to_stop().await?;
+        let _ = stop.send(true);
+        tokio::time::sleep(GRACE).await;
+        eprintln!("calls are still running, and are cut short");
+        Ok::<(), Error>(())
+    };
+    tokio::select! {
+        result = server => Ok(result?),
+        result = out_of_grace => result,
+    }
+}
+
+async fn is_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -1,0 +1,89 @@
+//! What each process of the examples sets up: Sentry by its environment, a
+//! subscriber, and an end on a signal.
+
+use std::env::{self, VarError};
+use std::error::Error as StdError;
+
+use sentry::transports::DefaultTransportFactory;
+use sentry::types::Dsn;
+use sentry::{ClientInitGuard, ClientOptions};
+use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use tonic::codegen::http::Uri;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub(crate) type Error = Box<dyn StdError + Send + Sync>;
+
+/// Starts Sentry with `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE` (1 where it is
+/// not set), `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE`.
+///
+/// The guard flushes what is queued. Hold it outside of the runtime, whose end
+/// ends the last calls.
+pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
+    let dsn = variable("SENTRY_DSN")?;
+    // `sentry::init` would go on without.
+    if let Some(dsn) = &dsn {
+        dsn.parse::<Dsn>()
+            .map_err(|error| format!("SENTRY_DSN is not a DSN: {error}"))?;
+    } else {
+        eprintln!("SENTRY_DSN is not set: nothing is sent to Sentry");
+    }
+    let rate = match variable("SENTRY_TRACES_SAMPLE_RATE")? {
+        Some(rate) => parse_rate(&rate)
+            .ok_or_else(|| format!("SENTRY_TRACES_SAMPLE_RATE is not from 0 to 1: {rate}"))?,
+        None => 1.0,
+    };
+    let guard = sentry::init(
+        ClientOptions::new()
+            .traces_sample_rate(rate)
+            // By default it holds 30 envelopes, and drops what comes on top.
+            .transport_channel_capacity(1_000)
+            .transport(TraceTransport::new(DefaultTransportFactory)),
+    );
+    tracing_subscriber::registry()
+        .with(SentryGrpcLayer::new())
+        .with(LevelFilter::INFO)
+        .init();
+    Ok(guard)
+}
+
+fn variable(name: &str) -> Result<Option<String>, Error> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(error @ VarError::NotUnicode(_)) => Err(format!("{name}: {error}").into()),
+    }
+}
+
+fn parse_rate(text: &str) -> Option<f32> {
+    let rate: f32 = text.parse().ok()?;
+    (0.0..=1.0).contains(&rate).then_some(rate)
+}
+
+/// The URI of a server; `None` for what is none.
+pub(crate) fn parse_uri(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let is_server = uri.scheme_str() == Some("http") && uri.authority().is_some();
+    is_server.then_some(uri)
+}
+
+/// Returns at SIGTERM or SIGINT.
+#[cfg(unix)]
+pub(crate) async fn told_to_stop() -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Returns at Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) async fn told_to_stop() -> Result<(), Error> {
+    Ok(tokio::signal::ctrl_c().await?)
+}
