@@ -1,21 +1,28 @@
 //! Real calls over TCP, of all four kinds.
 
+use std::error::Error;
 use std::future::{Future, pending};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sentry::Hub;
 use sentry::protocol::{EnvelopeItem, SpanStatus};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::{Request, Response, Status, Streaming};
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
+use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::received::{Tx, map, trace};
 use crate::support::world::World;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 async fn count(replies: Response<Streaming<HelloReply>>) -> usize {
     let replies = replies.into_inner();
@@ -198,8 +205,8 @@ async fn read(act: Act, replies: Option<Result<Response<Streaming<HelloReply>>, 
 const BEFORE: [Act; 5] = [Act::Succeed, Act::Fail, Act::Panic, Act::Hang, Act::Dawdle];
 const LATER: [Act; 3] = [Act::FailLater, Act::PanicLater, Act::HangLater];
 
-/// All four kinds of call, each with each way to end that it has.
-async fn all_kinds_of_calls(act: Act) -> Vec<(&'static str, SpanStatus)> {
+/// A Greeter that acts, and tells once it hangs.
+fn actor(act: Act) -> (Scripted, Arc<Notify>) {
     let started = Arc::new(Notify::new());
     let before = {
         let started = Arc::clone(&started);
@@ -209,7 +216,7 @@ async fn all_kinds_of_calls(act: Act) -> Vec<(&'static str, SpanStatus)> {
         }
     };
     let (a, b, c, d) = (before.clone(), before.clone(), before.clone(), before);
-    let greeter = Scripted::new()
+    let actor = Scripted::new()
         .say_hello(move |name| {
             let before = a();
             async move { before.await.map(|()| reply(&name)) }
@@ -232,28 +239,65 @@ async fn all_kinds_of_calls(act: Act) -> Vec<(&'static str, SpanStatus)> {
                 before.await.map(|()| act.replies())
             }
         });
-    let server = greeter.serve().await;
-    let mut client = server.patient_client();
-    let mut expected = Vec::new();
+    (actor, started)
+}
+
+/// All four kinds of call, where they can end as `act` does; their methods.
+async fn call_all_kinds<T>(mut client: GreeterClient<T>, act: Act, started: &Notify) -> Vec<String>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<BoxError>,
+    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+{
+    let mut methods = Vec::new();
     if BEFORE.contains(&act) {
         let call = client.say_hello(act.request(request("a")));
-        let _ = act.call(&started, call).await;
-        expected.push(("/helloworld.Greeter/SayHello", act.status()));
+        let _ = act.call(started, call).await;
+        methods.push("SayHello");
         let names = tokio_stream::iter([request("a"), request("b")]);
         let call = client.collect_hellos(act.request(names));
-        let _ = act.call(&started, call).await;
-        expected.push(("/helloworld.Greeter/CollectHellos", act.status()));
+        let _ = act.call(started, call).await;
+        methods.push("CollectHellos");
     }
     let call = client.say_hello_stream(act.request(request("a")));
-    read(act, act.call(&started, call).await).await;
-    expected.push(("/helloworld.Greeter/SayHelloStream", act.status()));
+    read(act, act.call(started, call).await).await;
+    methods.push("SayHelloStream");
     let names = tokio_stream::iter([request("a"), request("b")]);
     let call = client.chat(act.request(names));
-    read(act, act.call(&started, call).await).await;
-    expected.push(("/helloworld.Greeter/Chat", act.status()));
-    drop(client);
+    read(act, act.call(started, call).await).await;
+    methods.push("Chat");
+    let full = |method| format!("/helloworld.Greeter/{method}");
+    methods.into_iter().map(full).collect()
+}
+
+/// Observed by the server alone.
+async fn received_calls(act: Act) -> Vec<String> {
+    let (actor, started) = actor(act);
+    let server = actor.serve().await;
+    let methods = call_all_kinds(server.patient_client(), act, &started).await;
     server.stop().await;
-    expected
+    methods
+}
+
+/// Observed by the client alone.
+async fn made_calls(act: Act) -> Vec<String> {
+    let (actor, started) = actor(act);
+    let (server, _arrivals) = actor.serve_unobserved().await;
+    let client = server.observed_client(GrpcClientLayer::new()).await;
+    let methods = call_all_kinds(client, act, &started).await;
+    server.stop().await;
+    methods
+}
+
+fn assert_statuses(world: &World, methods: Vec<String>, status: SpanStatus, case: &str) {
+    let received = world.received();
+    let mut statuses = received.statuses();
+    statuses.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut expected: Vec<_> = methods.into_iter().map(|name| (name, status)).collect();
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(statuses, expected, "{case}");
+    assert_eq!(received.events.len(), 0);
 }
 
 #[test]
@@ -261,20 +305,32 @@ fn all_kinds_of_calls_end_with_the_right_status() {
     for act in BEFORE.into_iter().chain(LATER) {
         for threads in [None, Some(2)] {
             let world = World::new();
-            let mut expected = match threads {
-                None => world.run(all_kinds_of_calls(act)),
-                Some(threads) => world.run_threads(threads, all_kinds_of_calls(act)),
+            let methods = match threads {
+                None => world.run(received_calls(act)),
+                Some(threads) => world.run_threads(threads, received_calls(act)),
             };
-            let received = world.received();
-            let mut statuses = received.statuses();
-            statuses.sort_by(|a, b| a.0.cmp(&b.0));
-            expected.sort_by(|a, b| a.0.cmp(b.0));
-            let expected: Vec<_> = expected
-                .into_iter()
-                .map(|(n, s)| (n.to_owned(), s))
-                .collect();
-            assert_eq!(statuses, expected, "{act:?} on {threads:?} threads");
-            assert_eq!(received.events.len(), 0);
+            let case = format!("{act:?} on {threads:?} threads");
+            assert_statuses(&world, methods, act.status(), &case);
+        }
+    }
+}
+
+#[test]
+fn all_kinds_of_calls_end_with_the_status_that_their_caller_saw() {
+    for act in BEFORE.into_iter().chain(LATER) {
+        for threads in [None, Some(2)] {
+            let world = World::new();
+            let methods = match threads {
+                None => world.run(made_calls(act)),
+                Some(threads) => world.run_threads(threads, made_calls(act)),
+            };
+            let status = match act {
+                // tonic resets the stream of a handler that panics.
+                Act::Panic | Act::PanicLater => SpanStatus::Cancelled,
+                _ => act.status(),
+            };
+            let case = format!("{act:?} on {threads:?} threads");
+            assert_statuses(&world, methods, status, &case);
         }
     }
 }
@@ -283,7 +339,7 @@ fn all_kinds_of_calls_end_with_the_right_status() {
 fn unsampled_calls_send_nothing_and_are_counted() {
     for act in BEFORE.into_iter().chain(LATER) {
         let world = World::sampled(0.0);
-        let calls = world.run(all_kinds_of_calls(act)).len();
+        let calls = world.run(received_calls(act)).len() + world.run(made_calls(act)).len();
         assert_eq!(world.received().statuses(), []);
         // The next envelope carries the report of what was left out.
         world.hub.capture_message("probe", sentry::Level::Info);

@@ -15,6 +15,7 @@ mod house;
 mod hubs;
 mod isolation;
 mod middleware;
+mod propagation;
 mod quickstart;
 mod spans;
 mod support;

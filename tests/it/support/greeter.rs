@@ -4,19 +4,23 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
+use http::HeaderMap;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
+use tower::Layer;
+use tower::util::MapRequestLayer;
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::{GrpcClientLayer, GrpcClientService, GrpcServerLayer};
 
 use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::helloworld::greeter_server::{Greeter, GreeterServer};
@@ -24,7 +28,8 @@ use crate::support::helloworld::{HelloReply, HelloRequest};
 
 pub(crate) type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
-pub(crate) type PatientClient = legacy::Client<HttpConnector, tonic::body::Body>;
+pub(crate) type ObservedClient = GreeterClient<GrpcClientService<Channel>>;
+pub(crate) type PatientClient = legacy::Client<HttpConnector, Body>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Unary = dyn Fn(String) -> BoxFuture<Result<HelloReply, Status>> + Send + Sync;
@@ -146,20 +151,27 @@ impl Scripted {
     }
 
     pub(crate) async fn serve_with(self, layer: GrpcServerLayer) -> Running {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
+        let (listening, incoming, stopped) = listen().await;
         let server = Server::builder()
             .layer(layer)
             .add_service(GreeterServer::new(self))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
-                let _ = stopped.await;
-            });
-        Running {
-            address,
-            stop,
-            server: tokio::spawn(server),
-        }
+            .serve_with_incoming_shutdown(incoming, stopped);
+        listening.running(tokio::spawn(server))
+    }
+
+    /// A server that knows nothing of Sentry, and what arrives at it.
+    pub(crate) async fn serve_unobserved(self) -> (Running, mpsc::Receiver<HeaderMap>) {
+        let (arrived, arrivals) = mpsc::channel();
+        let (listening, incoming, stopped) = listen().await;
+        let tell = move |request: http::Request<Body>| {
+            let _ = arrived.send(request.headers().clone());
+            request
+        };
+        let server = Server::builder()
+            .layer(MapRequestLayer::new(tell))
+            .add_service(GreeterServer::new(self))
+            .serve_with_incoming_shutdown(incoming, stopped);
+        (listening.running(tokio::spawn(server)), arrivals)
     }
 }
 
@@ -202,6 +214,33 @@ impl Greeter for Scripted {
     }
 }
 
+struct Listening {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+}
+
+async fn listen() -> (Listening, TcpIncoming, impl Future<Output = ()> + Send) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    (Listening { address, stop }, incoming, stopped)
+}
+
+impl Listening {
+    fn running(self, server: JoinHandle<Result<(), tonic::transport::Error>>) -> Running {
+        let Self { address, stop } = self;
+        Running {
+            address,
+            stop,
+            server,
+        }
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -212,8 +251,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn client(&self) -> GreeterClient<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
-        GreeterClient::new(endpoint.connect().await.unwrap())
+        GreeterClient::new(self.endpoint().connect().await.unwrap())
+    }
+
+    /// A client whose calls go through `layer`.
+    pub(crate) async fn observed_client(&self, layer: GrpcClientLayer) -> ObservedClient {
+        let layer = layer.endpoint(self.endpoint().uri().clone());
+        GreeterClient::new(layer.layer(self.endpoint().connect().await.unwrap()))
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
     }
 
     /// A client that leaves it to the server to end a call in time, as tonic's

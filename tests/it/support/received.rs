@@ -71,6 +71,8 @@ impl Sp {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) transactions: Vec<Transaction<'static>>,
+    /// What the envelope of each transaction says of its trace.
+    pub(crate) contexts: Vec<Value>,
     pub(crate) events: Vec<Event<'static>>,
     pub(crate) others: Vec<EnvelopeItem>,
 }
@@ -79,12 +81,22 @@ impl Received {
     pub(crate) fn new(envelopes: Vec<Envelope>) -> Self {
         let mut received = Self {
             transactions: Vec::new(),
+            contexts: Vec::new(),
             events: Vec::new(),
             others: Vec::new(),
         };
-        for item in envelopes.into_iter().flat_map(Envelope::into_items) {
+        let with_headers = |envelope: Envelope| {
+            let headers = serde_json::to_value(envelope.headers()).unwrap();
+            envelope
+                .into_items()
+                .map(move |item| (headers.clone(), item))
+        };
+        for (headers, item) in envelopes.into_iter().flat_map(with_headers) {
             match item {
-                EnvelopeItem::Transaction(transaction) => received.transactions.push(*transaction),
+                EnvelopeItem::Transaction(transaction) => {
+                    received.transactions.push(*transaction);
+                    received.contexts.push(headers["trace"].clone());
+                }
                 EnvelopeItem::Event(event) => received.events.push(*event),
                 other => received.others.push(other),
             }
