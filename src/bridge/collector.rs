@@ -19,7 +19,7 @@ use sentry_core::{
 use crate::bridge::duration;
 use crate::bridge::thread_guard::guarded;
 
-/// How often unsampled transactions are reported where no sampled one comes by
+/// The time between two reports of unsampled transactions where no sampled one comes by
 /// to take the report along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -30,8 +30,8 @@ pub(crate) struct Collector {
     hub: Arc<Hub>,
     client: Arc<Client>,
     made_at: Instant,
-    /// Milliseconds from `made_at` to the last report.
-    reported_at: AtomicU64,
+    /// Milliseconds from `made_at` until the next report is due.
+    report_at: AtomicU64,
 }
 
 /// One for each client that is alive.
@@ -82,7 +82,7 @@ impl Collector {
             hub: Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default())),
             client,
             made_at: Instant::now(),
-            reported_at: AtomicU64::new(0),
+            report_at: AtomicU64::new(0),
         }
     }
 
@@ -93,14 +93,14 @@ impl Collector {
     /// Has transactions that were not sampled reported to Sentry, now and then.
     /// Sampled ones take the report along.
     pub(crate) fn report_losses(&self) {
-        let now = u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.reported_at.load(Ordering::Relaxed);
-        let is_due = u128::from(now - last.min(now)) >= REPORT_INTERVAL.as_millis();
-        let set = |to| {
+        let now = self.made_at.elapsed().as_millis();
+        let due = self.report_at.load(Ordering::Relaxed);
+        let next = u64::try_from(now + REPORT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        let set = |next| {
             let order = Ordering::Relaxed;
-            self.reported_at.compare_exchange(last, to, order, order)
+            self.report_at.compare_exchange(due, next, order, order)
         };
-        if is_due && set(now).is_ok() {
+        if now >= u128::from(due) && set(next).is_ok() {
             // What is pending goes out with the next envelope, also an empty one.
             guarded(|| self.client.send_envelope(Envelope::new()));
         }

@@ -92,16 +92,24 @@ impl Outcome {
             return Self::new(Code::Unknown, None);
         };
         let chain = std::iter::successors(Some(error), |&error| error.source());
+        let mut unknown = None;
         for error in chain.take(MAX_SOURCES) {
             if let Some(status) = error.downcast_ref::<Status>() {
                 let message = status.message().to_owned();
-                return Self::new(status.code(), Some(message.into()));
-            }
-            if let Some(code) = code_of(error) {
+                let outcome = Self::new(status.code(), Some(message.into()));
+                if outcome.code != Code::Unknown {
+                    return outcome;
+                }
+                // tonic says no more of a connection that breaks in a stream.
+                unknown = unknown.or(Some(outcome));
+            } else if let Some(code) = match unknown {
+                Some(_) => transport_code(error),
+                None => code_of(error),
+            } {
                 return Self::new(code, Some(text(error)));
             }
         }
-        Self::new(Code::Unknown, Some(text(error)))
+        unknown.unwrap_or_else(|| Self::new(Code::Unknown, Some(text(error))))
     }
 }
 
@@ -112,11 +120,18 @@ fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
     if error.is::<ConnectError>() {
         return Some(Code::Unavailable);
     }
-    #[cfg(feature = "transport")]
-    if let Some(code) = transport::code(error) {
-        return Some(code);
-    }
-    io_code(error.downcast_ref::<io::Error>()?)
+    let io = error.downcast_ref::<io::Error>();
+    transport_code(error).or_else(|| io.and_then(io_code))
+}
+
+#[cfg(feature = "transport")]
+fn transport_code(error: &(dyn Error + 'static)) -> Option<Code> {
+    transport::code(error)
+}
+
+#[cfg(not(feature = "transport"))]
+fn transport_code(_: &(dyn Error + 'static)) -> Option<Code> {
+    None
 }
 
 pub(crate) fn io_code(error: &io::Error) -> Option<Code> {

@@ -7,7 +7,9 @@
 )]
 
 mod calls;
+mod clients;
 mod codegen;
+mod contracts;
 mod endings;
 mod events;
 mod hosts;
@@ -15,7 +17,10 @@ mod house;
 mod hubs;
 mod isolation;
 mod middleware;
+#[cfg(unix)]
+mod processes;
 mod propagation;
 mod quickstart;
+mod sampling;
 mod spans;
 mod support;

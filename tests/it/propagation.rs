@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tonic::Request;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::GrpcClientLayer;
 
 use crate::support::greeter::{ObservedClient, Running, Scripted, request};
 use crate::support::received::{Received, trace};
@@ -539,29 +539,6 @@ fn a_name_is_settled_when_it_first_leaves() {
     let received = world.received();
     assert_eq!(received.only_tx().name, "second");
     assert_eq!(received.contexts[0]["transaction"], "first");
-}
-
-#[test]
-fn a_rejected_trace_makes_a_transaction_inside_another_span_all_the_same() {
-    let world = World::with(service, |layer| layer);
-    world.run(async {
-        let server = Scripted::new().serve_with(GrpcServerLayer::new()).await;
-        let mut client = server.client().await;
-        let headers = [
-            ("sentry-trace", VALID),
-            ("baggage", b"sentry-org_id=43".as_slice()),
-        ];
-        client
-            .say_hello(with_headers(request("a"), &headers))
-            .await
-            .unwrap();
-        drop(client);
-        server.stop().await;
-    });
-    let received = world.received();
-    let trace = trace(received.only_transaction());
-    assert_ne!(trace.trace_id.to_string(), TRACE);
-    assert_eq!(trace.parent_span_id, None);
 }
 
 #[test]

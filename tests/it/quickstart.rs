@@ -1,22 +1,15 @@
 //! The example as a newcomer runs it.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
-/// Runs the example that was built with these tests.
+use crate::support::example::example;
+
 fn quickstart(arguments: &[&str], dsn: Option<&str>) -> Output {
-    let tests = std::env::current_exe().unwrap();
-    let profile = tests.parent().unwrap().parent().unwrap();
-    let example = profile.join("examples/quickstart");
-    assert!(
-        example.exists(),
-        "`cargo test` builds the examples; where it is told to build one test \
-         alone, `cargo build --examples` comes first"
-    );
-    let mut command = Command::new(example);
-    command.args(arguments).env_remove("SENTRY_DSN");
+    let mut command = example("quickstart");
+    command.args(arguments);
     if let Some(dsn) = dsn {
         command.env("SENTRY_DSN", dsn);
     }
@@ -32,64 +25,93 @@ fn it_prints_a_waterfall() {
     let output = quickstart(&[], None);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // Indent, operation, name and status; what follows differs from run to run.
+    // Service, indent, operation, name and status; what follows differs from
+    // run to run.
     let rows: Vec<&str> = text
         .lines()
-        .filter(|line| line.starts_with(' ') && line.ends_with('|'))
-        .map(|line| line.get(..68).unwrap().trim_end())
+        .filter(|line| line.ends_with('|'))
+        .map(|line| line.get(..82).unwrap().trim_end())
         .collect();
-    let row = |indent: usize, span: &str, status: &str| {
-        let row = format!("{:indent$}{span:width$} {status}", "", width = 48 - indent);
-        row.trim_end().to_owned()
+    let row = |service: &str, depth: usize, span: &str, status: &str| {
+        let span = format!("{:1$}{span}", "", 2 * depth);
+        format!("{service:<7}{span:<56} {status}")
     };
-    let call = |method: &str, status: &str| {
-        row(
-            2,
-            &format!("grpc.server  /helloworld.Greeter/{method}"),
-            status,
-        )
+    let call = |service: &str, depth, side: &str, method: &str, status: &str| {
+        let span = format!("grpc.{side}  /helloworld.Greeter/{method}");
+        row(service, depth, &span, status)
     };
-    let find = row(4, "function  find_name", "ok");
-    let query = |status| row(6, "db.query  query_store", status);
-    let render = row(4, "template.render  render", "ok");
-    let expected = [
-        call("SayHello", "ok"),
-        find.clone(),
-        query("ok"),
-        render.clone(),
-        call("SayHello", "ok"),
-        find.clone(),
-        query("ok"),
-        render.clone(),
-        call("SayHello", "not_found"),
-        find.clone(),
-        query("ok"),
-        call("SayHello", "internal_error"),
-        find.clone(),
-        query("internal_error"),
-        call("SayHelloStream", "ok"),
-        call("CollectHellos", "ok"),
-        render,
-        call("Chat", "ok"),
-        call("Chat", "internal_error"),
-        call("SayHelloStream", "cancelled"),
-        call("SayHello", "deadline_exceeded"),
-        find,
-        query("ok"),
-    ];
+    // SayHello, from the client to the server behind the first one.
+    let chain = |depth: usize, status: &str| {
+        [
+            call("client", depth, "client", "SayHello", status),
+            call("front", depth + 1, "server", "SayHello", status),
+            call("front", depth + 2, "client", "SayHello", status),
+            call("back", depth + 3, "server", "SayHello", status),
+        ]
+    };
+    // Any other method, which the first server answers.
+    let pair = |method: &str, status: &str| {
+        [
+            call("client", 1, "client", method, status),
+            call("front", 2, "server", method, status),
+        ]
+    };
+    let find = |service, depth, query| {
+        [
+            row(service, depth, "function  find_name", "ok"),
+            row(service, depth + 1, "db.query  query_store", query),
+        ]
+    };
+    let render = |service, depth| row(service, depth, "template.render  render", "ok");
+    let mut expected = vec![row("client", 1, "function  main", "ok")];
+    expected.extend(chain(2, "ok"));
+    expected.extend(find("back", 6, "ok"));
+    expected.push(render("back", 6));
+    expected.extend(chain(2, "not_found"));
+    expected.extend(find("back", 6, "ok"));
+    expected.extend(chain(1, "internal_error"));
+    expected.extend(find("back", 5, "internal_error"));
+    expected.extend(chain(1, "unavailable"));
+    expected.extend(find("back", 5, "ok"));
+    expected.extend(pair("SayHelloStream", "ok"));
+    expected.push(render("front", 3));
+    for _ in 0..2 {
+        expected.extend(find("front", 3, "ok"));
+        expected.push(render("front", 3));
+    }
+    expected.extend(pair("CollectHellos", "ok"));
+    expected.extend(find("front", 3, "ok"));
+    expected.extend(find("front", 3, "ok"));
+    expected.push(render("front", 3));
+    expected.extend(pair("Chat", "internal_error"));
+    expected.extend(find("front", 3, "ok"));
+    expected.push(render("front", 3));
+    expected.extend(find("front", 3, "internal_error"));
+    expected.extend(pair("SayHelloStream", "cancelled"));
+    expected.push(render("front", 3));
+    // How far the dropped stream gets differs.
+    let (rows, rest) = rows.split_at(expected.len());
     assert_eq!(rows, expected, "{text}");
+    let rest: Vec<&&str> = rest.iter().filter(|row| row.contains("grpc.")).collect();
+    let slow = [
+        call("client", 1, "client", "SayHello", "deadline_exceeded"),
+        call("front", 2, "server", "SayHello", "deadline_exceeded"),
+        call("front", 3, "client", "SayHello", "cancelled"),
+        call("back", 4, "server", "SayHello", "cancelled"),
+    ];
+    assert_eq!(rest, slow.iter().collect::<Vec<_>>(), "{text}");
     for expected in [
-        "trace 09e04486820349518ac7b5d2adbf6ba5, continued from span 9cf635fa5b870b3a\n",
-        "error \"lookup failed\" in /helloworld.Greeter/SayHello",
+        ", begun by \"main\" of client, sampled true at rate 1 by 0.",
+        "error \"lookup failed\" in /helloworld.Greeter/SayHello, trace ",
         "    StoreError: connection to the name store lost\n",
         "looking up a name {\"name\":\"internal\"}\n",
-        "heard from somebody {\"name\":\"Ada\"}\n",
-        "envelope items: event 2, transaction 10\ntraces 10, spans 23\n",
-        "transactions by status: \
-         cancelled 1, deadline_exceeded 1, internal_error 2, not_found 1, ok 5\n",
+        "envelope items: event 2, transaction 22\ntraces 8, spans ",
+        "transactions by status: cancelled 3, deadline_exceeded 2, internal_error 5, \
+         not_found 2, ok 7, unavailable 3\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
+    assert!(!text.contains("different things"), "{text}");
 }
 
 #[test]
@@ -109,7 +131,7 @@ fn it_prints_json() {
         assert_eq!(item["type"], item["item_header"]["type"]);
         *kinds.entry(text(&item["type"])).or_default() += 1;
     }
-    assert_eq!(kinds, BTreeMap::from([("event", 2), ("transaction", 10)]));
+    assert_eq!(kinds, BTreeMap::from([("event", 2), ("transaction", 22)]));
 
     // Each span has its parent, each error its transaction.
     let (events, transactions): (Vec<&Value>, Vec<&Value>) =
@@ -131,10 +153,14 @@ fn it_prints_json() {
     }
     for item in events {
         let trace = &item["payload"]["contexts"]["trace"];
-        let mine = transactions.iter().filter(|transaction| {
+        let mine = transactions.iter().find(|transaction| {
             transaction["payload"]["contexts"]["trace"]["trace_id"] == trace["trace_id"]
         });
-        assert_eq!(mine.count(), 1);
+        // With the sampling context of its trace, as its transactions.
+        let context = &item["envelope_header"]["trace"];
+        assert_eq!(context, &mine.unwrap()["envelope_header"]["trace"]);
+        assert_eq!(context["trace_id"], trace["trace_id"]);
+        assert_eq!(context["public_key"], "client");
     }
 }
 

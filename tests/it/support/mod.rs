@@ -10,7 +10,15 @@
 #[path = "../../../examples/support/helloworld.rs"]
 pub(crate) mod helloworld;
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of JSON, which has null for what is missing"
+)]
+#[path = "../../../examples/support/ingest.rs"]
+pub(crate) mod ingest;
+
 pub(crate) mod body;
+pub(crate) mod example;
 pub(crate) mod greeter;
 pub(crate) mod received;
 pub(crate) mod recorder;
