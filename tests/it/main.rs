@@ -22,5 +22,7 @@ mod processes;
 mod propagation;
 mod quickstart;
 mod sampling;
+mod span_ext;
 mod spans;
 mod support;
+mod transport;

@@ -1,0 +1,167 @@
+//! What leaves the process, as bytes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sentry::{Client, ClientOptions, Envelope, Hub, Transport};
+use sentry_tonic::{SentryGrpcLayer, SentrySpanExt, TraceTransport};
+use serde_json::{Value, json};
+use tracing::{error, info_span};
+use tracing_subscriber::layer::SubscriberExt;
+
+const HEADERS: [(&str, &str); 2] = [
+    (
+        "sentry-trace",
+        "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1",
+    ),
+    (
+        "baggage",
+        "sentry-trace_id=09e04486820349518ac7b5d2adbf6ba5,sentry-public_key=head",
+    ),
+];
+
+/// As sentry's HTTP transports: filters each envelope, and writes it.
+#[derive(Default)]
+struct Filtering {
+    sent: Mutex<Vec<Vec<u8>>>,
+    flushed: Mutex<Vec<&'static str>>,
+}
+
+impl Transport for Filtering {
+    fn send_envelope(&self, envelope: Envelope) {
+        let all = sentry::protocol::EnvelopeFilterCallbacks::new(|_: &_| true, |_| {});
+        let Some(envelope) = envelope.filter(all) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        envelope.to_writer(&mut bytes).unwrap();
+        self.sent.lock().unwrap().push(bytes);
+    }
+
+    fn flush(&self, _: Duration) -> bool {
+        self.flushed.lock().unwrap().push("flush");
+        true
+    }
+
+    fn shutdown(&self, _: Duration) -> bool {
+        self.flushed.lock().unwrap().push("shutdown");
+        true
+    }
+}
+
+/// Type of the first item, and the header of the envelope.
+fn sent(transport: &Filtering) -> Vec<(String, Value)> {
+    let sent = std::mem::take(&mut *transport.sent.lock().unwrap());
+    let parse = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        let mut lines = text.lines().map(|line| {
+            let value: Value = serde_json::from_str(line).unwrap();
+            value
+        });
+        let (mut header, item) = (lines.next().unwrap(), lines.next().unwrap());
+        header.as_object_mut().unwrap().remove("event_id");
+        (item["type"].as_str().unwrap().to_owned(), header)
+    };
+    sent.into_iter().map(parse).collect()
+}
+
+fn with_transport(wrap: bool, f: impl FnOnce(&Arc<Hub>)) -> Arc<Filtering> {
+    let inner = Arc::new(Filtering::default());
+    let options = ClientOptions::new()
+        .dsn("https://public@sentry.invalid/1")
+        .traces_sample_rate(1.0);
+    let options = match wrap {
+        true => options.transport(TraceTransport::new(Arc::clone(&inner))),
+        false => options.transport(Arc::clone(&inner)),
+    };
+    let client = Arc::new(Client::from(options));
+    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
+    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || f(&hub));
+    inner
+}
+
+fn job(fails: bool) {
+    let span = info_span!(target: "test", "job");
+    span.continue_trace(HEADERS).unwrap();
+    span.in_scope(|| {
+        if fails {
+            error!(target: "test", "failed");
+            sentry::capture_message("captured", sentry::Level::Info);
+        }
+    });
+}
+
+fn head() -> Value {
+    json!({
+        "trace": { "trace_id": "09e04486820349518ac7b5d2adbf6ba5", "public_key": "head" }
+    })
+}
+
+#[test]
+fn what_is_said_of_a_trace_arrives_with_a_trace_transport_and_only_so() {
+    let inner = with_transport(false, |_| job(true));
+    let bare = json!({});
+    let kinds = ["event", "event", "transaction"];
+    let expected: Vec<_> = kinds.map(|kind| (kind.to_owned(), bare.clone())).into();
+    assert_eq!(sent(&inner), expected);
+
+    let inner = with_transport(true, |_| job(true));
+    let expected: Vec<_> = kinds.map(|kind| (kind.to_owned(), head())).into();
+    assert_eq!(sent(&inner), expected);
+}
+
+#[test]
+fn errors_outside_of_any_trace_of_ours_go_as_they_are() {
+    let inner = with_transport(true, |hub| {
+        Hub::run(Arc::clone(hub), || {
+            sentry::capture_message("outside", sentry::Level::Info);
+        });
+        job(false);
+        // Nor have they what the last one on their thread had.
+        Hub::run(Arc::clone(hub), || {
+            sentry::capture_message("outside", sentry::Level::Info);
+        });
+    });
+    let sent = sent(&inner);
+    let kinds: Vec<_> = sent.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["event", "transaction", "event"]);
+    assert_eq!((&sent[0].1, &sent[2].1), (&json!({}), &json!({})));
+}
+
+#[test]
+fn an_error_that_is_not_sent_leaves_nothing_behind() {
+    let inner = Arc::new(Filtering::default());
+    let options = ClientOptions::new()
+        .dsn("https://public@sentry.invalid/1")
+        .before_send(|event| {
+            event
+                .message
+                .as_deref()
+                .is_some_and(|m| m == "kept")
+                .then_some(event)
+        })
+        .transport(TraceTransport::new(Arc::clone(&inner)));
+    let client = Arc::new(Client::from(options));
+    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
+    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || job(true));
+    Hub::run(hub, || {
+        sentry::capture_message("kept", sentry::Level::Info);
+    });
+    assert_eq!(sent(&inner), [("event".to_owned(), json!({}))]);
+}
+
+#[test]
+fn it_is_flushed_and_shut_down_as_the_transport_inside() {
+    let inner = with_transport(true, |hub| {
+        let client = hub.client().unwrap();
+        assert!(client.flush(None));
+        assert!(client.close(None));
+    });
+    let calls = inner.flushed.lock().unwrap().clone();
+    assert_eq!(calls.last(), Some(&"shutdown"));
+    assert!(calls.contains(&"flush"));
+}
