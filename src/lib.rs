@@ -1,23 +1,31 @@
-//! Sentry for [tonic]: every gRPC call that a server receives is a transaction,
-//! from the first header to the last byte, with the status that the caller saw.
+//! Sentry for [tonic]: every gRPC call, in and out, is part of one distributed
+//! trace, from the first header to the last byte, with the status that the caller
+//! saw.
 //!
-//! Three lines beside the tracing set-up that an application has already:
+//! A few lines beside the tracing set-up that an application has already:
 //!
 //! ```no_run
-//! use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
+//! use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+//! use tonic::transport::{Channel, Server};
+//! use tower::ServiceBuilder;
 //! use tracing_subscriber::layer::SubscriberExt;
 //! use tracing_subscriber::util::SubscriberInitExt;
 //!
 //! let _guard = sentry::init(
 //!     sentry::ClientOptions::new()
 //!         .dsn("https://key@o0.ingest.sentry.io/0")
-//!         .traces_sample_rate(1.0),
+//!         .traces_sample_rate(1.0)
+//!         .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory)),
 //! );
 //! tracing_subscriber::registry()
 //!     .with(SentryGrpcLayer::new())
 //!     .init();
-//! let server = tonic::transport::Server::builder().layer(GrpcServerLayer::new());
-//! # let _ = server;
+//! let server = Server::builder().layer(GrpcServerLayer::new());
+//! let channel = Channel::from_static("http://[::1]:50051").connect_lazy();
+//! let channel = ServiceBuilder::new()
+//!     .layer(GrpcClientLayer::new())
+//!     .service(channel);
+//! # let _ = (server, channel);
 //! ```
 //!
 //! Hold the guard outside of the runtime: calls that the end of the runtime
@@ -25,12 +33,12 @@
 //!
 //! # What happens to a call
 //!
-//! [`GrpcServerLayer`] opens a tracing span `grpc.server` (target
-//! `sentry_tonic`, level INFO), enters it for every poll of the call and of its
-//! bodies, and records on it how the call ended. [`SentryGrpcLayer`] makes a
-//! Sentry transaction of that span, and spans of what is nested in it. Either
-//! works without the other: the middleware serves any tracing layer, and the
-//! tracing layer takes any span.
+//! [`GrpcServerLayer`] and [`GrpcClientLayer`] open a tracing span, `grpc.server`
+//! or `grpc.client` (target `sentry_tonic`, level INFO), enter it for every poll of
+//! the call and of its bodies, and record on it how the call ended.
+//! [`SentryGrpcLayer`] makes a Sentry transaction of the first such span, and spans
+//! of what is nested in it. Either works without the other: the middleware serves
+//! any tracing layer, and the tracing layer takes any span.
 //!
 //! An RPC ends exactly once, with the first of these:
 //!
@@ -52,6 +60,31 @@
 //! Only requests with the content type `application/grpc` are calls, alone or
 //! followed by `+` or `;`; all others pass through. So do calls whose span no
 //! subscriber wants.
+//!
+//! # Traces
+//!
+//! A server continues the trace in `sentry-trace` and `baggage`, and a client takes
+//! it to the next server. The [sampling context] that the head of a trace wrote
+//! goes on as it is, and to Sentry with every transaction, and with every error
+//! that is captured in one. A trace that begins here gets one, with a
+//! `sample_rand` that follows from the trace's id.
+//!
+//! Of the [sampling decision], a `traces_sampler` has the first word: it is asked
+//! once for each transaction, with the name, the operation, the decision of the
+//! caller, and under [`custom`](sentry_core::TransactionContext::custom)
+//! `rpc.system`, `rpc.service`, `rpc.method`, and `parent_sample_rate` where it is
+//! known. Without a sampler the caller's decision holds, and where there is none, a
+//! trace is sampled if its `sample_rand` is below the rate. A sampler that panics
+//! counts as none, without a rate.
+//!
+//! sentry-core knows none of this. So a transaction is started on a second client,
+//! made from the options of the real one, which hands it over when it is finished.
+//! `sentry::capture_error`, `get_span().start_child()` and the like are unaware of
+//! it. That sentry's transports drop the context again is what [`TraceTransport`]
+//! is for.
+//!
+//! [sampling context]: https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/
+//! [sampling decision]: https://develop.sentry.dev/sdk/telemetry/traces/#sampling
 //!
 //! # Hubs
 //!
@@ -75,8 +108,8 @@
 //!
 //! # Features
 //!
-//! * `transport` (default): reads the peer's address and transport errors of
-//!   `tonic::transport`.
+//! * `transport` (default): reads the peer's address and the transport errors of
+//!   `tonic::transport`, hyper and h2.
 //!
 //! [tonic]: https://docs.rs/tonic
 //! [as gRPC maps it]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
