@@ -12,7 +12,7 @@ use sentry_core::{
 use crate::bridge::collector::{self, Collector};
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::root_trace::RootTrace;
-use crate::bridge::sampling::{self, Sampling};
+use crate::bridge::sampling::Sampling;
 use crate::bridge::thread_guard::guarded;
 use crate::bridge::trail::Trail;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
@@ -183,8 +183,7 @@ impl Begun {
         let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
         let mut context = context(start, incoming.map(|incoming| &incoming.trace));
         context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
-        sampling::describe(&mut context, incoming, start.rpc);
-        let decided = guarded(|| Sampling::decide(&context, incoming, options));
+        let decided = guarded(|| Sampling::decide(&mut context, incoming, start.rpc, options));
         let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
         context.set_sampled(sampling.sampled);
         let is_collected = match options.traces_sampling_strategy {

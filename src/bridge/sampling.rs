@@ -16,8 +16,7 @@ pub(crate) struct Sampling {
     /// The rate of this service; `None` where it did not decide.
     pub(crate) rate: Option<SampleRate>,
     pub(crate) rand: SampleRand,
-    /// Whether losses are to be counted where there is no sampler to be asked
-    /// again.
+    /// Whether the sampler decided, who must not be asked once more.
     pub(crate) by_sampler: bool,
 }
 
@@ -37,13 +36,17 @@ impl Sampling {
     ///
     /// See <https://develop.sentry.dev/sdk/telemetry/traces/#sampling>.
     pub(crate) fn decide(
-        context: &TransactionContext,
+        context: &mut TransactionContext,
         incoming: Option<&IncomingTrace>,
+        rpc: Option<(&str, &str)>,
         options: &ClientOptions,
     ) -> Self {
         let rand = rand(context, incoming);
         let (rate, by_sampler) = match &options.traces_sampling_strategy {
-            TracesSamplingStrategy::Function(sampler) => (SampleRate::new(sampler(context)), true),
+            TracesSamplingStrategy::Function(sampler) => {
+                describe(context, incoming, rpc);
+                (SampleRate::new(sampler(context)), true)
+            }
             TracesSamplingStrategy::FixedRate(rate) if context.sampled().is_none() => {
                 (SampleRate::new(*rate), false)
             }
@@ -59,7 +62,7 @@ impl Sampling {
 }
 
 /// Tells a sampler what the context has no field for.
-pub(crate) fn describe(
+fn describe(
     context: &mut TransactionContext,
     incoming: Option<&IncomingTrace>,
     rpc: Option<(&str, &str)>,
