@@ -216,8 +216,8 @@ fn headers_of_hub() -> Option<TraceHeaders> {
     });
     let trace = SentryTrace::parse(&header?.1)?;
     let context = span.map(|span| span.get_trace_context());
-    let sampling = SamplingContext::of_application(&trace, context.as_ref(), client.options());
-    Some(TraceHeaders::new(&trace, sampling.baggage))
+    let sampling = SamplingContext::of_application(&trace, context.as_ref(), &client);
+    Some(TraceHeaders::new(&trace, sampling.baggage().clone()))
 }
 
 thread_local! {

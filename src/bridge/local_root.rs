@@ -61,7 +61,7 @@ impl LocalRoot {
         let hub = Arc::new(Hub::new_from_top(start.base));
         let client = hub.client();
         let begun = match (start.inside, &client) {
-            (Some(parent), client) => Begun::inside(parent, start, client.as_deref()),
+            (Some(parent), client) => Begun::inside(parent, start, client.as_ref()),
             (None, Some(client)) if !start.only_if_parent => {
                 Begun::transaction(&hub, start, client)
             }
@@ -108,7 +108,7 @@ impl LocalRoot {
             return span.finish_with_timestamp(ended_at);
         };
         let context = match self.is_sampled {
-            true => self.trail.sampling_context().envelope.clone(),
+            true => self.trail.sampling_context().envelope(),
             false => None,
         };
         collector::finish_with(context, || span.finish_with_timestamp(ended_at));
@@ -152,7 +152,11 @@ struct Begun {
 
 impl Begun {
     /// A span in a transaction of the application.
-    fn inside(parent: &TransactionOrSpan, start: &RootStart<'_>, client: Option<&Client>) -> Self {
+    fn inside(
+        parent: &TransactionOrSpan,
+        start: &RootStart<'_>,
+        client: Option<&Arc<Client>>,
+    ) -> Self {
         let id = Default::default();
         let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
         let header = parent.iter_headers().next();
@@ -164,16 +168,13 @@ impl Begun {
                 span_id: context.span_id,
                 sampled: None,
             });
-        let sampling_context = client.map(|client| {
-            SamplingContext::of_application(&trace, Some(&context), client.options())
-        });
+        let sampling_context = match client {
+            Some(client) => SamplingContext::of_application(&trace, Some(&context), client),
+            None => SamplingContext::empty(),
+        };
         Self {
             span: span.into(),
-            trace: RootTrace::settled(
-                trace.trace_id,
-                trace.sampled,
-                sampling_context.unwrap_or_default(),
-            ),
+            trace: RootTrace::settled(trace.trace_id, trace.sampled, sampling_context),
             collector: None,
         }
     }
@@ -226,7 +227,7 @@ impl Begun {
             span: start_on(&nobody(), &context, start),
             trace: match client {
                 Some(client) => RootTrace::head(trace_id, sampling, Arc::clone(client)),
-                None => RootTrace::settled(trace_id, None, SamplingContext::default()),
+                None => RootTrace::settled(trace_id, None, SamplingContext::empty()),
             },
             collector: None,
         }

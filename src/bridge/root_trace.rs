@@ -62,20 +62,16 @@ impl RootTrace {
         transaction: impl FnOnce() -> Option<String>,
     ) -> &SamplingContext {
         self.context.get_or_init(|| match &self.origin {
-            TraceOrigin::Here { sampling, client } => {
+            TraceOrigin::Here { sampling, client } => SamplingContext::head(Head {
+                trace_id: self.trace_id,
+                sampled: sampling.sampled,
+                sample_rate: sampling.rate,
+                sample_rand: sampling.rand,
                 // Where nobody has decided, there is nothing to name yet.
-                let transaction = sampling.sampled.and_then(|_| transaction());
-                Head {
-                    trace_id: self.trace_id,
-                    sampled: sampling.sampled,
-                    sample_rate: sampling.rate,
-                    sample_rand: sampling.rand,
-                    transaction: transaction.as_deref(),
-                    options: client.options(),
-                }
-                .sampling_context()
-            }
-            TraceOrigin::Elsewhere => SamplingContext::default(),
+                transaction: sampling.sampled.and_then(|_| transaction()),
+                client: Arc::clone(client),
+            }),
+            TraceOrigin::Elsewhere => SamplingContext::empty(),
         })
     }
 
@@ -90,7 +86,7 @@ impl RootTrace {
             span_id: span_id(span),
             sampled: self.sampled,
         };
-        let baggage = self.sampling_context(transaction).baggage.clone();
+        let baggage = self.sampling_context(transaction).baggage().clone();
         TraceHeaders::new(&trace, baggage)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sentry_core::protocol::EnvelopeHeaders;
@@ -18,20 +18,20 @@ static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The event that was last captured on this thread, and the root that it
     /// belongs to: capturing and sending are one call.
-    static EXPECTED: RefCell<Option<(Uuid, Arc<Trail>)>> = const { RefCell::new(None) };
+    static EXPECTED: RefCell<Option<(Uuid, Weak<Trail>)>> = const { RefCell::new(None) };
 }
 
 /// Remembers the root of an event that is about to be sent on this thread.
 pub(crate) fn expect_event(id: Uuid, trail: &Arc<Trail>) {
     if IS_INSTALLED.load(Ordering::Relaxed) {
-        let expected = Some((id, Arc::clone(trail)));
+        let expected = Some((id, Arc::downgrade(trail)));
         let _ = EXPECTED.try_with(|slot| slot.replace(expected));
     }
 }
 
 fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
     let expected = EXPECTED.try_with(RefCell::take).ok()??;
-    (expected.0 == id).then_some(expected.1)
+    expected.1.upgrade().filter(|_| expected.0 == id)
 }
 
 /// Wraps the transport of a Sentry client, so that transactions and errors reach
@@ -111,8 +111,7 @@ fn with_trace_of_event(envelope: Envelope) -> Envelope {
     let Some(event_id) = envelope.event().map(|event| event.event_id) else {
         return envelope;
     };
-    let context =
-        take_expected(event_id).and_then(|trail| trail.sampling_context().envelope.clone());
+    let context = take_expected(event_id).and_then(|trail| trail.sampling_context().envelope());
     match context {
         Some(context) => {
             let headers = EnvelopeHeaders::new()

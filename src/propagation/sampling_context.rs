@@ -3,74 +3,55 @@
 //!
 //! See <https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/>.
 
-use sentry_core::protocol::{self, DynamicSamplingContext, TraceContext, TraceId};
-use sentry_core::{ClientOptions, TracesSamplingStrategy};
+use std::sync::{Arc, OnceLock};
+
+use sentry_core::protocol::{self, DynamicSamplingContext, OrganizationId, TraceContext, TraceId};
+use sentry_core::{Client, TracesSamplingStrategy};
 
 use crate::propagation::baggage::Baggage;
 use crate::propagation::incoming::{IncomingTrace, first, org_id};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 
-/// In both forms in which it leaves.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct SamplingContext {
-    /// For other services.
-    pub(crate) baggage: Baggage,
-    /// For Sentry; `None` where it would be of no use to it.
-    pub(crate) envelope: Option<DynamicSamplingContext>,
+/// One that does not change any more.
+#[derive(Debug)]
+pub(crate) enum SamplingContext {
+    /// As it came. A trace that came without one stays without.
+    Frozen(Baggage),
+    /// Of a trace that begins here.
+    Head {
+        head: Head,
+        baggage: OnceLock<Baggage>,
+    },
 }
 
 /// What is known of a trace that begins here.
 #[derive(Debug)]
-pub(crate) struct Head<'a> {
+pub(crate) struct Head {
     pub(crate) trace_id: TraceId,
     /// `None` where the decision is left to others.
     pub(crate) sampled: Option<bool>,
     pub(crate) sample_rate: Option<SampleRate>,
     pub(crate) sample_rand: SampleRand,
-    pub(crate) transaction: Option<&'a str>,
-    pub(crate) options: &'a ClientOptions,
-}
-
-impl Head<'_> {
-    pub(crate) fn sampling_context(&self) -> SamplingContext {
-        let Self {
-            trace_id,
-            sampled,
-            sample_rate,
-            sample_rand,
-            transaction,
-            options,
-        } = self;
-        let public_key = options.dsn.as_ref().map(|dsn| dsn.public_key());
-        let rate = sample_rate.map(|rate| rate.to_string());
-        let sampled = sampled.map(|sampled| if sampled { "true" } else { "false" });
-        let org_id = org_id(options).map(|id| id.to_string());
-        let mut baggage = Baggage::default();
-        let mut push = |key, value: Option<&str>| {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                baggage.push_sentry(key, value);
-            }
-        };
-        // What all others are of no use without comes first.
-        push("trace_id", Some(&trace_id.to_string()));
-        push("public_key", public_key);
-        push("sample_rate", rate.as_deref());
-        push("sample_rand", Some(&sample_rand.to_string()));
-        push("sampled", sampled);
-        push("org_id", org_id.as_deref());
-        push("environment", options.environment.as_deref());
-        push("release", options.release.as_deref());
-        push("transaction", *transaction);
-        SamplingContext::new(baggage)
-    }
+    pub(crate) transaction: Option<String>,
+    pub(crate) client: Arc<Client>,
 }
 
 impl SamplingContext {
     /// That of a trace which goes on here: nothing is added, and nothing
-    /// changed. A trace that came without one stays without.
+    /// changed.
     pub(crate) fn frozen(incoming: &IncomingTrace) -> Self {
-        Self::new(incoming.baggage.clone())
+        Self::Frozen(incoming.baggage.clone())
+    }
+
+    /// For a trace of which nothing more is known.
+    pub(crate) fn empty() -> Self {
+        Self::Frozen(Baggage::default())
+    }
+
+    pub(crate) fn head(head: Head) -> Self {
+        let baggage = OnceLock::new();
+        Self::Head { head, baggage }
     }
 
     /// For a trace of the application's own making, of which sentry-core tells
@@ -78,13 +59,14 @@ impl SamplingContext {
     pub(crate) fn of_application(
         trace: &SentryTrace,
         context: Option<&TraceContext>,
-        options: &ClientOptions,
+        client: &Arc<Client>,
     ) -> Self {
         if context.is_some_and(|context| context.parent_span_id.is_some()) {
             // It has a head elsewhere, whose word is lost.
-            return Self::default();
+            return Self::empty();
         }
-        let sample_rate = match (&options.traces_sampling_strategy, trace.sampled) {
+        let strategy = &client.options().traces_sampling_strategy;
+        let sample_rate = match (strategy, trace.sampled) {
             (TracesSamplingStrategy::FixedRate(rate), Some(_)) => Some(SampleRate::new(*rate)),
             _ => None,
         };
@@ -94,54 +76,144 @@ impl SamplingContext {
         };
         // One that was asked for was not taken at the rate.
         let is_consistent = |rate: &SampleRate| trace.sampled == Some(sample_rand.is_below(*rate));
-        Head {
+        Self::head(Head {
             trace_id: trace.trace_id,
             sampled: trace.sampled,
             sample_rate: sample_rate.filter(is_consistent),
             sample_rand,
             transaction: None,
-            options,
-        }
-        .sampling_context()
+            client: Arc::clone(client),
+        })
     }
 
-    fn new(baggage: Baggage) -> Self {
-        Self {
-            envelope: envelope(&baggage),
-            baggage,
+    /// For other services.
+    pub(crate) fn baggage(&self) -> &Baggage {
+        match self {
+            Self::Frozen(baggage) => baggage,
+            Self::Head { head, baggage } => baggage.get_or_init(|| head.baggage()),
         }
     }
+
+    /// For Sentry; `None` where it would be of no use to it.
+    pub(crate) fn envelope(&self) -> Option<DynamicSamplingContext> {
+        match self {
+            Self::Frozen(baggage) => envelope(baggage),
+            Self::Head { head, .. } => head.envelope(),
+        }
+    }
+}
+
+impl Head {
+    fn baggage(&self) -> Baggage {
+        let options = self.client.options();
+        let mut baggage = Baggage::default();
+        let mut push = |key, value: Option<&str>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                baggage.push_sentry(key, value);
+            }
+        };
+        // What all others are of no use without comes first.
+        push("trace_id", Some(&self.trace_id.to_string()));
+        push("public_key", self.public_key());
+        push(
+            "sample_rate",
+            self.sample_rate.map(|rate| rate.to_string()).as_deref(),
+        );
+        push("sample_rand", Some(&self.sample_rand.to_string()));
+        push(
+            "sampled",
+            self.sampled
+                .map(|sampled| if sampled { "true" } else { "false" }),
+        );
+        push(
+            "org_id",
+            org_id(options).map(|id| id.to_string()).as_deref(),
+        );
+        push("environment", options.environment.as_deref());
+        push("release", options.release.as_deref());
+        push("transaction", self.transaction.as_deref());
+        baggage
+    }
+
+    fn envelope(&self) -> Option<DynamicSamplingContext> {
+        let options = self.client.options();
+        let text = |value: Option<&str>| {
+            let value = value.filter(|value| !value.is_empty());
+            value.map(str::to_owned)
+        };
+        Some(typed(Typed {
+            trace_id: self.trace_id,
+            public_key: text(self.public_key())?,
+            sample_rate: self.sample_rate,
+            sample_rand: Some(self.sample_rand),
+            sampled: self.sampled,
+            release: text(options.release.as_deref()),
+            environment: text(options.environment.as_deref()),
+            transaction: text(self.transaction.as_deref()),
+            org_id: org_id(options),
+        }))
+    }
+
+    fn public_key(&self) -> Option<&str> {
+        self.client.dsn().map(|dsn| dsn.public_key())
+    }
+}
+
+/// What the type of sentry-types holds. Sentry takes none without the first two.
+struct Typed {
+    trace_id: TraceId,
+    public_key: String,
+    sample_rate: Option<SampleRate>,
+    sample_rand: Option<SampleRand>,
+    sampled: Option<bool>,
+    release: Option<String>,
+    environment: Option<String>,
+    transaction: Option<String>,
+    org_id: Option<OrganizationId>,
+}
+
+fn typed(typed: Typed) -> DynamicSamplingContext {
+    let mut context = DynamicSamplingContext::new()
+        .with_trace_id(typed.trace_id)
+        .with_public_key(typed.public_key);
+    if let Some(rate) = typed.sample_rate {
+        context = context.with_sample_rate(rate.get());
+    }
+    let rand = typed.sample_rand;
+    if let Some(rand) = rand.and_then(|rand| protocol::SampleRand::try_from(rand.get()).ok()) {
+        context = context.with_sample_rand(rand);
+    }
+    if let Some(sampled) = typed.sampled {
+        context = context.with_sampled(sampled);
+    }
+    if let Some(release) = typed.release {
+        context = context.with_release(release);
+    }
+    if let Some(environment) = typed.environment {
+        context = context.with_environment(environment);
+    }
+    if let Some(transaction) = typed.transaction {
+        context = context.with_transaction(transaction);
+    }
+    if let Some(org_id) = typed.org_id {
+        context = context.with_org_id(org_id);
+    }
+    context
 }
 
 /// As much as the type of sentry-types holds; `None` without the two keys that
 /// Sentry takes none without.
 fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
     let text = |key| first(baggage, key, |value| Some(value.to_owned()));
-    let trace_id = first(baggage, "trace_id", |id| id.parse().ok())?;
-    let mut context = DynamicSamplingContext::new()
-        .with_trace_id(trace_id)
-        .with_public_key(text("public_key")?);
-    if let Some(rate) = first(baggage, "sample_rate", SampleRate::parse) {
-        context = context.with_sample_rate(rate.get());
-    }
-    let rand = first(baggage, "sample_rand", SampleRand::parse);
-    if let Some(rand) = rand.and_then(|rand| protocol::SampleRand::try_from(rand.get()).ok()) {
-        context = context.with_sample_rand(rand);
-    }
-    if let Some(sampled) = first(baggage, "sampled", |value| value.parse().ok()) {
-        context = context.with_sampled(sampled);
-    }
-    if let Some(release) = text("release") {
-        context = context.with_release(release);
-    }
-    if let Some(environment) = text("environment") {
-        context = context.with_environment(environment);
-    }
-    if let Some(transaction) = text("transaction") {
-        context = context.with_transaction(transaction);
-    }
-    if let Some(org_id) = first(baggage, "org_id", |id| id.parse().ok()) {
-        context = context.with_org_id(org_id);
-    }
-    Some(context)
+    Some(typed(Typed {
+        trace_id: first(baggage, "trace_id", |id| id.parse().ok())?,
+        public_key: text("public_key")?,
+        sample_rate: first(baggage, "sample_rate", SampleRate::parse),
+        sample_rand: first(baggage, "sample_rand", SampleRand::parse),
+        sampled: first(baggage, "sampled", |value| value.parse().ok()),
+        release: text("release"),
+        environment: text("environment"),
+        transaction: text("transaction"),
+        org_id: first(baggage, "org_id", |id| id.parse().ok()),
+    }))
 }
