@@ -174,7 +174,7 @@ impl Begun {
         };
         Self {
             span: span.into(),
-            trace: RootTrace::settled(trace.trace_id, trace.sampled, sampling_context),
+            trace: RootTrace::settled(&trace, sampling_context),
             collector: None,
         }
     }
@@ -200,16 +200,16 @@ impl Begun {
             // Where the sampler panics, the trace goes on as if there were none.
             (None, None) => nobody(),
         };
-        let trace_id = context.trace_id();
+        let root = SentryTrace {
+            trace_id: context.trace_id(),
+            span_id: context.span_id(),
+            sampled: sampling.sampled,
+        };
         Self {
             span: start_on(&hub, &context, start),
             trace: match incoming {
-                Some(incoming) => RootTrace::settled(
-                    trace_id,
-                    sampling.sampled,
-                    SamplingContext::frozen(incoming),
-                ),
-                None => RootTrace::head(trace_id, sampling, Arc::clone(client)),
+                Some(incoming) => RootTrace::settled(&root, SamplingContext::frozen(incoming)),
+                None => RootTrace::head(&root, sampling, Arc::clone(client)),
             },
             collector,
         }
@@ -221,13 +221,17 @@ impl Begun {
         let header = hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
         let trace = header.and_then(|(_, value)| SentryTrace::parse(&value));
         let context = context(start, trace.as_ref());
-        let trace_id = context.trace_id();
+        let root = SentryTrace {
+            trace_id: context.trace_id(),
+            span_id: context.span_id(),
+            sampled: None,
+        };
         let sampling = Sampling::deferred(&context, None);
         Self {
             span: start_on(&nobody(), &context, start),
             trace: match client {
-                Some(client) => RootTrace::head(trace_id, sampling, Arc::clone(client)),
-                None => RootTrace::settled(trace_id, None, SamplingContext::empty()),
+                Some(client) => RootTrace::head(&root, sampling, Arc::clone(client)),
+                None => RootTrace::settled(&root, SamplingContext::empty()),
             },
             collector: None,
         }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{Client, TransactionOrSpan};
 
 use crate::bridge::sampling::Sampling;
@@ -11,68 +10,70 @@ use crate::propagation::{Head, SamplingContext, SentryTrace, TraceHeaders};
 /// What a local root tells others of its trace.
 #[derive(Debug)]
 pub(crate) struct RootTrace {
-    trace_id: TraceId,
-    sampled: Option<bool>,
-    origin: TraceOrigin,
-    /// Set when it first leaves: it must not change from then on.
-    context: OnceLock<SamplingContext>,
+    /// As another service would be told of the root.
+    root: SentryTrace,
+    word: Word,
 }
 
-/// Who speaks for the trace.
+/// Who has the say on the sampling context.
 #[derive(Debug)]
-enum TraceOrigin {
+enum Word {
     /// This root: it is the head.
-    Here {
+    Ours {
         sampling: Sampling,
         client: Arc<Client>,
+        /// Set when it first leaves: it must not change from then on.
+        said: OnceLock<SamplingContext>,
     },
-    /// Somebody before it, once and for all.
-    Elsewhere,
+    /// Somebody who has said it.
+    Theirs(SamplingContext),
 }
 
 impl RootTrace {
     /// Of a trace that begins here.
-    pub(crate) fn head(trace_id: TraceId, sampling: Sampling, client: Arc<Client>) -> Self {
+    pub(crate) fn head(root: &SentryTrace, sampling: Sampling, client: Arc<Client>) -> Self {
         Self {
-            trace_id,
-            sampled: sampling.sampled,
-            origin: TraceOrigin::Here { sampling, client },
-            context: OnceLock::new(),
+            root: *root,
+            word: Word::Ours {
+                sampling,
+                client,
+                said: OnceLock::new(),
+            },
         }
     }
 
     /// Of a trace whose sampling context is settled.
-    pub(crate) fn settled(
-        trace_id: TraceId,
-        sampled: Option<bool>,
-        context: SamplingContext,
-    ) -> Self {
+    pub(crate) fn settled(root: &SentryTrace, sampling_context: SamplingContext) -> Self {
         Self {
-            trace_id,
-            sampled,
-            origin: TraceOrigin::Elsewhere,
-            context: context.into(),
+            root: *root,
+            word: Word::Theirs(sampling_context),
         }
     }
 
-    /// What Sentry is told. It leaves with this: `transaction` is asked at the
-    /// first time for the name to leave with.
+    /// What is said of the trace. It leaves with this: `transaction` is asked at
+    /// the first time for the name to leave with.
     pub(crate) fn sampling_context(
         &self,
         transaction: impl FnOnce() -> Option<String>,
     ) -> &SamplingContext {
-        self.context.get_or_init(|| match &self.origin {
-            TraceOrigin::Here { sampling, client } => SamplingContext::head(Head {
-                trace_id: self.trace_id,
-                sampled: sampling.sampled,
-                sample_rate: sampling.rate,
-                sample_rand: sampling.rand,
-                // Where nobody has decided, there is nothing to name yet.
-                transaction: sampling.sampled.and_then(|_| transaction()),
-                client: Arc::clone(client),
+        match &self.word {
+            Word::Ours {
+                sampling,
+                client,
+                said,
+            } => said.get_or_init(|| {
+                SamplingContext::head(Head {
+                    trace_id: self.root.trace_id,
+                    sampled: sampling.sampled,
+                    sample_rate: sampling.rate,
+                    sample_rand: sampling.rand,
+                    // Where nobody has decided, there is nothing to name yet.
+                    transaction: sampling.sampled.and_then(|_| transaction()),
+                    client: Arc::clone(client),
+                })
             }),
-            TraceOrigin::Elsewhere => SamplingContext::empty(),
-        })
+            Word::Theirs(context) => context,
+        }
     }
 
     /// What goes from `span` to another service.
@@ -82,18 +83,13 @@ impl RootTrace {
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
         let trace = SentryTrace {
-            trace_id: self.trace_id,
-            span_id: span_id(span),
-            sampled: self.sampled,
+            span_id: match span {
+                TransactionOrSpan::Transaction(_) => self.root.span_id,
+                TransactionOrSpan::Span(span) => span.get_span_id(),
+            },
+            ..self.root
         };
         let baggage = self.sampling_context(transaction).baggage().clone();
         TraceHeaders::new(&trace, baggage)
-    }
-}
-
-fn span_id(span: &TransactionOrSpan) -> SpanId {
-    match span {
-        TransactionOrSpan::Transaction(transaction) => transaction.get_trace_context().span_id,
-        TransactionOrSpan::Span(span) => span.get_span_id(),
     }
 }
