@@ -64,7 +64,10 @@ fn parse_rate(text: &str) -> Option<f32> {
 /// The URI of a server; `None` for what is none.
 pub(crate) fn parse_uri(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
-    let is_server = uri.scheme_str() == Some("http") && uri.authority().is_some();
+    let host = uri.host().filter(|host| !host.is_empty())?;
+    let has_port = uri.authority()?.as_str().len() > host.len();
+    let is_port = uri.port_u16().is_some_and(|port| port > 0);
+    let is_server = uri.scheme_str() == Some("http") && (is_port || !has_port);
     is_server.then_some(uri)
 }
 

@@ -4,20 +4,20 @@
 //! sampler itself. So each transaction is started on a second client, which
 //! samples everything, and whose transport hands it over to the real client.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use sentry_core::protocol::{
-    ClientSdkInfo, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
+    ClientSdkInfo, Context, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
 };
 use sentry_core::{
     Client, Envelope, Hub, TracesSamplingStrategy, Transport, TransportFactory, TransportOptions,
 };
 
 use crate::bridge::duration;
-use crate::bridge::thread_guard::guarded;
+use crate::bridge::trails;
+use crate::span_ext::guarded;
 
 /// The time between two reports of unsampled transactions where no sampled one comes by
 /// to take the report along.
@@ -46,28 +46,20 @@ impl Collector {
         // No lock is held meanwhile; of two threads that meet here, the first
         // to be done wins.
         let made = guarded(|| Arc::new(Self::new(client)))?;
-        let mut gone = Vec::new();
-        let collector = {
-            let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
-            collectors.retain(|(client, collector)| {
-                let is_alive = client.strong_count() > 0;
-                if !is_alive {
-                    gone.push(Arc::clone(collector));
-                }
-                is_alive
-            });
-            let found = position(&collectors, client);
-            match found.and_then(|index| collectors.get(index)) {
-                Some((_, collector)) => Arc::clone(collector),
-                None => {
-                    collectors.push((Arc::downgrade(client), Arc::clone(&made)));
-                    made
-                }
+        let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
+        let found = position(&collectors, client).and_then(|index| collectors.get(index));
+        Some(match found {
+            Some((_, collector)) => {
+                let collector = Arc::clone(collector);
+                drop(collectors);
+                drop(made);
+                collector
             }
-        };
-        // Dropping a client waits for its threads.
-        drop(gone);
-        Some(collector)
+            None => {
+                collectors.push((Arc::downgrade(client), Arc::clone(&made)));
+                made
+            }
+        })
     }
 
     fn new(real: &Arc<Client>) -> Self {
@@ -108,35 +100,34 @@ impl Collector {
 }
 
 fn find(client: &Arc<Client>) -> Option<Arc<Collector>> {
-    let collectors = COLLECTORS.read().unwrap_or_else(PoisonError::into_inner);
-    let (_, collector) = collectors.get(position(&collectors, client)?)?;
-    Some(Arc::clone(collector))
+    let (found, has_gone) = {
+        let collectors = COLLECTORS.read().unwrap_or_else(PoisonError::into_inner);
+        let found = position(&collectors, client).and_then(|index| collectors.get(index));
+        let has_gone = collectors.iter().any(|(client, _)| is_gone(client));
+        (found.map(|(_, collector)| Arc::clone(collector)), has_gone)
+    };
+    if has_gone {
+        // Dropping a client waits for its threads: not under the lock.
+        drop(take_gone());
+    }
+    found
+}
+
+fn is_gone(client: &Weak<Client>) -> bool {
+    client.strong_count() == 0
+}
+
+fn take_gone() -> Vec<(Weak<Client>, Arc<Collector>)> {
+    let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
+    collectors
+        .extract_if(.., |(client, _)| is_gone(client))
+        .collect()
 }
 
 fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>) -> Option<usize> {
     // A weak reference keeps the address from being used again.
     let is_of_client = |real: &Weak<Client>| std::ptr::eq(real.as_ptr(), Arc::as_ptr(client));
     collectors.iter().position(|(real, _)| is_of_client(real))
-}
-
-thread_local! {
-    /// What the transaction that finishes on this thread tells of its trace:
-    /// finishing and sending are one call.
-    static HANDED_OVER: RefCell<Option<HandedOver>> = const { RefCell::new(None) };
-}
-
-/// `None` where Sentry is told nothing.
-type HandedOver = Option<DynamicSamplingContext>;
-
-/// Finishes a transaction with `finish`, and sends it with this context.
-pub(crate) fn finish_with(context: Option<DynamicSamplingContext>, finish: impl FnOnce()) {
-    set_handed_over(Some(context));
-    finish();
-    set_handed_over(None);
-}
-
-fn set_handed_over(to: Option<HandedOver>) {
-    let _ = HANDED_OVER.try_with(|slot| *slot.borrow_mut() = to);
 }
 
 /// The transport of a collector.
@@ -153,29 +144,39 @@ impl TransportFactory for Forwarder {
 
 impl Transport for Forwarder {
     fn send_envelope(&self, envelope: Envelope) {
-        let handed_over = HANDED_OVER.try_with(|slot| slot.borrow_mut().take());
         let Some(real) = self.real.upgrade() else {
             return;
         };
-        let headers = match handed_over.ok().flatten() {
-            Some(Some(context)) => EnvelopeHeaders::new().with_trace(context),
-            Some(None) => EnvelopeHeaders::new(),
-            // One that the application finished.
-            None => envelope.headers().clone(),
-        };
-        let mut forwarded = Envelope::new().with_headers(headers);
-        let mut is_empty = true;
-        for mut item in envelope.into_items() {
-            if let EnvelopeItem::Transaction(transaction) = &mut item {
+        let mut headers = EnvelopeHeaders::new();
+        let mut items: Vec<EnvelopeItem> = envelope.into_items().collect();
+        for item in &mut items {
+            if let EnvelopeItem::Transaction(transaction) = item {
+                if let Some(context) = sampling_context(transaction) {
+                    headers = headers.with_trace(context);
+                }
                 mend(transaction, &real);
             }
+        }
+        if items.is_empty() {
+            return;
+        }
+        let mut forwarded = Envelope::new().with_headers(headers);
+        for item in items {
             forwarded.add_item(item);
-            is_empty = false;
         }
-        if !is_empty {
-            real.send_envelope(forwarded);
-        }
+        real.send_envelope(forwarded);
     }
+}
+
+/// What Sentry is told of the trace of a transaction.
+fn sampling_context(transaction: &Transaction<'_>) -> Option<DynamicSamplingContext> {
+    let Some(Context::Trace(trace)) = transaction.contexts.get("trace") else {
+        return None;
+    };
+    // It is there: who finishes a transaction holds its root.
+    let trail = trails::find(trace.span_id)?;
+    let context = trail.sampling_context(transaction.name.as_deref());
+    context.envelope()
 }
 
 /// What the second client could not know, or sentry-core does not do.

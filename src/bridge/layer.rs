@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sentry_core::Hub;
+use sentry_core::{Hub, TransactionOrSpan};
 use sentry_tracing::ErrorLayer;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -16,10 +16,11 @@ use crate::bridge::breadcrumb;
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::span_cell::{Origin, SpanCell};
-use crate::bridge::thread_guard::{self, guarded};
 use crate::bridge::thread_stack;
+use crate::bridge::trails;
 use crate::bridge::visitor::ValueVisitor;
-use crate::span_ext::{self, SpanLink};
+use crate::propagation::TraceHeaders;
+use crate::span_ext::{self, SpanLink, guarded};
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
 ///
@@ -72,6 +73,7 @@ impl SentryGrpcLayer {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let _ = Hub::main();
+        span_ext::set_headers_of(headers_of);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             hub: None,
@@ -156,12 +158,22 @@ impl SentryGrpcLayer {
             }
         }
         let base = base_hub(self.hub.as_ref())?;
-        let inside = match attrs.is_root() {
-            true => None,
-            // Of a copy: looking at a scope writes it back, and would undo what
-            // another thread writes to a hub that they share.
-            false => Hub::new_from_top(&base).configure_scope(|scope| scope.get_span()),
-        };
+        if attrs.is_root() {
+            return Some(Origin::Root { base, inside: None });
+        }
+        if self.hub.is_some()
+            && let Some(inside) = span_on(&current)
+            && trails::find_of(&inside).is_some()
+            && is_of_same_client(&current, &base)
+        {
+            // A fork of a hub of ours, which the application has bound.
+            let inside = Some(inside);
+            return Some(Origin::Root {
+                base: current,
+                inside,
+            });
+        }
+        let inside = span_on(&base);
         Some(Origin::Root { base, inside })
     }
 
@@ -169,7 +181,7 @@ impl SentryGrpcLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if !thread_guard::is_alive() {
+        if !span_ext::is_alive() {
             return None;
         }
         cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.id)
@@ -228,7 +240,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if *attrs.metadata().level() > self.span_level || !thread_guard::is_free() {
+        if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
             return;
         }
         let Some(span) = ctx.span(id) else { return };
@@ -258,7 +270,7 @@ where
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let level = *event.metadata().level();
         let is_error = level == Level::ERROR;
-        if !(is_error || level <= self.breadcrumb_level) || !thread_guard::is_free() {
+        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
             return;
         }
         let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
@@ -294,6 +306,22 @@ where
             cell.close();
         }
     }
+}
+
+fn span_on(hub: &Arc<Hub>) -> Option<TransactionOrSpan> {
+    // Of a copy: looking at a scope writes it back, and would undo what another
+    // thread writes to a hub that they share.
+    Hub::new_from_top(hub).configure_scope(|scope| scope.get_span())
+}
+
+fn is_of_same_client(a: &Hub, b: &Hub) -> bool {
+    a.client()
+        .zip(b.client())
+        .is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
+}
+
+fn headers_of(span: &TransactionOrSpan) -> Option<TraceHeaders> {
+    Some(trails::find_of(span)?.headers(span))
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

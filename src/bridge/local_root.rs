@@ -9,13 +9,14 @@ use sentry_core::{
     start_transaction_with_timestamp,
 };
 
-use crate::bridge::collector::{self, Collector};
+use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
-use crate::bridge::thread_guard::guarded;
-use crate::bridge::trail::Trail;
+use crate::bridge::trail::{Trail, TrailTrace};
+use crate::bridge::trails;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
+use crate::span_ext::guarded;
 
 /// Shared by all spans of a local root.
 #[derive(Debug)]
@@ -61,7 +62,10 @@ impl LocalRoot {
         let hub = Arc::new(Hub::new_from_top(start.base));
         let client = hub.client();
         let begun = match (start.inside, &client) {
-            (Some(parent), client) => Begun::inside(parent, start, client.as_ref()),
+            (Some(parent), client) => match trails::find_of(parent) {
+                Some(trail) => Begun::inside_ours(parent, start, trail),
+                None => Begun::inside(parent, start, client.as_ref()),
+            },
             (None, Some(client)) if !start.only_if_parent => {
                 Begun::transaction(&hub, start, client)
             }
@@ -69,10 +73,11 @@ impl LocalRoot {
         };
         let Begun {
             span,
+            is_sampled,
             trace,
             collector,
         } = begun;
-        let trail = Arc::new(Trail::new(trace));
+        let trail = Trail::new(trace);
         if let Some((service, method)) = start.rpc {
             trail.set_rpc(service, method);
         }
@@ -90,7 +95,7 @@ impl LocalRoot {
             scope.add_event_processor(trail.processor(max_breadcrumbs));
         });
         Self {
-            is_sampled: is_sampled(&span),
+            is_sampled,
             span,
             is_rpc: start.rpc.is_some(),
             main: Arc::new(HubSlot::new(hub)),
@@ -101,18 +106,11 @@ impl LocalRoot {
         }
     }
 
-    /// Sends the root, with what it says of its trace.
+    /// Sends the root.
     pub(crate) fn finish(&self, ended_at: SystemTime) {
-        let span = self.span.clone();
-        let Some(collector) = &self.collector else {
-            return span.finish_with_timestamp(ended_at);
-        };
-        let context = match self.is_sampled {
-            true => self.trail.sampling_context().envelope(),
-            false => None,
-        };
-        collector::finish_with(context, || span.finish_with_timestamp(ended_at));
-        if !self.is_sampled {
+        self.trail.set_over();
+        self.span.clone().finish_with_timestamp(ended_at);
+        if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
             collector.report_losses();
         }
     }
@@ -146,19 +144,33 @@ impl LocalRoot {
 /// A root that has begun.
 struct Begun {
     span: TransactionOrSpan,
-    trace: RootTrace,
+    is_sampled: bool,
+    trace: TrailTrace,
     collector: Option<Arc<Collector>>,
 }
 
 impl Begun {
+    /// A span in a root of ours, which only the hub leads to. Nothing comes of
+    /// one that is made after the root was sent.
+    fn inside_ours(parent: &TransactionOrSpan, start: &RootStart<'_>, root: Arc<Trail>) -> Self {
+        let is_sampled = is_sampled(parent) && !root.is_over();
+        Self {
+            span: match is_sampled {
+                true => child(parent, start),
+                false => parent.clone(),
+            },
+            is_sampled,
+            trace: TrailTrace::Of(root),
+            collector: None,
+        }
+    }
+
     /// A span in a transaction of the application.
     fn inside(
         parent: &TransactionOrSpan,
         start: &RootStart<'_>,
         client: Option<&Arc<Client>>,
     ) -> Self {
-        let id = Default::default();
-        let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
         let header = parent.iter_headers().next();
         let context = parent.get_trace_context();
         let trace = header
@@ -173,8 +185,9 @@ impl Begun {
             None => SamplingContext::empty(),
         };
         Self {
-            span: span.into(),
-            trace: RootTrace::settled(&trace, sampling_context),
+            span: child(parent, start),
+            is_sampled: is_sampled(parent),
+            trace: TrailTrace::Own(RootTrace::settled(&trace, sampling_context)),
             collector: None,
         }
     }
@@ -193,6 +206,7 @@ impl Begun {
             // decides, for it would be asked once more.
             _ => sampling.by_sampler || sampling.sampled == Some(true),
         };
+        let is_collected = is_collected && client.is_enabled();
         let collector = is_collected.then(|| Collector::of(client)).flatten();
         let hub = match (&collector, decided) {
             (Some(collector), _) => Arc::clone(collector.hub()),
@@ -205,12 +219,14 @@ impl Begun {
             span_id: context.span_id(),
             sampled: sampling.sampled,
         };
+        let span = start_on(&hub, &context, start);
         Self {
-            span: start_on(&hub, &context, start),
-            trace: match incoming {
+            is_sampled: is_sampled(&span),
+            span,
+            trace: TrailTrace::Own(match incoming {
                 Some(incoming) => RootTrace::settled(&root, SamplingContext::frozen(incoming)),
                 None => RootTrace::head(&root, sampling, Arc::clone(client)),
-            },
+            }),
             collector,
         }
     }
@@ -229,13 +245,20 @@ impl Begun {
         let sampling = Sampling::deferred(&context, None);
         Self {
             span: start_on(&nobody(), &context, start),
-            trace: match client {
+            is_sampled: false,
+            trace: TrailTrace::Own(match client {
                 Some(client) => RootTrace::head(&root, sampling, Arc::clone(client)),
                 None => RootTrace::settled(&root, SamplingContext::empty()),
-            },
+            }),
             collector: None,
         }
     }
+}
+
+fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan {
+    let id = Default::default();
+    let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
+    span.into()
 }
 
 fn context(start: &RootStart<'_>, parent: Option<&SentryTrace>) -> TransactionContext {

@@ -23,10 +23,10 @@ mod root_trace;
 mod sampling;
 mod span_cell;
 mod span_state;
-mod thread_guard;
 mod thread_stack;
 mod trace_transport;
 mod trail;
+mod trails;
 mod visitor;
 
 pub use self::layer::SentryGrpcLayer;

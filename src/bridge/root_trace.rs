@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{Client, TransactionOrSpan};
 
 use crate::bridge::sampling::Sampling;
@@ -50,6 +51,14 @@ impl RootTrace {
         }
     }
 
+    pub(crate) fn trace_id(&self) -> TraceId {
+        self.root.trace_id
+    }
+
+    pub(crate) fn root_id(&self) -> SpanId {
+        self.root.span_id
+    }
+
     /// What is said of the trace. It leaves with this: `transaction` is asked at
     /// the first time for the name to leave with.
     pub(crate) fn sampling_context(
@@ -76,16 +85,16 @@ impl RootTrace {
         }
     }
 
-    /// What goes from `span` to another service.
+    /// What goes from `span`, else from the root, to another service.
     pub(crate) fn headers(
         &self,
-        span: &TransactionOrSpan,
+        span: Option<&TransactionOrSpan>,
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
         let trace = SentryTrace {
             span_id: match span {
-                TransactionOrSpan::Transaction(_) => self.root.span_id,
-                TransactionOrSpan::Span(span) => span.get_span_id(),
+                Some(TransactionOrSpan::Span(span)) => span.get_span_id(),
+                Some(TransactionOrSpan::Transaction(_)) | None => self.root.span_id,
             },
             ..self.root
         };

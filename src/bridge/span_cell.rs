@@ -14,10 +14,10 @@ use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_state::{Live, State};
-use crate::bridge::thread_guard::guarded;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::{RpcEnd, RpcStart, SpanSink};
+use crate::span_ext::guarded;
+use crate::span_ext::{self, RpcEnd, RpcStart, SpanSink};
 
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]
@@ -108,6 +108,12 @@ impl SpanCell {
         self.start_alone()
     }
 
+    /// Whether it has started, or can on this thread: a sampler that is asked
+    /// for a span must not start that span.
+    pub(crate) fn may_start(&self) -> bool {
+        span_ext::is_free() || self.lock().live.is_some()
+    }
+
     fn parent_to_start(&self) -> Option<&Self> {
         if self.lock().draft.is_root() {
             return None;
@@ -120,10 +126,11 @@ impl SpanCell {
     /// asked; of two threads that meet here, the first to be done wins.
     fn start_alone(&self) -> Live {
         let plan = {
-            let state = self.lock();
+            let mut state = self.lock();
             if let Some(live) = &state.live {
                 return live.clone();
             }
+            state.is_starting = true;
             Plan::new(&state.draft, self.metadata)
         };
         let parent = match &self.parent {
@@ -297,17 +304,20 @@ impl SpanSink for SpanCell {
 
     fn continue_trace(&self, trace: IncomingTrace) -> bool {
         let mut state = self.lock();
-        let is_in_time = state.live.is_none();
+        let is_in_time = !state.is_starting;
         if is_in_time {
             state.draft.continued = Some(trace);
         }
         is_in_time
     }
 
-    fn trace_headers(&self) -> TraceHeaders {
+    fn trace_headers(&self) -> Option<TraceHeaders> {
+        if !self.may_start() {
+            return None;
+        }
         let live = self.start();
         let span = live.recorded.as_ref().unwrap_or(&live.root.span);
-        live.root.trail.headers(span)
+        Some(live.root.trail.headers(span))
     }
 
     fn end(self: Arc<Self>, end: RpcEnd) {

@@ -20,6 +20,8 @@ const ORIGIN_TRACING: &str = "auto.tracing";
 pub(crate) struct State {
     pub(crate) draft: Draft,
     pub(crate) live: Option<Live>,
+    /// What it starts with has been read.
+    pub(crate) is_starting: bool,
     /// The hub of who runs the span, once it was entered outside of the root's
     /// other spans.
     pub(crate) home: Option<Arc<HubSlot>>,
@@ -96,7 +98,8 @@ impl Live {
 
     /// Starts a span in the root of its parent.
     pub(crate) fn child(parent: Self, plan: &Plan, started_at: SystemTime) -> Self {
-        let recorded = parent.root.is_sampled.then(|| {
+        let root = &parent.root;
+        let recorded = (root.is_sampled && !root.trail.is_over()).then(|| {
             let parent = parent.recorded.as_ref().unwrap_or(&parent.root.span);
             let id = Default::default();
             parent

@@ -89,6 +89,9 @@ pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
 /// Makes the hub of the cell's root current, and the cell its span.
 /// `runs_the_call` is for who polls the RPC itself.
 pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
+    if !cell.may_start() {
+        return;
+    }
     let live = cell.start();
     let Some((number, here)) = with(|stack| (stack.number, stack.here(&live.root))) else {
         return;

@@ -12,26 +12,38 @@ use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
 use crate::bridge::trail::Trail;
 
+/// Events that were dropped on their way are not waited for any longer.
+const MAX_EXPECTED: usize = 8;
+
 /// Whether there is a transport to look for what events leave here.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The event that was last captured on this thread, and the root that it
-    /// belongs to: capturing and sending are one call.
-    static EXPECTED: RefCell<Option<(Uuid, Weak<Trail>)>> = const { RefCell::new(None) };
+    /// Events that are being captured on this thread, and the roots that they
+    /// belong to: capturing and sending are one call. `before_send` may capture
+    /// another one meanwhile, or drop the first.
+    static EXPECTED: RefCell<Vec<(Uuid, Weak<Trail>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Remembers the root of an event that is about to be sent on this thread.
 pub(crate) fn expect_event(id: Uuid, trail: &Arc<Trail>) {
     if IS_INSTALLED.load(Ordering::Relaxed) {
-        let expected = Some((id, Arc::downgrade(trail)));
-        let _ = EXPECTED.try_with(|slot| slot.replace(expected));
+        let _ = EXPECTED.try_with(|expected| {
+            let mut expected = expected.borrow_mut();
+            let surplus = (expected.len() + 1).saturating_sub(MAX_EXPECTED);
+            expected.drain(..surplus);
+            expected.push((id, Arc::downgrade(trail)));
+        });
     }
 }
 
 fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
-    let expected = EXPECTED.try_with(RefCell::take).ok()??;
-    expected.1.upgrade().filter(|_| expected.0 == id)
+    let found = EXPECTED.try_with(|expected| {
+        let mut expected = expected.borrow_mut();
+        let index = expected.iter().position(|(expected, _)| *expected == id)?;
+        Some(expected.remove(index).1)
+    });
+    found.ok()??.upgrade()
 }
 
 /// Wraps the transport of a Sentry client, so that transactions and errors reach
@@ -111,7 +123,7 @@ fn with_trace_of_event(envelope: Envelope) -> Envelope {
     let Some(event_id) = envelope.event().map(|event| event.event_id) else {
         return envelope;
     };
-    let context = take_expected(event_id).and_then(|trail| trail.sampling_context().envelope());
+    let context = take_expected(event_id).and_then(|trail| trail.sampling_context(None).envelope());
     match context {
         Some(context) => {
             let headers = EnvelopeHeaders::new()

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sentry_core::protocol::{Context, Event, Map, Value};
+use sentry_core::protocol::{Context, Event, Map, TraceId, Value};
 use sentry_core::{Breadcrumb, Client, TransactionOrSpan};
 
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::trace_transport;
+use crate::bridge::trails;
 use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders};
 
@@ -37,7 +39,9 @@ impl TrailId {
 /// thread.
 #[derive(Debug)]
 pub(crate) struct Trail {
-    trace: RootTrace,
+    trace: TrailTrace,
+    /// The root has been sent.
+    is_over: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -55,22 +59,69 @@ struct Rpc {
     method: String,
 }
 
+/// The trace that a trail is part of.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
+pub(crate) enum TrailTrace {
+    Own(RootTrace),
+    /// That of another root, in whose transaction this one is.
+    Of(Arc<Trail>),
+}
+
 impl Trail {
-    pub(crate) fn new(trace: RootTrace) -> Self {
-        Self {
+    pub(crate) fn new(trace: TrailTrace) -> Arc<Self> {
+        let trail = Arc::new(Self {
             trace,
+            is_over: AtomicBool::new(false),
             state: Mutex::default(),
+        });
+        if let TrailTrace::Own(trace) = &trail.trace {
+            trails::add(trace.root_id(), &trail);
+        }
+        trail
+    }
+
+    /// What is said of the trace; `name` is that of the transaction, where it is
+    /// better known than here.
+    pub(crate) fn sampling_context(&self, name: Option<&str>) -> &SamplingContext {
+        match &self.trace {
+            TrailTrace::Own(trace) => {
+                trace.sampling_context(|| name.map_or_else(|| self.transaction(), own_name))
+            }
+            TrailTrace::Of(outer) => outer.sampling_context(name),
         }
     }
 
-    /// What Sentry is told of the trace.
-    pub(crate) fn sampling_context(&self) -> &SamplingContext {
-        self.trace.sampling_context(|| self.transaction())
+    /// What goes from `span` to another service. Spans of a root that has been
+    /// sent are not sent any more: it speaks for them.
+    pub(crate) fn headers(&self, span: &TransactionOrSpan) -> TraceHeaders {
+        match &self.trace {
+            TrailTrace::Own(trace) => {
+                let span = (!self.is_over()).then_some(span);
+                trace.headers(span, || self.transaction())
+            }
+            TrailTrace::Of(outer) => outer.headers(span),
+        }
     }
 
-    /// What goes from `span` to another service.
-    pub(crate) fn headers(&self, span: &TransactionOrSpan) -> TraceHeaders {
-        self.trace.headers(span, || self.transaction())
+    pub(crate) fn trace_id(&self) -> TraceId {
+        match &self.trace {
+            TrailTrace::Own(trace) => trace.trace_id(),
+            TrailTrace::Of(outer) => outer.trace_id(),
+        }
+    }
+
+    /// Whether the root has been sent.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_over = self.is_over.load(Ordering::Acquire);
+        match &self.trace {
+            TrailTrace::Own(_) => is_over,
+            TrailTrace::Of(outer) => is_over || outer.is_over(),
+        }
+    }
+
+    pub(crate) fn set_over(&self) {
+        self.is_over.store(true, Ordering::Release);
     }
 
     fn transaction(&self) -> Option<String> {
@@ -124,7 +175,11 @@ impl Trail {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
                 trail.apply(&mut event, max_breadcrumbs);
-                trace_transport::expect_event(event.event_id, &trail);
+                if let Some(Context::Trace(trace)) = event.contexts.get("trace")
+                    && trace.trace_id == trail.trace_id()
+                {
+                    trace_transport::expect_event(event.event_id, &trail);
+                }
             }
             Some(event)
         }
@@ -162,4 +217,16 @@ impl Trail {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if let TrailTrace::Own(trace) = &self.trace {
+            trails::remove(trace.root_id());
+        }
+    }
+}
+
+fn own_name(name: &str) -> Option<String> {
+    Some(name.to_owned())
 }

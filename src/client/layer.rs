@@ -84,7 +84,9 @@ impl GrpcClientLayer {
 
     /// Whether a call that is made outside of any span is left out of Sentry,
     /// instead of being a transaction. The server is told of a trace all the
-    /// same: that of the current scope.
+    /// same: that of the current scope, to which errors outside of any span
+    /// belong too. All such calls of a scope are one trace, which servers that
+    /// decide for themselves sample as one.
     ///
     /// Defaults to `false`.
     pub fn only_if_parent(self, only: bool) -> Self {

@@ -96,17 +96,22 @@ impl Baggage {
     /// What is there stays as it is, but for members of Sentry, of which there
     /// can be one set. Members that go over the limits are left out.
     pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
-        let Some(own) = self.as_str() else { return };
         let mut filling = Filling::default();
         let mut list: Vec<&str> = Vec::new();
+        let mut is_sensitive = false;
+        let mut has_changed = false;
         // What is not text cannot be part of a list, and is not ours to judge.
         let mut opaque = Vec::new();
         for value in headers.get_all(BAGGAGE) {
             match value.to_str() {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => {
-                    let is_of_others = |member: &&str| sentry_key(member.trim()).is_none();
-                    list.extend(text.split(',').filter(is_of_others));
+                    is_sensitive |= value.is_sensitive();
+                    let (sentry, others): (Vec<&str>, Vec<&str>) = text
+                        .split(',')
+                        .partition(|member| sentry_key(member.trim()).is_some());
+                    has_changed |= !sentry.is_empty();
+                    list.extend(others);
                 }
                 Err(_) => opaque.push(value.clone()),
             }
@@ -115,15 +120,26 @@ impl Baggage {
         for len in lens.chain(list.iter().map(|member| member.len())) {
             filling = filling.with(len);
         }
-        list.extend(members(own).filter(|member| filling.take(member.len())));
-        let Ok(list) = HeaderValue::try_from(list.join(",")) else {
+        for member in self.as_str().into_iter().flat_map(members) {
+            if filling.take(member.len()) {
+                list.push(member);
+                has_changed = true;
+            }
+        }
+        if !has_changed {
+            return;
+        }
+        let Ok(mut value) = HeaderValue::try_from(list.join(",")) else {
             return;
         };
+        value.set_sensitive(is_sensitive);
         headers.remove(BAGGAGE);
         for value in opaque {
             headers.append(BAGGAGE, value);
         }
-        headers.append(BAGGAGE, list);
+        if !value.is_empty() {
+            headers.append(BAGGAGE, value);
+        }
     }
 }
 
@@ -251,7 +267,29 @@ mod tests {
         ] {
             assert_eq!(merged(existing, own), expected);
         }
-        assert_eq!(merged(&[b"sentry-a=9", b"x=1"], ""), ["sentry-a=9", "x=1"]);
+        // Of a trace that has none, none must stay of another.
+        assert_eq!(merged(&[b"sentry-a=9", b"x=1"], ""), ["x=1"]);
+        assert_eq!(merged(&[b"sentry-a=9"], ""), [""; 0]);
+        // And nothing is touched without need.
+        assert_eq!(merged(&[b"y=1", b"x=1"], ""), ["y=1", "x=1"]);
+        let opaque = vec![0xff; 9_000];
+        assert_eq!(merged(&[&opaque, b"y", b"x"], own).len(), 3);
+    }
+
+    #[test]
+    fn what_is_sensitive_stays_so() {
+        for sensitive in [true, false] {
+            let mut headers = HeaderMap::new();
+            let mut value = HeaderValue::from_static("x=1");
+            value.set_sensitive(sensitive);
+            headers.append(BAGGAGE, value);
+            sentry("sentry-a=1").append_to(&mut headers);
+            let value = headers.get(BAGGAGE).unwrap();
+            assert_eq!(
+                (value.to_str().unwrap(), value.is_sensitive()),
+                ("x=1,sentry-a=1", sensitive)
+            );
+        }
     }
 
     #[test]

@@ -62,9 +62,9 @@ impl IncomingTrace {
         for list in lists {
             baggage.extend_sentry(list);
         }
+        let org_id = first(&baggage, "org_id", |id| id.parse().ok());
         let is_of_trace = |id: &str| id.parse().is_ok_and(|id| trace.trace_id == id);
-        let of_another = |id: &str| !is_of_trace(id);
-        if first(&baggage, "trace_id", |id| Some(of_another(id))) == Some(true) {
+        if first(&baggage, "trace_id", |id| Some(is_of_trace(id))) == Some(false) {
             // What it says of another trace does not hold for this one.
             baggage = Baggage::default();
         }
@@ -72,7 +72,7 @@ impl IncomingTrace {
             trace,
             sample_rate: first(&baggage, "sample_rate", SampleRate::parse),
             sample_rand: first(&baggage, "sample_rand", SampleRand::parse),
-            org_id: first(&baggage, "org_id", |id| id.parse().ok()),
+            org_id,
             baggage,
         })
     }

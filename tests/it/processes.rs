@@ -294,6 +294,18 @@ fn what_is_wrong_is_one_line() {
             "--addr is not a URI such as http://127.0.0.1:50051: http://",
         ),
         (
+            &["--addr", "http://:80", "a"],
+            "--addr is not a URI such as http://127.0.0.1:50051: http://:80",
+        ),
+        (
+            &["--addr", "http://127.0.0.1:99999", "a"],
+            "--addr is not a URI such as http://127.0.0.1:50051: http://127.0.0.1:99999",
+        ),
+        (
+            &["--addr", "http://127.0.0.1:0", "a"],
+            "--addr is not a URI such as http://127.0.0.1:50051: http://127.0.0.1:0",
+        ),
+        (
             &["--addr", "http://127.0.0.1:1"],
             &format!("there is no name to greet, {usage}"),
         ),

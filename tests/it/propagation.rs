@@ -215,6 +215,13 @@ fn headers_that_continue_no_trace_begin_one() {
         &[("sentry-trace", b"\xff09e04486820349518ac7b5d2adbf6ba5")],
         // Another organization's.
         &[("sentry-trace", VALID), ("baggage", b"sentry-org_id=43")],
+        &[
+            ("sentry-trace", VALID),
+            (
+                "baggage",
+                b"sentry-org_id=43,sentry-trace_id=11111111111111111111111111111111",
+            ),
+        ],
         // Other vendors' baggage is not passed on.
         &[("baggage", b"vendor=1")],
     ] {

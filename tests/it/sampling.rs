@@ -1,6 +1,7 @@
 //! Which transactions are sent, what is said of those that are not, and how
 //! they pass the second client.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +10,11 @@ use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub, TransactionContext};
 use serde_json::{Value, json};
 use tonic::Request;
+use tonic::body::Body;
+use tower::{Layer, Service, service_fn};
 use tracing::info_span;
 
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, trace};
@@ -355,28 +358,91 @@ fn spans_that_end_before_they_start_do_not_cost_the_transaction() {
 }
 
 #[test]
-fn a_transaction_that_the_application_finishes_is_sent_once() {
-    let world = World::new();
-    world.run(async {
-        let greeter = Scripted::new().say_hello(|name| async move {
-            let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
-            span.finish();
-            Ok(reply(&name))
+fn a_transaction_that_the_application_finishes_is_sent_once_with_its_context() {
+    let baggage = format!("sentry-trace_id={TRACE},sentry-public_key=head,sentry-sample_rate=0.5");
+    for (parent, baggage) in [(String::new(), ""), (format!("{PARENT}-1"), &*baggage)] {
+        let world = World::with(|options| sampler(options, |_| 0.999_999_9), |layer| layer);
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|name| async move {
+                let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+                span.finish();
+                Ok(reply(&name))
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            let mut request = Request::new(request("a"));
+            if !parent.is_empty() {
+                let metadata = request.metadata_mut();
+                metadata.insert("sentry-trace", parent.parse().unwrap());
+                metadata.insert("baggage", baggage.parse().unwrap());
+            }
+            client.say_hello(request).await.unwrap();
+            drop(client);
+            server.stop().await;
         });
-        greeter.say_hello_once("a").await.unwrap();
-    });
-    let received = world.received();
-    let trace = trace(received.only_transaction());
-    // What sentry-core says of a trace that begins here.
-    assert_eq!(
-        received.contexts,
-        [json!({
-            "trace_id": trace.trace_id,
-            "public_key": "public",
-            "sample_rate": "1",
-            "sampled": "true",
-        })]
+        let received = world.received();
+        assert_eq!(received.transactions.len(), 1);
+        let context = &received.contexts[0];
+        let (key, rate) = match parent.is_empty() {
+            true => ("public", "0.9999999"),
+            false => ("head", "0.5"),
+        };
+        assert_eq!(
+            (&context["public_key"], &context["sample_rate"]),
+            (&json!(key), &json!(rate))
+        );
+    }
+}
+
+#[test]
+fn a_transaction_that_is_renamed_is_known_by_its_last_name_unless_it_has_left() {
+    for leaves in [false, true] {
+        let world = World::new();
+        world.run(async move {
+            let greeter = Scripted::new().say_hello(move |name| async move {
+                if leaves {
+                    let _ = tracing::Span::current().trace_headers();
+                }
+                sentry::configure_scope(|scope| scope.set_transaction(Some("renamed")));
+                Ok(reply(&name))
+            });
+            greeter.say_hello_once("a").await.unwrap();
+        });
+        let received = world.received();
+        assert_eq!(received.only_tx().name, "renamed");
+        let name = if leaves {
+            "/helloworld.Greeter/SayHello"
+        } else {
+            "renamed"
+        };
+        assert_eq!(received.contexts[0]["transaction"], name);
+    }
+}
+
+#[test]
+fn a_sampler_may_call_ask_for_headers_and_enter_spans() {
+    let world = World::with(
+        |options| {
+            sampler(options, |_| {
+                assert_eq!(tracing::Span::current().trace_headers(), None);
+                tracing::Span::current()
+                    .in_scope(|| info_span!(target: "test", "inside").in_scope(|| {}));
+                let service = service_fn(|_: http::Request<Body>| {
+                    std::future::ready(Ok::<_, Infallible>(http::Response::new(Body::empty())))
+                });
+                let call = http::Request::post("/a.B/C")
+                    .header("content-type", "application/grpc")
+                    .body(Body::empty())
+                    .unwrap();
+                drop(GrpcClientLayer::new().layer(service).call(call));
+                1.0
+            })
+        },
+        |layer| layer,
     );
+    call(&world, "", "");
+    let tx = world.received().only_tx();
+    assert_eq!((&*tx.op, tx.spans.len()), ("grpc.server", 0));
 }
 
 #[test]

@@ -165,3 +165,42 @@ fn it_is_flushed_and_shut_down_as_the_transport_inside() {
     assert_eq!(calls.last(), Some(&"shutdown"));
     assert!(calls.contains(&"flush"));
 }
+
+#[test]
+fn an_error_of_another_trace_says_nothing_of_this_one() {
+    let inner = with_transport(true, |_| {
+        let span = info_span!(target: "test", "job");
+        span.continue_trace(HEADERS).unwrap();
+        span.in_scope(|| {
+            sentry::configure_scope(|scope| {
+                let own = sentry::start_transaction(sentry::TransactionContext::new("a", "b"));
+                scope.set_span(Some(own.into()));
+            });
+            sentry::capture_message("of its own trace", sentry::Level::Info);
+        });
+    });
+    let sent = sent(&inner);
+    assert_eq!(sent[0], ("event".to_owned(), json!({})));
+    assert_eq!(sent[1], ("transaction".to_owned(), head()));
+}
+
+#[test]
+fn an_error_that_is_captured_while_another_is_sent_takes_nothing_from_it() {
+    let inner = Arc::new(Filtering::default());
+    let options = ClientOptions::new()
+        .dsn("https://public@sentry.invalid/1")
+        .before_send(|event| {
+            if event.message.as_deref() == Some("captured") {
+                sentry::capture_message("meanwhile", sentry::Level::Info);
+            }
+            Some(event)
+        })
+        .transport(TraceTransport::new(Arc::clone(&inner)));
+    let client = Arc::new(Client::from(options));
+    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
+    let layer = SentryGrpcLayer::new().hub(hub).capture_errors(false);
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || job(true));
+    let expected = ("event".to_owned(), head());
+    assert_eq!(sent(&inner), [expected.clone(), expected]);
+}

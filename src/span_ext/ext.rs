@@ -1,27 +1,15 @@
-//! What tracing fields cannot carry, handed to the layer behind a span, and
-//! asked of it.
-//!
-//! The layer leaves a [`SpanLink`] in the extensions of each span it sees, in
-//! the [`Registry`] at the bottom of the subscriber. It is found there whatever
-//! filters, options, boxes or reload handles stand around the layer. On a
-//! subscriber without a `Registry` a span is reported by its fields alone.
+//! Trace propagation for any span, as applications use it.
 
-use std::any::Any;
-use std::borrow::Cow;
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::panic::catch_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use sentry_core::Hub;
-use sentry_core::protocol::SpanStatus;
-use tracing::span::Entered;
-use tracing::{Dispatch, Span, span};
-use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan;
+use sentry_core::{Hub, TransactionOrSpan};
+use tracing::Span;
 
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
+use crate::span_ext::sink::{nearest, sink};
+use crate::span_ext::thread_guard;
 
 /// Trace propagation for any [`tracing::Span`], by whatever protocol its messages
 /// travel.
@@ -101,9 +89,11 @@ impl SentrySpanExt for Span {
     }
 
     fn trace_headers(&self) -> Option<TraceHeaders> {
-        let around = self.with_subscriber(|(id, dispatch)| nearest(id, dispatch));
-        match around.flatten() {
-            Some(sink) => Some(sink.trace_headers()),
+        if !thread_guard::is_alive() {
+            return None;
+        }
+        match nearest(self) {
+            Some(sink) => sink.trace_headers(),
             None => headers_of_hub(),
         }
     }
@@ -133,74 +123,20 @@ impl fmt::Display for ContinueTraceError {
 
 impl Error for ContinueTraceError {}
 
-/// The layer's end of a tracing span.
-pub(crate) trait SpanSink: Send + Sync {
-    /// Called before the span is first entered.
-    fn open(&self, start: RpcStart);
+/// Finds the headers of a Sentry span that a layer has made. Set by the first
+/// layer.
+type HeadersOf = fn(&TransactionOrSpan) -> Option<TraceHeaders>;
 
-    /// Whether it was in time: before the span starts.
-    fn continue_trace(&self, trace: IncomingTrace) -> bool;
+static HEADERS_OF: OnceLock<HeadersOf> = OnceLock::new();
 
-    /// Starts the span.
-    fn trace_headers(&self) -> TraceHeaders;
-
-    /// Called once, while the span is entered.
-    fn end(self: Arc<Self>, end: RpcEnd);
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-}
-
-/// The extension by which a span leads to its [`SpanSink`].
-pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
-
-/// Handed over when the middleware has opened the tracing span of an RPC.
-#[derive(Debug)]
-pub(crate) struct RpcStart {
-    pub(crate) op: Cow<'static, str>,
-    /// The name of the transaction, or the description of the span.
-    pub(crate) name: String,
-    pub(crate) service: String,
-    pub(crate) method: String,
-    pub(crate) incoming: Option<IncomingTrace>,
-    pub(crate) force_transaction: bool,
-    /// Whether it is left out of Sentry where there is no span around it.
-    pub(crate) only_if_parent: bool,
-}
-
-/// How the RPC of a tracing span ended.
-#[derive(Debug)]
-pub(crate) struct RpcEnd {
-    pub(crate) status: SpanStatus,
-    pub(crate) message: Option<String>,
-}
-
-/// The sink of `span`; `None` where no layer of ours records it.
-pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
-    span.with_subscriber(|(id, dispatch)| find(id, dispatch))
-        .flatten()
-}
-
-fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
-    let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-    // The lock on the extensions ends here: a sink calls into Sentry.
-    let sink = span.extensions().get::<SpanLink>()?.0.clone();
-    Some(sink)
-}
-
-/// The sink of the innermost span from this one outwards that has one.
-fn nearest(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
-    let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-    span.scope().find_map(|span| {
-        let sink = span.extensions().get::<SpanLink>()?.0.clone();
-        Some(sink)
-    })
+pub(crate) fn set_headers_of(headers_of: HeadersOf) {
+    let _ = HEADERS_OF.set(headers_of);
 }
 
 /// What the application itself has going: its own transaction, or the trace that
 /// a scope has without one.
 fn headers_of_hub() -> Option<TraceHeaders> {
-    // sentry-core's thread-local hub panics once it is destroyed.
-    let current = catch_unwind(Hub::current).ok()?;
+    let current = Hub::current();
     let enabled = |hub: &Arc<Hub>| hub.client().filter(|client| client.is_enabled());
     let (hub, client) = match enabled(&current) {
         Some(client) => (current, client),
@@ -214,31 +150,12 @@ fn headers_of_hub() -> Option<TraceHeaders> {
             scope.get_span(),
         )
     });
+    let ours = span.as_ref().zip(HEADERS_OF.get());
+    if let Some(headers) = ours.and_then(|(span, headers_of)| headers_of(span)) {
+        return Some(headers);
+    }
     let trace = SentryTrace::parse(&header?.1)?;
     let context = span.map(|span| span.get_trace_context());
     let sampling = SamplingContext::of_application(&trace, context.as_ref(), &client);
     Some(TraceHeaders::new(&trace, sampling.baggage().clone()))
-}
-
-thread_local! {
-    static RUNS_THE_CALL: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Enters the span of an RPC for who polls the RPC itself: its hub is theirs,
-/// and not that of a task which was given the span.
-pub(crate) fn enter_to_run(span: &Span) -> Entered<'_> {
-    struct Reset;
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
-        }
-    }
-    let _reset = Reset;
-    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(true));
-    span.enter()
-}
-
-/// Whether the enter that is under way is one of [`enter_to_run`].
-pub(crate) fn runs_the_call() -> bool {
-    RUNS_THE_CALL.try_with(Cell::get).unwrap_or(false)
 }

@@ -1,0 +1,60 @@
+//! Which Sentry spans are ours.
+//!
+//! A hub that the application forked takes the span of its scope to tasks and
+//! threads where nothing else leads to the root of that span.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use sentry_core::TransactionOrSpan;
+use sentry_core::protocol::SpanId;
+
+use crate::bridge::trail::Trail;
+
+/// Enough that threads seldom meet.
+const SHARDS: usize = 16;
+
+type Shard = HashMap<SpanId, Weak<Trail>>;
+
+/// The trails of all roots, by the ids of their spans.
+static TRAILS: LazyLock<Trails> = LazyLock::new(Trails::default);
+
+#[derive(Default)]
+struct Trails {
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+impl Trails {
+    fn shard(&self, id: SpanId) -> Option<MutexGuard<'_, Shard>> {
+        let index = self.hasher.hash_one(id) % SHARDS as u64;
+        let shard = self.shards.get(usize::try_from(index).ok()?)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(crate) fn add(id: SpanId, trail: &Arc<Trail>) {
+    if let Some(mut shard) = TRAILS.shard(id) {
+        shard.insert(id, Arc::downgrade(trail));
+    }
+}
+
+pub(crate) fn remove(id: SpanId) {
+    if let Some(mut shard) = TRAILS.shard(id) {
+        shard.remove(&id);
+    }
+}
+
+/// The trail of the root whose span has this id.
+pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
+    TRAILS.shard(id)?.get(&id)?.upgrade()
+}
+
+/// The trail of the root that a Sentry span is in; `None` where that is not one
+/// of ours.
+pub(crate) fn find_of(span: &TransactionOrSpan) -> Option<Arc<Trail>> {
+    // Of a span, too, this is the context of its transaction.
+    find(span.get_trace_context().span_id)
+}

@@ -1,0 +1,13 @@
+//! What tracing fields cannot carry, handed to the layer behind a span, and
+//! asked of it: by the middleware, and by applications.
+
+mod ext;
+mod sink;
+mod thread_guard;
+
+pub(crate) use self::ext::set_headers_of;
+pub use self::ext::{ContinueTraceError, SentrySpanExt};
+pub(crate) use self::sink::{
+    RpcEnd, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
+};
+pub(crate) use self::thread_guard::{guarded, is_alive, is_free};

@@ -1,0 +1,108 @@
+//! The layer behind a span, as the middleware and applications reach it.
+//!
+//! The layer leaves a [`SpanLink`] in the extensions of each span it sees, in
+//! the [`Registry`] at the bottom of the subscriber. It is found there whatever
+//! filters, options, boxes or reload handles stand around the layer. On a
+//! subscriber without a `Registry` a span is reported by its fields alone.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::sync::Arc;
+
+use sentry_core::protocol::SpanStatus;
+use tracing::span::Entered;
+use tracing::{Dispatch, Span, span};
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::propagation::{IncomingTrace, TraceHeaders};
+
+/// The layer's end of a tracing span.
+pub(crate) trait SpanSink: Send + Sync {
+    /// Called before the span is first entered.
+    fn open(&self, start: RpcStart);
+
+    /// Whether it was in time: before the span starts.
+    fn continue_trace(&self, trace: IncomingTrace) -> bool;
+
+    /// Starts the span. `None` where that must not be now.
+    fn trace_headers(&self) -> Option<TraceHeaders>;
+
+    /// Called once, while the span is entered.
+    fn end(self: Arc<Self>, end: RpcEnd);
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// The extension by which a span leads to its [`SpanSink`].
+pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
+
+/// Handed over when the middleware has opened the tracing span of an RPC.
+#[derive(Debug)]
+pub(crate) struct RpcStart {
+    pub(crate) op: Cow<'static, str>,
+    /// The name of the transaction, or the description of the span.
+    pub(crate) name: String,
+    pub(crate) service: String,
+    pub(crate) method: String,
+    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) force_transaction: bool,
+    /// Whether it is left out of Sentry where there is no span around it.
+    pub(crate) only_if_parent: bool,
+}
+
+/// How the RPC of a tracing span ended.
+#[derive(Debug)]
+pub(crate) struct RpcEnd {
+    pub(crate) status: SpanStatus,
+    pub(crate) message: Option<String>,
+}
+
+/// The sink of `span`; `None` where no layer of ours records it.
+pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
+    span.with_subscriber(|(id, dispatch)| find(id, dispatch))
+        .flatten()
+}
+
+fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+    let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+    // The lock on the extensions ends here: a sink calls into Sentry.
+    let sink = span.extensions().get::<SpanLink>()?.0.clone();
+    Some(sink)
+}
+
+/// The sink of the innermost span from this one outwards that has one.
+pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
+    span.with_subscriber(|(id, dispatch)| {
+        let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+        span.scope().find_map(|span| {
+            let sink = span.extensions().get::<SpanLink>()?.0.clone();
+            Some(sink)
+        })
+    })
+    .flatten()
+}
+
+thread_local! {
+    static RUNS_THE_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Enters the span of an RPC for who polls the RPC itself: its hub is theirs,
+/// and not that of a task which was given the span.
+pub(crate) fn enter_to_run(span: &Span) -> Entered<'_> {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
+        }
+    }
+    let _reset = Reset;
+    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(true));
+    span.enter()
+}
+
+/// Whether the enter that is under way is one of [`enter_to_run`].
+pub(crate) fn runs_the_call() -> bool {
+    RUNS_THE_CALL.try_with(Cell::get).unwrap_or(false)
+}
