@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -281,6 +282,27 @@ fn a_goaway_of_a_server_that_stops_lets_a_call_end() {
         code
     });
     assert_eq!((code, status), (Code::Ok, SpanStatus::Ok));
+}
+
+#[test]
+fn a_panic_below_is_internal_and_goes_on() {
+    for in_body in [false, true] {
+        let world = World::new();
+        let call = async {
+            let service = service_fn(move |_: Request<Body>| async move {
+                assert!(in_body, "the service panics");
+                let steps = [Step::Data(b"\0\0\0\0\0"), Step::Panic];
+                Answer::Ok(Response::new(ScriptedBody::new(steps)))
+            });
+            let service = GrpcClientLayer::new().layer(service);
+            let response = service.oneshot(grpc_request()).await.unwrap();
+            response.into_body().collect().await
+        };
+        let caught = catch_unwind(AssertUnwindSafe(|| world.run(call)));
+        assert!(caught.is_err());
+        let status = world.received().only_tx().status;
+        assert_eq!(status, SpanStatus::InternalError);
+    }
 }
 
 #[derive(Clone)]

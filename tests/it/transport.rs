@@ -204,3 +204,28 @@ fn an_error_that_is_captured_while_another_is_sent_takes_nothing_from_it() {
     let expected = ("event".to_owned(), head());
     assert_eq!(sent(&inner), [expected.clone(), expected]);
 }
+
+#[test]
+fn what_was_not_sampled_is_reported_along() {
+    let inner = with_transport(true, |hub| {
+        job(false);
+        let loss = hub.start_transaction({
+            let mut context = sentry::TransactionContext::new("a", "b");
+            context.set_sampled(false);
+            context
+        });
+        loss.finish();
+        job(false);
+    });
+    let sent = inner.sent.lock().unwrap();
+    let kinds = |bytes: &[u8]| -> Vec<String> {
+        let lines = std::str::from_utf8(bytes).unwrap().lines();
+        let types = lines.filter_map(|line| {
+            let value: Value = serde_json::from_str(line).unwrap();
+            value["type"].as_str().map(str::to_owned)
+        });
+        types.collect()
+    };
+    assert_eq!(kinds(&sent[0]), ["transaction"]);
+    assert_eq!(kinds(&sent[1]), ["transaction", "client_report"]);
+}
