@@ -15,7 +15,8 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use crate::bridge::breadcrumb;
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
-use crate::bridge::span_cell::{Origin, SpanCell};
+use crate::bridge::origin::Origin;
+use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::trails;
 use crate::bridge::visitor::ValueVisitor;
@@ -141,40 +142,10 @@ impl SentryGrpcLayer {
             None if attrs.is_contextual() => ctx.lookup_current(),
             None => None,
         };
-        if let Some(parent) = parent.as_ref().and_then(nearest_cell) {
-            return Some(Origin::Child(parent));
+        match parent.as_ref().and_then(nearest_cell) {
+            Some(parent) => Some(Origin::Child(parent)),
+            None => Origin::without_parent(self.hub.as_ref(), attrs),
         }
-        let current = Hub::current();
-        let around = thread_stack::span_of(&current);
-        if self.hub.is_none() {
-            match around {
-                // A span of another subscriber.
-                Some(around) if attrs.is_contextual() => return Some(Origin::Child(around)),
-                Some(around) => {
-                    let base = Arc::clone(around.base());
-                    return Some(Origin::Root { base, inside: None });
-                }
-                None => {}
-            }
-        }
-        let base = base_hub(self.hub.as_ref())?;
-        if attrs.is_root() {
-            return Some(Origin::Root { base, inside: None });
-        }
-        if self.hub.is_some()
-            && let Some(inside) = span_on(&current)
-            && trails::find_of(&inside).is_some()
-            && is_of_same_client(&current, &base)
-        {
-            // A fork of a hub of ours, which the application has bound.
-            let inside = Some(inside);
-            return Some(Origin::Root {
-                base: current,
-                inside,
-            });
-        }
-        let inside = span_on(&base);
-        Some(Origin::Root { base, inside })
     }
 
     fn cell_of<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanCell>>
@@ -306,18 +277,6 @@ where
             cell.close();
         }
     }
-}
-
-fn span_on(hub: &Arc<Hub>) -> Option<TransactionOrSpan> {
-    // Of a copy: looking at a scope writes it back, and would undo what another
-    // thread writes to a hub that they share.
-    Hub::new_from_top(hub).configure_scope(|scope| scope.get_span())
-}
-
-fn is_of_same_client(a: &Hub, b: &Hub) -> bool {
-    a.client()
-        .zip(b.client())
-        .is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
 }
 
 fn headers_of(span: &TransactionOrSpan) -> Option<TraceHeaders> {

@@ -11,6 +11,7 @@
 //! [`Collector`](collector::Collector).
 
 mod attributes;
+mod begun;
 mod breadcrumb;
 mod collector;
 mod draft;
@@ -19,6 +20,7 @@ mod hub_slot;
 mod hubs;
 mod layer;
 mod local_root;
+mod origin;
 mod root_trace;
 mod sampling;
 mod span_cell;

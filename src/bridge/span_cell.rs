@@ -13,6 +13,7 @@ use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::origin::Origin;
 use crate::bridge::span_state::{Live, State};
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
@@ -32,16 +33,6 @@ pub(crate) struct SpanCell {
     inside: Option<TransactionOrSpan>,
     started_at: SystemTime,
     state: Mutex<State>,
-}
-
-/// Where a span stands when it is made.
-#[derive(Debug)]
-pub(crate) enum Origin {
-    Child(Arc<SpanCell>),
-    Root {
-        base: Arc<Hub>,
-        inside: Option<TransactionOrSpan>,
-    },
 }
 
 impl SpanCell {

@@ -7,9 +7,10 @@ use sentry_core::protocol::SpanStatus;
 use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
+use crate::bridge::begun::RootStart;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::local_root::{LocalRoot, RootStart};
+use crate::bridge::local_root::LocalRoot;
 use crate::report;
 
 const ORIGIN_RPC: &str = "auto.rpc.tonic";
