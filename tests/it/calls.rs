@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::{Future, pending};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sentry::Hub;
@@ -13,6 +14,7 @@ use tokio_stream::StreamExt;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::{Request, Response, Status, Streaming};
+use tower::Layer;
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
@@ -125,8 +127,10 @@ enum Act {
     Hang,
     /// Sends one message and no more; the caller goes away.
     HangLater,
-    /// Never answers; the caller's time runs out.
+    /// Never answers; the caller's time runs out, of which it told the server.
     Dawdle,
+    /// Never answers; the caller's time runs out, of which it told nobody.
+    Outwait,
 }
 
 impl Act {
@@ -135,7 +139,7 @@ impl Act {
             Self::Succeed | Self::FailLater | Self::PanicLater | Self::HangLater => Ok(()),
             Self::Fail => Err(Status::failed_precondition("not now")),
             Self::Panic => panic!("the handler panics"),
-            Self::Hang | Self::Dawdle => {
+            Self::Hang | Self::Dawdle | Self::Outwait => {
                 started.notify_one();
                 pending().await
             }
@@ -165,7 +169,7 @@ impl Act {
             Self::FailLater => SpanStatus::DataLoss,
             Self::Panic | Self::PanicLater => SpanStatus::InternalError,
             Self::Hang | Self::HangLater => SpanStatus::Cancelled,
-            Self::Dawdle => SpanStatus::DeadlineExceeded,
+            Self::Dawdle | Self::Outwait => SpanStatus::DeadlineExceeded,
         }
     }
 
@@ -202,7 +206,7 @@ async fn read(act: Act, replies: Option<Result<Response<Streaming<HelloReply>>, 
     }
 }
 
-const BEFORE: [Act; 5] = [Act::Succeed, Act::Fail, Act::Panic, Act::Hang, Act::Dawdle];
+const BEFORE: [Act; 4] = [Act::Succeed, Act::Fail, Act::Panic, Act::Hang];
 const LATER: [Act; 3] = [Act::FailLater, Act::PanicLater, Act::HangLater];
 
 /// A Greeter that acts, and tells once it hangs.
@@ -251,7 +255,7 @@ where
     <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
 {
     let mut methods = Vec::new();
-    if BEFORE.contains(&act) {
+    if !LATER.contains(&act) {
         let call = client.say_hello(act.request(request("a")));
         let _ = act.call(started, call).await;
         methods.push("SayHello");
@@ -284,7 +288,12 @@ async fn received_calls(act: Act) -> Vec<String> {
 async fn made_calls(act: Act) -> Vec<String> {
     let (actor, started) = actor(act);
     let (server, _arrivals) = actor.serve_unobserved().await;
-    let client = server.observed_client(GrpcClientLayer::new()).await;
+    let mut endpoint = server.endpoint();
+    if act == Act::Outwait {
+        endpoint = endpoint.timeout(Duration::from_millis(20));
+    }
+    let channel = endpoint.connect().await.unwrap();
+    let client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
     let methods = call_all_kinds(client, act, &started).await;
     server.stop().await;
     methods
@@ -302,7 +311,7 @@ fn assert_statuses(world: &World, methods: Vec<String>, status: SpanStatus, case
 
 #[test]
 fn all_kinds_of_calls_end_with_the_right_status() {
-    for act in BEFORE.into_iter().chain(LATER) {
+    for act in BEFORE.into_iter().chain(LATER).chain([Act::Dawdle]) {
         for threads in [None, Some(2)] {
             let world = World::new();
             let methods = match threads {
@@ -317,7 +326,8 @@ fn all_kinds_of_calls_end_with_the_right_status() {
 
 #[test]
 fn all_kinds_of_calls_end_with_the_status_that_their_caller_saw() {
-    for act in BEFORE.into_iter().chain(LATER) {
+    // Of a timeout that the server knows of, either end may be first to tell.
+    for act in BEFORE.into_iter().chain(LATER).chain([Act::Outwait]) {
         for threads in [None, Some(2)] {
             let world = World::new();
             let methods = match threads {
