@@ -51,8 +51,8 @@
 //! 6. the end of a response with an HTTP status other than 200, [as gRPC maps
 //!    it], where none of the above came first
 //! 7. being dropped: UNKNOWN at the announced end of the body, INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
-//!    `grpc-timeout` has run down, else CANCELLED. The last tenth of a timeout,
-//!    at most 100 ms, counts as run down: callers start their clock earlier.
+//!    `grpc-timeout` has run down, else CANCELLED. On a server the last tenth of a
+//!    timeout, at most 100 ms, counts as run down: callers start their clock earlier.
 //!
 //! The transaction is sent then, or, where spans inside it have been entered
 //! and are still open, once they close.

@@ -117,7 +117,7 @@ impl Begun {
             (Some(collector), _) => Arc::clone(collector.hub()),
             (None, Some(_)) => Arc::clone(hub),
             // Where the sampler panics, the trace goes on as if there were none.
-            (None, None) => nobody(),
+            (None, None) => disabled_hub(),
         };
         let root = SentryTrace {
             trace_id: context.trace_id(),
@@ -149,7 +149,7 @@ impl Begun {
         };
         let sampling = Sampling::deferred(&context, None);
         Self {
-            span: start_on(&nobody(), &context, start),
+            span: start_on(&disabled_hub(), &context, start),
             is_sampled: false,
             trace: TrailTrace::Own(match client {
                 Some(client) => RootTrace::head(&root, sampling, Arc::clone(client)),
@@ -180,7 +180,7 @@ fn context(start: &RootStart<'_>, parent: Option<&SentryTrace>) -> TransactionCo
 }
 
 /// A hub that sends nothing.
-fn nobody() -> Arc<Hub> {
+fn disabled_hub() -> Arc<Hub> {
     Arc::new(Hub::new(None, Arc::default()))
 }
 
@@ -193,7 +193,7 @@ fn start_on(
     let begin = || start_transaction_with_timestamp(context.clone(), start.started_at);
     // A client that the collector could not stand in for asks its sampler.
     let transaction = guarded(|| Hub::run(Arc::clone(hub), begin))
-        .unwrap_or_else(|| nobody().start_transaction(context.clone()));
+        .unwrap_or_else(|| disabled_hub().start_transaction(context.clone()));
     transaction.set_origin(start.origin);
     transaction.into()
 }

@@ -14,9 +14,12 @@ use sentry_core::protocol::{
 use sentry_core::{
     Client, Envelope, Hub, TracesSamplingStrategy, Transport, TransportFactory, TransportOptions,
 };
+use tracing::debug;
 
 use crate::bridge::duration;
+use crate::bridge::trace_transport;
 use crate::bridge::trails;
+use crate::fields;
 use crate::span_ext::guarded;
 
 /// The time between two reports of unsampled transactions where no sampled one comes by
@@ -63,6 +66,13 @@ impl Collector {
     }
 
     fn new(real: &Arc<Client>) -> Self {
+        if !trace_transport::is_installed() {
+            debug!(
+                target: fields::TARGET,
+                "without a TraceTransport, sentry's transports drop the sampling \
+                 context of transactions"
+            );
+        }
         let mut options = real.options().clone();
         options.integrations.clear();
         options.traces_sampling_strategy = TracesSamplingStrategy::FixedRate(1.0);
@@ -154,7 +164,7 @@ impl Transport for Forwarder {
                 if let Some(context) = sampling_context(transaction) {
                     headers = headers.with_trace(context);
                 }
-                mend(transaction, &real);
+                repair(transaction, &real);
             }
         }
         if items.is_empty() {
@@ -180,7 +190,7 @@ fn sampling_context(transaction: &Transaction<'_>) -> Option<DynamicSamplingCont
 }
 
 /// What the second client could not know, or sentry-core does not do.
-fn mend(transaction: &mut Transaction<'static>, real: &Client) {
+fn repair(transaction: &mut Transaction<'static>, real: &Client) {
     if let Some(ended_at) = &mut transaction.timestamp {
         *ended_at = duration::end(transaction.start_timestamp, *ended_at);
     }

@@ -7,7 +7,7 @@ use sentry_core::{Hub, TransactionOrSpan};
 use sentry_tracing::ErrorLayer;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
@@ -21,7 +21,7 @@ use crate::bridge::thread_stack;
 use crate::bridge::trails;
 use crate::bridge::visitor::ValueVisitor;
 use crate::propagation::TraceHeaders;
-use crate::span_ext::{self, SpanLink, guarded};
+use crate::span_ext::{self, LayerFns, SpanLink, guarded};
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
 ///
@@ -74,7 +74,10 @@ impl SentryGrpcLayer {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let _ = Hub::main();
-        span_ext::set_headers_of(headers_of);
+        span_ext::set_layer_fns(LayerFns {
+            headers_of,
+            pinned_hub,
+        });
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             hub: None,
@@ -277,6 +280,10 @@ where
             cell.close();
         }
     }
+}
+
+fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
+    dispatch.downcast_ref::<SentryGrpcLayer>()?.hub.clone()
 }
 
 fn headers_of(span: &TransactionOrSpan) -> Option<TraceHeaders> {

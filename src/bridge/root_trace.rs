@@ -13,21 +13,21 @@ use crate::propagation::{Head, SamplingContext, SentryTrace, TraceHeaders};
 pub(crate) struct RootTrace {
     /// As another service would be told of the root.
     root: SentryTrace,
-    word: Word,
+    source: Source,
 }
 
-/// Who has the say on the sampling context.
+/// Where the sampling context comes from.
 #[derive(Debug)]
-enum Word {
+enum Source {
     /// This root: it is the head.
-    Ours {
+    Head {
         sampling: Sampling,
         client: Arc<Client>,
         /// Set when it first leaves: it must not change from then on.
-        said: OnceLock<SamplingContext>,
+        settled: OnceLock<SamplingContext>,
     },
-    /// Somebody who has said it.
-    Theirs(SamplingContext),
+    /// From somebody before, once and for all.
+    Settled(SamplingContext),
 }
 
 impl RootTrace {
@@ -35,10 +35,10 @@ impl RootTrace {
     pub(crate) fn head(root: &SentryTrace, sampling: Sampling, client: Arc<Client>) -> Self {
         Self {
             root: *root,
-            word: Word::Ours {
+            source: Source::Head {
                 sampling,
                 client,
-                said: OnceLock::new(),
+                settled: OnceLock::new(),
             },
         }
     }
@@ -47,7 +47,7 @@ impl RootTrace {
     pub(crate) fn settled(root: &SentryTrace, sampling_context: SamplingContext) -> Self {
         Self {
             root: *root,
-            word: Word::Theirs(sampling_context),
+            source: Source::Settled(sampling_context),
         }
     }
 
@@ -59,18 +59,18 @@ impl RootTrace {
         self.root.span_id
     }
 
-    /// What is said of the trace. It leaves with this: `transaction` is asked at
+    /// What is settled of the trace. It leaves with this: `transaction` is asked at
     /// the first time for the name to leave with.
     pub(crate) fn sampling_context(
         &self,
         transaction: impl FnOnce() -> Option<String>,
     ) -> &SamplingContext {
-        match &self.word {
-            Word::Ours {
+        match &self.source {
+            Source::Head {
                 sampling,
                 client,
-                said,
-            } => said.get_or_init(|| {
+                settled,
+            } => settled.get_or_init(|| {
                 SamplingContext::head(Head {
                     trace_id: self.root.trace_id,
                     sampled: sampling.sampled,
@@ -81,7 +81,7 @@ impl RootTrace {
                     client: Arc::clone(client),
                 })
             }),
-            Word::Theirs(context) => context,
+            Source::Settled(context) => context,
         }
     }
 

@@ -25,9 +25,13 @@ thread_local! {
     static EXPECTED: RefCell<Vec<(Uuid, Weak<Trail>)>> = const { RefCell::new(Vec::new()) };
 }
 
+pub(crate) fn is_installed() -> bool {
+    IS_INSTALLED.load(Ordering::Relaxed)
+}
+
 /// Remembers the root of an event that is about to be sent on this thread.
 pub(crate) fn expect_event(id: Uuid, trail: &Arc<Trail>) {
-    if IS_INSTALLED.load(Ordering::Relaxed) {
+    if is_installed() {
         let _ = EXPECTED.try_with(|expected| {
             let mut expected = expected.borrow_mut();
             let surplus = (expected.len() + 1).saturating_sub(MAX_EXPECTED);
@@ -56,9 +60,9 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// of its own when it samples and when it extrapolates counts.
 ///
 /// This transport writes such envelopes out before the inner one sees them. For
-/// those, the inner transport honours only rate limits that hold for all kinds of
-/// data, Sentry itself drops the rest, and has no client reports of what it loses
-/// on the way. All other envelopes go through as they are.
+/// those, the inner transport obeys only rate limits that cover all kinds of data;
+/// others are enforced by Sentry on arrival. Envelopes that it loses on the way
+/// are not counted in client reports. All other envelopes go through as they are.
 ///
 /// ```
 /// use sentry_tonic::TraceTransport;
@@ -126,9 +130,7 @@ fn with_trace_of_event(envelope: Envelope) -> Envelope {
     let context = take_expected(event_id).and_then(|trail| trail.sampling_context(None).envelope());
     match context {
         Some(context) => {
-            let headers = EnvelopeHeaders::new()
-                .with_event_id(event_id)
-                .with_trace(context);
+            let headers = envelope.headers().clone().with_trace(context);
             envelope.with_headers(headers)
         }
         None => envelope,

@@ -7,7 +7,7 @@ use http::Uri;
 use http::request::Parts;
 use tower_layer::Layer;
 
-use crate::client::options::ClientOptions;
+use crate::client::options::GrpcClientOptions;
 use crate::client::service::GrpcClientService;
 use crate::propagation::PropagationTargets;
 
@@ -43,7 +43,7 @@ use crate::propagation::PropagationTargets;
 #[derive(Debug, Clone, Default)]
 #[must_use = "a layer does nothing until it is added to a service"]
 pub struct GrpcClientLayer {
-    options: Arc<ClientOptions>,
+    options: Arc<GrpcClientOptions>,
 }
 
 impl GrpcClientLayer {
@@ -111,7 +111,7 @@ impl GrpcClientLayer {
         self.with(|options| options.targets = targets)
     }
 
-    fn with(mut self, set: impl FnOnce(&mut ClientOptions)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut GrpcClientOptions)) -> Self {
         set(Arc::make_mut(&mut self.options));
         self
     }

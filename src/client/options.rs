@@ -8,14 +8,14 @@ use crate::propagation::PropagationTargets;
 const DEFAULT_OP: &str = "grpc.client";
 
 #[derive(Debug, Clone)]
-pub(crate) struct ClientOptions {
+pub(crate) struct GrpcClientOptions {
     pub(crate) call: CallOptions,
     pub(crate) endpoint: Option<Uri>,
     pub(crate) only_if_parent: bool,
     pub(crate) targets: PropagationTargets,
 }
 
-impl Default for ClientOptions {
+impl Default for GrpcClientOptions {
     fn default() -> Self {
         Self {
             call: CallOptions::new(DEFAULT_OP),

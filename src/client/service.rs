@@ -12,7 +12,7 @@ use tower_service::Service;
 use tracing::Span;
 
 use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
-use crate::client::options::ClientOptions;
+use crate::client::options::GrpcClientOptions;
 use crate::rpc::{self, ContentType, MethodPath, Side};
 use crate::span_ext::{RpcStart, SentrySpanExt};
 use crate::watch::Deadline;
@@ -23,11 +23,11 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone)]
 pub struct GrpcClientService<S> {
     inner: S,
-    options: Arc<ClientOptions>,
+    options: Arc<GrpcClientOptions>,
 }
 
 impl<S> GrpcClientService<S> {
-    pub(crate) fn new(inner: S, options: Arc<ClientOptions>) -> Self {
+    pub(crate) fn new(inner: S, options: Arc<GrpcClientOptions>) -> Self {
         Self { inner, options }
     }
 
@@ -81,7 +81,7 @@ impl<S> GrpcClientService<S> {
             }
         }
         let timeout = rpc::grpc_timeout(&parts.headers);
-        Some((rpc?, Deadline::new(timeout, None)))
+        Some((rpc?, Deadline::new(Side::Client, timeout, None)))
     }
 }
 

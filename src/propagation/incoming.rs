@@ -5,9 +5,8 @@ use sentry_core::ClientOptions;
 use sentry_core::protocol::OrganizationId;
 
 use crate::propagation::baggage::{self, BAGGAGE, Baggage};
-use crate::propagation::outgoing::SENTRY_TRACE;
 use crate::propagation::sample::{SampleRand, SampleRate};
-use crate::propagation::sentry_trace::SentryTrace;
+use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 
 /// A trace that somebody else began.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +21,7 @@ pub(crate) struct IncomingTrace {
 
 impl IncomingTrace {
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let traces = headers.get_all(SENTRY_TRACE).iter();
+        let traces = headers.get_all(SENTRY_TRACE_HEADER).iter();
         let lists = headers.get_all(BAGGAGE).iter();
         Self::new(
             traces.filter_map(|value| value.to_str().ok()),
@@ -37,7 +36,7 @@ impl IncomingTrace {
         let mut traces = Vec::new();
         let mut lists = Vec::new();
         for (name, value) in headers {
-            if name.eq_ignore_ascii_case(SENTRY_TRACE) {
+            if name.eq_ignore_ascii_case(SENTRY_TRACE_HEADER) {
                 traces.push(value);
             } else if name.eq_ignore_ascii_case(BAGGAGE) {
                 lists.push(value);
@@ -62,16 +61,16 @@ impl IncomingTrace {
         for list in lists {
             baggage.extend_sentry(list);
         }
-        let org_id = first(&baggage, "org_id", |id| id.parse().ok());
+        let org_id = first_value(&baggage, "org_id", |id| id.parse().ok());
         let is_of_trace = |id: &str| id.parse().is_ok_and(|id| trace.trace_id == id);
-        if first(&baggage, "trace_id", |id| Some(is_of_trace(id))) == Some(false) {
+        if first_value(&baggage, "trace_id", |id| Some(is_of_trace(id))) == Some(false) {
             // What it says of another trace does not hold for this one.
             baggage = Baggage::default();
         }
         Some(Self {
             trace,
-            sample_rate: first(&baggage, "sample_rate", SampleRate::parse),
-            sample_rand: first(&baggage, "sample_rand", SampleRand::parse),
+            sample_rate: first_value(&baggage, "sample_rate", SampleRate::parse),
+            sample_rand: first_value(&baggage, "sample_rand", SampleRand::parse),
             org_id,
             baggage,
         })
@@ -96,7 +95,7 @@ pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
 }
 
 /// The first value of `sentry-<key>` that `parse` takes.
-pub(crate) fn first<T>(
+pub(crate) fn first_value<T>(
     baggage: &Baggage,
     key: &str,
     mut parse: impl FnMut(&str) -> Option<T>,

@@ -3,9 +3,7 @@
 use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
-use crate::propagation::sentry_trace::SentryTrace;
-
-pub(crate) const SENTRY_TRACE: &str = "sentry-trace";
+use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
 /// in another service: `sentry-trace`, and `baggage` with Sentry's sampling
@@ -43,7 +41,7 @@ impl TraceHeaders {
     /// Names and values, for a carrier that starts without `baggage`.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let baggage = self.baggage().map(|baggage| (BAGGAGE, baggage));
-        std::iter::once((SENTRY_TRACE, self.sentry_trace())).chain(baggage)
+        std::iter::once((SENTRY_TRACE_HEADER, self.sentry_trace())).chain(baggage)
     }
 
     /// Sets `sentry-trace`, and adds to the `baggage` that is there.
@@ -53,7 +51,7 @@ impl TraceHeaders {
     /// out.
     pub fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
-            headers.insert(SENTRY_TRACE, value);
+            headers.insert(SENTRY_TRACE_HEADER, value);
             self.baggage.append_to(headers);
         }
     }

@@ -9,7 +9,7 @@ use sentry_core::protocol::{self, DynamicSamplingContext, OrganizationId, TraceC
 use sentry_core::{Client, TracesSamplingStrategy};
 
 use crate::propagation::baggage::Baggage;
-use crate::propagation::incoming::{IncomingTrace, first, org_id};
+use crate::propagation::incoming::{IncomingTrace, first_value, org_id};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 
@@ -74,7 +74,8 @@ impl SamplingContext {
             (Some(rate), Some(sampled)) => SampleRand::consistent(trace.trace_id, rate, sampled),
             _ => SampleRand::of_trace(trace.trace_id),
         };
-        // One that was asked for was not taken at the rate.
+        // A decision against the rate was asked for. That others were, nobody
+        // can tell.
         let is_consistent = |rate: &SampleRate| trace.sampled == Some(sample_rand.is_below(*rate));
         Self::head(Head {
             trace_id: trace.trace_id,
@@ -204,16 +205,16 @@ fn typed(typed: Typed) -> DynamicSamplingContext {
 /// As much as the type of sentry-types holds; `None` without the two keys that
 /// Sentry takes none without.
 fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
-    let text = |key| first(baggage, key, |value| Some(value.to_owned()));
+    let text = |key| first_value(baggage, key, |value| Some(value.to_owned()));
     Some(typed(Typed {
-        trace_id: first(baggage, "trace_id", |id| id.parse().ok())?,
+        trace_id: first_value(baggage, "trace_id", |id| id.parse().ok())?,
         public_key: text("public_key")?,
-        sample_rate: first(baggage, "sample_rate", SampleRate::parse),
-        sample_rand: first(baggage, "sample_rand", SampleRand::parse),
-        sampled: first(baggage, "sampled", |value| value.parse().ok()),
+        sample_rate: first_value(baggage, "sample_rate", SampleRate::parse),
+        sample_rand: first_value(baggage, "sample_rand", SampleRand::parse),
+        sampled: first_value(baggage, "sampled", |value| value.parse().ok()),
         release: text("release"),
         environment: text("environment"),
         transaction: text("transaction"),
-        org_id: first(baggage, "org_id", |id| id.parse().ok()),
+        org_id: first_value(baggage, "org_id", |id| id.parse().ok()),
     }))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use sentry_core::protocol::{SpanId, TraceId};
 
+pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
+
 /// `<32 hex>-<16 hex>[-0|-1]`: which span of which trace a request comes from.
 ///
 /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#header-sentry-trace>.

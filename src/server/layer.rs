@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 use tower_layer::Layer;
 
-use crate::server::options::ServerOptions;
+use crate::server::options::GrpcServerOptions;
 use crate::server::service::GrpcServerService;
 
 /// A tower layer that opens a tracing span for each gRPC call a server
@@ -35,7 +35,7 @@ use crate::server::service::GrpcServerService;
 #[derive(Debug, Clone, Default)]
 #[must_use = "a layer does nothing until it is added to a service"]
 pub struct GrpcServerLayer {
-    options: Arc<ServerOptions>,
+    options: Arc<GrpcServerOptions>,
 }
 
 impl GrpcServerLayer {
@@ -85,7 +85,7 @@ impl GrpcServerLayer {
         self.with(|options| options.server_timeout = Some(timeout))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut ServerOptions)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut GrpcServerOptions)) -> Self {
         set(Arc::make_mut(&mut self.options));
         self
     }

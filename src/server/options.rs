@@ -7,13 +7,13 @@ use crate::call::CallOptions;
 const DEFAULT_OP: &str = "grpc.server";
 
 #[derive(Debug, Clone)]
-pub(crate) struct ServerOptions {
+pub(crate) struct GrpcServerOptions {
     pub(crate) call: CallOptions,
     pub(crate) force_transaction: bool,
     pub(crate) server_timeout: Option<Duration>,
 }
 
-impl Default for ServerOptions {
+impl Default for GrpcServerOptions {
     fn default() -> Self {
         Self {
             call: CallOptions::new(DEFAULT_OP),

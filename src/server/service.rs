@@ -15,7 +15,7 @@ use crate::call::{self, RequestBody, ResponseBody, ResponseFuture, RpcCall};
 use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath, Side};
-use crate::server::options::ServerOptions;
+use crate::server::options::GrpcServerOptions;
 use crate::span_ext::RpcStart;
 use crate::watch::Deadline;
 
@@ -26,11 +26,11 @@ use crate::watch::Deadline;
 #[derive(Debug, Clone)]
 pub struct GrpcServerService<S> {
     inner: S,
-    options: Arc<ServerOptions>,
+    options: Arc<GrpcServerOptions>,
 }
 
 impl<S> GrpcServerService<S> {
-    pub(crate) fn new(inner: S, options: Arc<ServerOptions>) -> Self {
+    pub(crate) fn new(inner: S, options: Arc<GrpcServerOptions>) -> Self {
         Self { inner, options }
     }
 
@@ -79,7 +79,8 @@ impl<S> GrpcServerService<S> {
             ..self.options.call.start(&path, parts)
         });
         let timeout = rpc::grpc_timeout(&parts.headers);
-        Some((rpc, Deadline::new(timeout, self.options.server_timeout)))
+        let deadline = Deadline::new(Side::Server, timeout, self.options.server_timeout);
+        Some((rpc, deadline))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Span;
+use tracing::dispatcher::{Dispatch, get_default};
 
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
 use crate::span_ext::sink::{nearest, sink};
@@ -123,24 +124,34 @@ impl fmt::Display for ContinueTraceError {
 
 impl Error for ContinueTraceError {}
 
-/// Finds the headers of a Sentry span that a layer has made. Set by the first
-/// layer.
-type HeadersOf = fn(&TransactionOrSpan) -> Option<TraceHeaders>;
+/// What only the layer knows, outside of its spans.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerFns {
+    /// The headers of a Sentry span, where the layer has made it.
+    pub(crate) headers_of: fn(&TransactionOrSpan) -> Option<TraceHeaders>,
+    /// The hub that a subscriber's layer is told to use.
+    pub(crate) pinned_hub: fn(&Dispatch) -> Option<Arc<Hub>>,
+}
 
-static HEADERS_OF: OnceLock<HeadersOf> = OnceLock::new();
+/// Set by the first layer.
+static LAYER: OnceLock<LayerFns> = OnceLock::new();
 
-pub(crate) fn set_headers_of(headers_of: HeadersOf) {
-    let _ = HEADERS_OF.set(headers_of);
+pub(crate) fn set_layer_fns(fns: LayerFns) {
+    let _ = LAYER.set(fns);
 }
 
 /// What the application itself has going: its own transaction, or the trace that
 /// a scope has without one.
 fn headers_of_hub() -> Option<TraceHeaders> {
-    let current = Hub::current();
-    let enabled = |hub: &Arc<Hub>| hub.client().filter(|client| client.is_enabled());
-    let (hub, client) = match enabled(&current) {
-        Some(client) => (current, client),
-        None => (Hub::main(), enabled(&Hub::main())?),
+    let layer = LAYER.get();
+    let pinned = layer.and_then(|layer| get_default(layer.pinned_hub));
+    let with_client = |hub: Arc<Hub>| {
+        let client = hub.client().filter(|client| client.is_enabled())?;
+        Some((hub, client))
+    };
+    let (hub, client) = match pinned {
+        Some(pinned) => with_client(pinned)?,
+        None => with_client(Hub::current()).or_else(|| with_client(Hub::main()))?,
     };
     // Of a copy: looking at a scope writes it back, and would undo what another
     // thread writes to a hub that they share.
@@ -150,8 +161,8 @@ fn headers_of_hub() -> Option<TraceHeaders> {
             scope.get_span(),
         )
     });
-    let ours = span.as_ref().zip(HEADERS_OF.get());
-    if let Some(headers) = ours.and_then(|(span, headers_of)| headers_of(span)) {
+    let ours = span.as_ref().zip(layer);
+    if let Some(headers) = ours.and_then(|(span, layer)| (layer.headers_of)(span)) {
         return Some(headers);
     }
     let trace = SentryTrace::parse(&header?.1)?;

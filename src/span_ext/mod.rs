@@ -5,8 +5,8 @@ mod ext;
 mod sink;
 mod thread_guard;
 
-pub(crate) use self::ext::set_headers_of;
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
+pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::sink::{
     RpcEnd, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };

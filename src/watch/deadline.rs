@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::rpc::Side;
+
 /// A caller starts its clock before we do and hangs up when it has run down,
 /// so that its cancellation overtakes our deadline by the time the request
 /// travelled. What is dropped in the last tenth of a timeout, but no more than
 /// this, was out of time.
-const MAX_SLACK: Duration = Duration::from_millis(100);
+const MAX_SERVER_SLACK: Duration = Duration::from_millis(100);
+
+/// Timers of a caller that were set with the call run down with it, give or take
+/// their resolution.
+const CLIENT_SLACK: Duration = Duration::from_millis(1);
 
 /// The times after which a dropped RPC is DEADLINE_EXCEEDED.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,12 +26,16 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// `call`: the caller's `grpc-timeout`. `head`: a timeout of the service,
     /// which in tonic covers the time until the response head alone.
-    pub(crate) fn new(call: Option<Duration>, head: Option<Duration>) -> Self {
+    pub(crate) fn new(side: Side, call: Option<Duration>, head: Option<Duration>) -> Self {
         if call.is_none() && head.is_none() {
             return Self::default();
         }
         let now = Instant::now();
-        let after = |timeout: Duration| now.checked_add(timeout - MAX_SLACK.min(timeout / 10));
+        let slack = |timeout: Duration| match side {
+            Side::Server => MAX_SERVER_SLACK.min(timeout / 10),
+            Side::Client => CLIENT_SLACK.min(timeout),
+        };
+        let after = |timeout| now.checked_add(timeout - slack(timeout));
         Self {
             call: call.and_then(after),
             head: head.and_then(after),
@@ -63,9 +73,11 @@ mod tests {
             (later, now, true, false),
             (now, later, true, true),
         ] {
-            let deadline = Deadline::new(call, head);
-            assert_eq!(deadline.passed_before_head(), before_head);
-            assert_eq!(deadline.passed_in_body(), in_body);
+            for side in [Side::Server, Side::Client] {
+                let deadline = Deadline::new(side, call, head);
+                assert_eq!(deadline.passed_before_head(), before_head);
+                assert_eq!(deadline.passed_in_body(), in_body);
+            }
         }
     }
 }
