@@ -11,8 +11,6 @@ use sentry_core::{
 use crate::bridge::collector::Collector;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
-use crate::bridge::trail::{Trail, TrailTrace};
-use crate::bridge::trails;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
 use crate::span_ext::guarded;
 
@@ -38,7 +36,9 @@ pub(crate) struct RootStart<'a> {
 pub(crate) struct Begun {
     pub(crate) span: TransactionOrSpan,
     pub(crate) is_sampled: bool,
-    pub(crate) trace: TrailTrace,
+    /// Whether `span` is a transaction, and not one inside the application's.
+    pub(crate) is_transaction: bool,
+    pub(crate) trace: RootTrace,
     pub(crate) collector: Option<Arc<Collector>>,
 }
 
@@ -46,27 +46,11 @@ impl Begun {
     /// Begins a root whose hub is `hub`.
     pub(crate) fn new(start: &RootStart<'_>, hub: &Arc<Hub>, client: Option<&Arc<Client>>) -> Self {
         match (start.inside, client) {
-            (Some(parent), client) => match trails::find_of(parent) {
-                Some(trail) => Self::inside_ours(parent, start, trail),
-                None => Self::inside(parent, start, client),
-            },
+            // A lock of the application's span may be poisoned.
+            (Some(parent), client) => guarded(|| Self::inside(parent, start, client))
+                .unwrap_or_else(|| Self::passive(hub, start, client)),
             (None, Some(client)) if !start.only_if_parent => Self::transaction(hub, start, client),
             (None, client) => Self::passive(hub, start, client),
-        }
-    }
-
-    /// A span in a root of ours, which only the hub leads to. Nothing comes of
-    /// one that is made after the root was sent.
-    fn inside_ours(parent: &TransactionOrSpan, start: &RootStart<'_>, root: Arc<Trail>) -> Self {
-        let is_sampled = is_sampled(parent) && !root.is_over();
-        Self {
-            span: match is_sampled {
-                true => child(parent, start),
-                false => parent.clone(),
-            },
-            is_sampled,
-            trace: TrailTrace::Of(root),
-            collector: None,
         }
     }
 
@@ -92,7 +76,8 @@ impl Begun {
         Self {
             span: child(parent, start),
             is_sampled: is_sampled(parent),
-            trace: TrailTrace::Own(RootTrace::settled(&trace, sampling_context)),
+            is_transaction: false,
+            trace: RootTrace::settled(&trace, sampling_context),
             collector: None,
         }
     }
@@ -128,10 +113,11 @@ impl Begun {
         Self {
             is_sampled: is_sampled(&span),
             span,
-            trace: TrailTrace::Own(match incoming {
+            is_transaction: true,
+            trace: match incoming {
                 Some(incoming) => RootTrace::settled(&root, SamplingContext::frozen(incoming)),
                 None => RootTrace::head(&root, sampling, Arc::clone(client)),
-            }),
+            },
             collector,
         }
     }
@@ -151,10 +137,11 @@ impl Begun {
         Self {
             span: start_on(&disabled_hub(), &context, start),
             is_sampled: false,
-            trace: TrailTrace::Own(match client {
+            is_transaction: true,
+            trace: match client {
                 Some(client) => RootTrace::head(&root, sampling, Arc::clone(client)),
                 None => RootTrace::settled(&root, SamplingContext::empty()),
-            }),
+            },
             collector: None,
         }
     }

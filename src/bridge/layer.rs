@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sentry_core::{Hub, TransactionOrSpan};
+use sentry_core::Hub;
 use sentry_tracing::ErrorLayer;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -15,10 +15,9 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use crate::bridge::breadcrumb;
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
-use crate::bridge::origin::Origin;
+use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
-use crate::bridge::trails;
 use crate::bridge::visitor::ValueVisitor;
 use crate::propagation::TraceHeaders;
 use crate::span_ext::{self, LayerFns, SpanLink, guarded};
@@ -75,7 +74,7 @@ impl SentryGrpcLayer {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let _ = Hub::main();
         span_ext::set_layer_fns(LayerFns {
-            headers_of,
+            headers_of_fork,
             pinned_hub,
         });
         Self {
@@ -161,6 +160,16 @@ impl SentryGrpcLayer {
         cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.id)
     }
 
+    /// The hub for an event outside of any span.
+    fn hub_outside(&self, event: &Event<'_>) -> Option<Arc<Hub>> {
+        let pinned = self.hub.as_ref();
+        let fork = || Fork::current(pinned).filter(|_| event.is_contextual());
+        match fork() {
+            Some(fork) => Some(fork.hub),
+            None => base_hub(pinned),
+        }
+    }
+
     fn add_breadcrumb(&self, event: &Event<'_>, cell: Option<&SpanCell>) {
         let breadcrumb = breadcrumb::from_event(event);
         match cell {
@@ -171,7 +180,7 @@ impl SentryGrpcLayer {
                 }
             }
             None => {
-                if let Some(hub) = base_hub(self.hub.as_ref()) {
+                if let Some(hub) = self.hub_outside(event) {
                     guarded(|| hub.add_breadcrumb(breadcrumb));
                 }
             }
@@ -195,7 +204,7 @@ impl SentryGrpcLayer {
                 }
             }
             None => {
-                if let Some(hub) = base_hub(self.hub.as_ref()) {
+                if let Some(hub) = self.hub_outside(event) {
                     Hub::run(hub, capture);
                 }
             }
@@ -286,8 +295,9 @@ fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
     dispatch.downcast_ref::<SentryGrpcLayer>()?.hub.clone()
 }
 
-fn headers_of(span: &TransactionOrSpan) -> Option<TraceHeaders> {
-    Some(trails::find_of(span)?.headers(span))
+fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
+    let fork = Fork::current(pinned)?;
+    Some(fork.trail.headers(&fork.span))
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

@@ -1,7 +1,7 @@
 //! The part of a trace that this process reports as one transaction.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sentry_core::{Client, Hub, TransactionOrSpan};
@@ -9,6 +9,7 @@ use sentry_core::{Client, Hub, TransactionOrSpan};
 use crate::bridge::begun::{Begun, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
+use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::Trail;
 
 /// Shared by all spans of a local root.
@@ -31,19 +32,22 @@ pub(crate) struct LocalRoot {
     collector: Option<Arc<Collector>>,
     /// Recorded spans inside, not counting the root's, that have not finished.
     open: AtomicUsize,
+    /// The root's own span, once it has ended and only waits for those.
+    waiting: Mutex<Option<Arc<SpanCell>>>,
 }
 
 impl LocalRoot {
-    pub(crate) fn begin(start: &RootStart<'_>) -> Self {
+    pub(crate) fn begin(start: &RootStart<'_>) -> Arc<Self> {
         let hub = Arc::new(Hub::new_from_top(start.base));
         let client = hub.client();
         let Begun {
             span,
             is_sampled,
+            is_transaction,
             trace,
             collector,
         } = Begun::new(start, &hub, client.as_ref());
-        let trail = Trail::new(trace);
+        let trail = Trail::new(trace, start.base, is_transaction);
         if let Some((service, method)) = start.rpc {
             trail.set_rpc(service, method);
         }
@@ -60,7 +64,7 @@ impl LocalRoot {
             scope.set_span(Some(span.clone()));
             scope.add_event_processor(trail.processor(max_breadcrumbs));
         });
-        Self {
+        let root = Arc::new(Self {
             is_sampled,
             span,
             is_rpc: start.rpc.is_some(),
@@ -69,7 +73,10 @@ impl LocalRoot {
             client,
             collector,
             open: AtomicUsize::new(0),
-        }
+            waiting: Mutex::new(None),
+        });
+        root.trail.set_root(&root);
+        root
     }
 
     /// Sends the root.
@@ -97,12 +104,24 @@ impl LocalRoot {
         self.open.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether it was the last.
-    pub(crate) fn child_finished(&self) -> bool {
-        self.open.fetch_sub(1, Ordering::SeqCst) == 1
+    /// The root's span, if it has only waited for this child.
+    pub(crate) fn child_finished(&self) -> Option<Arc<SpanCell>> {
+        match self.open.fetch_sub(1, Ordering::SeqCst) {
+            1 => self.lock_waiting().take(),
+            _ => None,
+        }
     }
 
-    pub(crate) fn has_open_children(&self) -> bool {
-        self.open.load(Ordering::SeqCst) > 0
+    /// Has the root's span, which has ended, wait for spans inside; `false` where
+    /// there is none to wait for.
+    pub(crate) fn wait_for_children(&self, own: &Arc<SpanCell>) -> bool {
+        *self.lock_waiting() = Some(Arc::clone(own));
+        // The last of them may have finished meanwhile. Whoever takes the span out
+        // again finishes it.
+        self.open.load(Ordering::SeqCst) > 0 || self.lock_waiting().take().is_none()
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Option<Arc<SpanCell>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use tracing::span::Attributes;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
+use crate::bridge::trail::Trail;
 use crate::bridge::trails;
 
 /// What a span goes on from.
@@ -18,6 +19,36 @@ pub(crate) enum Origin {
         base: Arc<Hub>,
         inside: Option<TransactionOrSpan>,
     },
+    Fork(Fork),
+}
+
+/// A hub that the application forked from that of a root, and bound where no
+/// tracing span leads to the root.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    pub(crate) hub: Arc<Hub>,
+    /// Of the root.
+    pub(crate) trail: Arc<Trail>,
+    /// On the hub's scope.
+    pub(crate) span: TransactionOrSpan,
+}
+
+impl Fork {
+    /// The current hub, where it is one, and of the pinned hub's client.
+    pub(crate) fn current(pinned: Option<&Arc<Hub>>) -> Option<Self> {
+        let hub = Hub::current();
+        let client = hub.client().filter(|client| client.is_enabled())?;
+        if let Some(pinned) = pinned
+            && !pinned
+                .client()
+                .is_some_and(|pinned| Arc::ptr_eq(&pinned, &client))
+        {
+            return None;
+        }
+        let span = span_on(&hub)?;
+        let trail = trails::find_of(&span)?;
+        Some(Self { hub, trail, span })
+    }
 }
 
 impl Origin {
@@ -39,23 +70,21 @@ impl Origin {
                 None => {}
             }
         }
-        let base = base_hub(pinned)?;
-        if attrs.is_root() {
-            return Some(Self::Root { base, inside: None });
-        }
-        if pinned.is_some()
-            && let Some(inside) = span_on(&current)
-            && trails::find_of(&inside).is_some()
-            && is_of_same_client(&current, &base)
-        {
-            // A fork of a hub of ours, which the application has bound.
-            let inside = Some(inside);
-            return Some(Self::Root {
-                base: current,
-                inside,
+        if let Some(fork) = Fork::current(pinned) {
+            return Some(match attrs.is_contextual() {
+                true => Self::Fork(fork),
+                // Nothing of the root that it is a fork of.
+                false => Self::Root {
+                    base: Arc::clone(fork.trail.base()),
+                    inside: None,
+                },
             });
         }
-        let inside = span_on(&base);
+        let base = base_hub(pinned)?;
+        let inside = match attrs.is_root() {
+            true => None,
+            false => span_on(&base),
+        };
         Some(Self::Root { base, inside })
     }
 }
@@ -64,10 +93,4 @@ fn span_on(hub: &Arc<Hub>) -> Option<TransactionOrSpan> {
     // Of a copy: looking at a scope writes it back, and would undo what another
     // thread writes to a hub that they share.
     Hub::new_from_top(hub).configure_scope(|scope| scope.get_span())
-}
-
-fn is_of_same_client(a: &Hub, b: &Hub) -> bool {
-    a.client()
-        .zip(b.client())
-        .is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
 }

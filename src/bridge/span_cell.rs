@@ -13,7 +13,7 @@ use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
-use crate::bridge::origin::Origin;
+use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_state::{Live, State};
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
@@ -31,6 +31,7 @@ pub(crate) struct SpanCell {
     base: Arc<Hub>,
     /// A span of the application that was current when this one was made.
     inside: Option<TransactionOrSpan>,
+    fork: Option<Fork>,
     started_at: SystemTime,
     state: Mutex<State>,
 }
@@ -43,12 +44,10 @@ impl SpanCell {
         origin: Origin,
         fields: SpanFields,
     ) -> Self {
-        let (parent, base, inside) = match origin {
-            Origin::Child(parent) => {
-                let base = Arc::clone(&parent.base);
-                (Some(parent), base, None)
-            }
-            Origin::Root { base, inside } => (None, base, inside),
+        let (base, parent, inside, fork) = match origin {
+            Origin::Child(parent) => (Arc::clone(&parent.base), Some(parent), None, None),
+            Origin::Root { base, inside } => (base, None, inside, None),
+            Origin::Fork(fork) => (Arc::clone(fork.trail.base()), None, None, Some(fork)),
         };
         Self {
             layer,
@@ -57,6 +56,7 @@ impl SpanCell {
             parent,
             base,
             inside,
+            fork,
             started_at: SystemTime::now(),
             state: Mutex::new(State {
                 field_status: fields.status,
@@ -128,9 +128,10 @@ impl SpanCell {
             Some(parent) if !plan.is_root => parent.lock().live.clone(),
             _ => None,
         };
-        let live = match parent {
-            Some(parent) => Live::child(parent, &plan, self.started_at),
-            None => {
+        let live = match (parent, &self.fork) {
+            (Some(parent), _) => Live::child(parent, &plan, self.started_at),
+            (None, Some(fork)) if !plan.is_root => Live::in_fork(fork, plan, self.started_at),
+            (None, _) => {
                 let inside = self.inside.as_ref().filter(|_| !plan.is_root);
                 Live::root(&plan, &self.base, inside, self.started_at)
             }
@@ -200,6 +201,8 @@ impl SpanCell {
             None => {
                 let made = if self.runs_root(live) {
                     Arc::clone(&live.root.main)
+                } else if let Some(fork) = &self.fork {
+                    Arc::new(HubSlot::new(Arc::clone(&fork.hub)))
                 } else {
                     live.root.fork(&self.inherited_slot(&live.root))
                 };
@@ -232,9 +235,22 @@ impl SpanCell {
     }
 
     /// Starts the span if it never was, and finishes it.
-    pub(crate) fn close(&self) {
-        self.start();
-        self.finish();
+    pub(crate) fn close(self: &Arc<Self>) {
+        let live = self.start();
+        self.finish_or_wait(&live);
+    }
+
+    /// Finishes the span; if it is a root, once those inside it have.
+    fn finish_or_wait(self: &Arc<Self>, live: &Live) {
+        {
+            let mut state = self.lock();
+            if state.ended_at.is_none() {
+                state.ended_at = Some(SystemTime::now());
+            }
+        }
+        if !(live.is_root && live.root.wait_for_children(self)) {
+            self.finish();
+        }
     }
 
     fn finish(&self) {
@@ -247,39 +263,22 @@ impl SpanCell {
             (live, state.status(), state.ended_at)
         };
         let Some(span) = live.recorded else { return };
-        if status.is_certain || span.get_status().is_none() {
-            span.set_status(status.status);
-        }
         let ended_at = duration::end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
+        // A lock of sentry-core's may be poisoned, here as elsewhere.
+        guarded(|| {
+            if status.is_certain || span.get_status().is_none() {
+                span.set_status(status.status);
+            }
+        });
         if live.is_root {
             // Finishing a transaction applies the scope of the current hub.
             let hub = Arc::clone(&live.root.main.hub);
             guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
         } else {
             guarded(|| span.finish_with_timestamp(ended_at));
-            if live.root.child_finished() {
-                self.finish_ended_root();
+            if let Some(root) = live.root.child_finished() {
+                root.finish();
             }
-        }
-    }
-
-    /// Finishes the root of an RPC that has ended, and only waited for this
-    /// span.
-    fn finish_ended_root(&self) {
-        let mut ancestor = self.parent.as_deref();
-        while let Some(cell) = ancestor {
-            let (is_root, has_ended) = {
-                let state = cell.lock();
-                let is_root = state.live.as_ref().is_some_and(|live| live.is_root);
-                (is_root, state.ended_at.is_some())
-            };
-            if is_root {
-                if has_ended {
-                    cell.finish();
-                }
-                return;
-            }
-            ancestor = cell.parent.as_deref();
         }
     }
 
@@ -308,24 +307,17 @@ impl SpanSink for SpanCell {
         }
         let live = self.start();
         let span = live.recorded.as_ref().unwrap_or(&live.root.span);
-        Some(live.root.trail.headers(span))
+        guarded(|| live.root.trail.headers(span))
     }
 
     fn end(self: Arc<Self>, end: RpcEnd) {
         let live = self.start();
-        {
-            let mut state = self.lock();
-            state.rpc_status = Some(end.status);
-            state.ended_at = Some(SystemTime::now());
-        }
+        self.lock().rpc_status = Some(end.status);
         if let (Some(span), Some(message)) = (&live.recorded, end.message) {
-            span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.into());
+            guarded(|| span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.into()));
         }
-        // Whatever else holds the tracing span, the RPC is over. Only spans
-        // inside that are about to finish are waited for.
-        if !(live.is_root && live.root.has_open_children()) {
-            self.finish();
-        }
+        // Whatever else holds the tracing span, the RPC is over.
+        self.finish_or_wait(&live);
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -11,7 +11,10 @@ use crate::bridge::begun::RootStart;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::origin::Fork;
+use crate::propagation::IncomingTrace;
 use crate::report;
+use crate::span_ext::guarded;
 
 const ORIGIN_RPC: &str = "auto.rpc.tonic";
 const ORIGIN_TRACING: &str = "auto.tracing";
@@ -92,21 +95,15 @@ impl Live {
         });
         Self {
             recorded: Some(root.span.clone()),
-            root: Arc::new(root),
+            root,
             is_root: true,
         }
     }
 
     /// Starts a span in the root of its parent.
     pub(crate) fn child(parent: Self, plan: &Plan, started_at: SystemTime) -> Self {
-        let root = &parent.root;
-        let recorded = (root.is_sampled && !root.trail.is_over()).then(|| {
-            let parent = parent.recorded.as_ref().unwrap_or(&parent.root.span);
-            let id = Default::default();
-            parent
-                .start_child_with_details(&plan.op, &plan.name, id, started_at)
-                .into()
-        });
+        let around = parent.recorded.as_ref().unwrap_or(&parent.root.span);
+        let recorded = record_inside(&parent.root, around, plan, started_at);
         Self {
             root: parent.root,
             is_root: false,
@@ -114,8 +111,29 @@ impl Live {
         }
     }
 
-    pub(crate) fn set_fields(&self, mut fields: SpanFields, of_middleware: bool) {
+    /// Starts a span in a fork of a root's hub. Once the root has been sent, it
+    /// begins a root that goes on from it.
+    pub(crate) fn in_fork(fork: &Fork, mut plan: Plan, started_at: SystemTime) -> Self {
+        if let Some(root) = fork.trail.root() {
+            let recorded = record_inside(&root, &fork.span, &plan, started_at);
+            return Self {
+                root,
+                is_root: false,
+                recorded,
+            };
+        }
+        let headers = fork.trail.headers(&fork.span);
+        plan.incoming = IncomingTrace::from_pairs(headers.iter());
+        plan.only_if_parent = false;
+        Self::root(&plan, fork.trail.base(), None, started_at)
+    }
+
+    pub(crate) fn set_fields(&self, fields: SpanFields, of_middleware: bool) {
         let Some(span) = &self.recorded else { return };
+        guarded(|| self.set_fields_of(span, fields, of_middleware));
+    }
+
+    fn set_fields_of(&self, span: &TransactionOrSpan, mut fields: SpanFields, of_middleware: bool) {
         // The middleware names its spans through their sink.
         if !of_middleware {
             if let Some(name) = fields.name.or(fields.otel_name) {
@@ -132,4 +150,20 @@ impl Live {
         }
         attributes::set(span, fields.data, fields.tags);
     }
+}
+
+/// The Sentry span of a span inside `root`; `None` where nothing would come of
+/// it.
+fn record_inside(
+    root: &LocalRoot,
+    around: &TransactionOrSpan,
+    plan: &Plan,
+    started_at: SystemTime,
+) -> Option<TransactionOrSpan> {
+    if !root.is_sampled || root.trail.is_over() {
+        return None;
+    }
+    let id = Default::default();
+    let span = guarded(|| around.start_child_with_details(&plan.op, &plan.name, id, started_at))?;
+    Some(span.into())
 }

@@ -10,6 +10,7 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::{self, TrailId};
+use crate::span_ext::guarded;
 
 /// One enter of one span.
 struct Entry {
@@ -199,8 +200,10 @@ fn set_span(hub: &Hub, span: &TransactionOrSpan) -> Option<Option<TransactionOrS
 /// other span of the trace in it is there by the application's choice.
 fn restore_span(hub: &Hub, root: &TransactionOrSpan) -> Option<Option<TransactionOrSpan>> {
     let before = hub.configure_scope(|scope| scope.get_span());
-    let is_of_trace = before.as_ref().is_some_and(|span| {
-        span == root || span.get_trace_context().trace_id == root.get_trace_context().trace_id
+    let trace_id = |span: &TransactionOrSpan| span.get_trace_context().trace_id;
+    let is_of_trace = before.is_some_and(|span| {
+        // Their locks may be poisoned.
+        span == *root || guarded(|| trace_id(&span) == trace_id(root)).unwrap_or(true)
     });
     if is_of_trace {
         None

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sentry_core::protocol::{Context, Event, Map, TraceId, Value};
-use sentry_core::{Breadcrumb, Client, TransactionOrSpan};
+use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
+use crate::bridge::local_root::LocalRoot;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
@@ -39,8 +40,13 @@ impl TrailId {
 /// thread.
 #[derive(Debug)]
 pub(crate) struct Trail {
-    trace: TrailTrace,
-    /// The root has been sent.
+    trace: RootTrace,
+    /// What the root's hub was forked from.
+    base: Arc<Hub>,
+    /// Whether the root is a transaction.
+    is_transaction: bool,
+    root: OnceLock<Weak<LocalRoot>>,
+    /// The transaction has been sent.
     is_over: AtomicBool,
     state: Mutex<State>,
 }
@@ -59,69 +65,62 @@ struct Rpc {
     method: String,
 }
 
-/// The trace that a trail is part of.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
-pub(crate) enum TrailTrace {
-    Own(RootTrace),
-    /// That of another root, in whose transaction this one is.
-    Of(Arc<Trail>),
-}
-
 impl Trail {
-    pub(crate) fn new(trace: TrailTrace) -> Arc<Self> {
+    pub(crate) fn new(trace: RootTrace, base: &Arc<Hub>, is_transaction: bool) -> Arc<Self> {
         let trail = Arc::new(Self {
             trace,
+            base: Arc::clone(base),
+            is_transaction,
+            root: OnceLock::new(),
             is_over: AtomicBool::new(false),
             state: Mutex::default(),
         });
-        if let TrailTrace::Own(trace) = &trail.trace {
-            trails::add(trace.root_id(), &trail);
+        if is_transaction {
+            trails::add(trail.trace.root_id(), &trail);
         }
         trail
+    }
+
+    pub(crate) fn set_root(&self, root: &Arc<LocalRoot>) {
+        let _ = self.root.set(Arc::downgrade(root));
+    }
+
+    /// The root, while it takes spans.
+    pub(crate) fn root(&self) -> Option<Arc<LocalRoot>> {
+        let root = self.root.get()?.upgrade()?;
+        (!self.is_over()).then_some(root)
+    }
+
+    pub(crate) fn base(&self) -> &Arc<Hub> {
+        &self.base
     }
 
     /// What is said of the trace; `name` is that of the transaction, where it is
     /// better known than here.
     pub(crate) fn sampling_context(&self, name: Option<&str>) -> &SamplingContext {
-        match &self.trace {
-            TrailTrace::Own(trace) => {
-                trace.sampling_context(|| name.map_or_else(|| self.transaction(), own_name))
-            }
-            TrailTrace::Of(outer) => outer.sampling_context(name),
-        }
+        let own = || self.transaction();
+        self.trace
+            .sampling_context(|| name.map(str::to_owned).or_else(own))
     }
 
-    /// What goes from `span` to another service. Spans of a root that has been
-    /// sent are not sent any more: it speaks for them.
+    /// What goes from `span` to another service. Spans of a transaction that has
+    /// been sent are not sent any more: it speaks for them.
     pub(crate) fn headers(&self, span: &TransactionOrSpan) -> TraceHeaders {
-        match &self.trace {
-            TrailTrace::Own(trace) => {
-                let span = (!self.is_over()).then_some(span);
-                trace.headers(span, || self.transaction())
-            }
-            TrailTrace::Of(outer) => outer.headers(span),
-        }
+        let span = (!self.is_over()).then_some(span);
+        self.trace.headers(span, || self.transaction())
     }
 
     pub(crate) fn trace_id(&self) -> TraceId {
-        match &self.trace {
-            TrailTrace::Own(trace) => trace.trace_id(),
-            TrailTrace::Of(outer) => outer.trace_id(),
-        }
+        self.trace.trace_id()
     }
 
-    /// Whether the root has been sent.
+    /// Whether the transaction has been sent.
     pub(crate) fn is_over(&self) -> bool {
-        let is_over = self.is_over.load(Ordering::Acquire);
-        match &self.trace {
-            TrailTrace::Own(_) => is_over,
-            TrailTrace::Of(outer) => is_over || outer.is_over(),
-        }
+        self.is_over.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_over(&self) {
-        self.is_over.store(true, Ordering::Release);
+        self.is_over.store(self.is_transaction, Ordering::Release);
     }
 
     fn transaction(&self) -> Option<String> {
@@ -221,12 +220,8 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        if let TrailTrace::Own(trace) = &self.trace {
-            trails::remove(trace.root_id());
+        if self.is_transaction {
+            trails::remove(self.trace.root_id());
         }
     }
-}
-
-fn own_name(name: &str) -> Option<String> {
-    Some(name.to_owned())
 }

@@ -12,6 +12,7 @@ use sentry_core::TransactionOrSpan;
 use sentry_core::protocol::SpanId;
 
 use crate::bridge::trail::Trail;
+use crate::span_ext::guarded;
 
 /// Enough that threads seldom meet.
 const SHARDS: usize = 16;
@@ -55,6 +56,8 @@ pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
 /// The trail of the root that a Sentry span is in; `None` where that is not one
 /// of ours.
 pub(crate) fn find_of(span: &TransactionOrSpan) -> Option<Arc<Trail>> {
-    // Of a span, too, this is the context of its transaction.
-    find(span.get_trace_context().span_id)
+    // Of a span, too, this is the context of its transaction. Its lock may be
+    // poisoned.
+    let context = guarded(|| span.get_trace_context())?;
+    find(context.span_id)
 }

@@ -30,8 +30,8 @@ impl IncomingTrace {
     }
 
     /// From headers of any protocol. Names may be of any case.
-    pub(crate) fn from_pairs<'a>(
-        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    pub(crate) fn from_pairs<'k, 'v>(
+        headers: impl IntoIterator<Item = (&'k str, &'v str)>,
     ) -> Option<Self> {
         let mut traces = Vec::new();
         let mut lists = Vec::new();

@@ -140,7 +140,8 @@ pub(crate) fn io_code(error: &io::Error) -> Option<Code> {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::NotConnected
-        | io::ErrorKind::BrokenPipe => Some(Code::Unavailable),
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(Code::Unavailable),
         io::ErrorKind::TimedOut => Some(Code::DeadlineExceeded),
         _ => None,
     }

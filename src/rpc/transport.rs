@@ -1,6 +1,7 @@
 //! What the errors of `tonic::transport` mean.
 
 use std::error::Error;
+use std::io;
 
 use h2::Reason;
 use tonic::Code;
@@ -17,11 +18,14 @@ pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<Code> {
         if error.is_timeout() {
             return Some(Code::Unavailable);
         }
-        return error.is_canceled().then_some(Code::Cancelled);
+        if error.is_canceled() {
+            return Some(Code::Cancelled);
+        }
+        return connection_code(error.source()?.downcast_ref()?);
     }
     let error = error.downcast_ref::<h2::Error>()?;
     if let Some(error) = error.get_io() {
-        return io_code(error);
+        return connection_code(error);
     }
     Some(match error.reason()? {
         Reason::NO_ERROR
@@ -38,6 +42,14 @@ pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<Code> {
         Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
         _ => Code::Unknown,
     })
+}
+
+/// A connection that times out is lost, whatever time the call has left.
+fn connection_code(error: &io::Error) -> Option<Code> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Some(Code::Unavailable),
+        _ => io_code(error),
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +76,18 @@ mod tests {
             let error = h2::Error::from(reason);
             assert_eq!(code(&error), Some(expected), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_is_unavailable_however_it_was() {
+        for kind in [
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::BrokenPipe,
+        ] {
+            assert_eq!(connection_code(&kind.into()), Some(Code::Unavailable));
+        }
+        assert_eq!(connection_code(&io::ErrorKind::Other.into()), None);
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use sentry_core::{Hub, TransactionOrSpan};
+use sentry_core::Hub;
 use tracing::Span;
 use tracing::dispatcher::{Dispatch, get_default};
 
@@ -56,9 +56,9 @@ pub trait SentrySpanExt: private::Sealed {
     /// records it.
     ///
     /// [another organization]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation
-    fn continue_trace<'a, I>(&self, headers: I) -> Result<(), ContinueTraceError>
+    fn continue_trace<'k, 'v, I>(&self, headers: I) -> Result<(), ContinueTraceError>
     where
-        I: IntoIterator<Item = (&'a str, &'a str)>;
+        I: IntoIterator<Item = (&'k str, &'v str)>;
 
     /// The headers that take the trace of this span to another service; starts
     /// the span.
@@ -77,9 +77,9 @@ mod private {
 }
 
 impl SentrySpanExt for Span {
-    fn continue_trace<'a, I>(&self, headers: I) -> Result<(), ContinueTraceError>
+    fn continue_trace<'k, 'v, I>(&self, headers: I) -> Result<(), ContinueTraceError>
     where
-        I: IntoIterator<Item = (&'a str, &'a str)>,
+        I: IntoIterator<Item = (&'k str, &'v str)>,
     {
         let trace = IncomingTrace::from_pairs(headers).ok_or(ContinueTraceError::NoTrace)?;
         let sink = sink(self).ok_or(ContinueTraceError::NotRecorded)?;
@@ -90,12 +90,12 @@ impl SentrySpanExt for Span {
     }
 
     fn trace_headers(&self) -> Option<TraceHeaders> {
-        if !thread_guard::is_alive() {
-            return None;
-        }
         match nearest(self) {
+            _ if !thread_guard::is_alive() => None,
             Some(sink) => sink.trace_headers(),
-            None => headers_of_hub(),
+            // In a callback of Sentry, which may have locked the hub.
+            None if !thread_guard::is_free() => None,
+            None => thread_guard::guarded(headers_of_hub).flatten(),
         }
     }
 }
@@ -127,8 +127,9 @@ impl Error for ContinueTraceError {}
 /// What only the layer knows, outside of its spans.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerFns {
-    /// The headers of a Sentry span, where the layer has made it.
-    pub(crate) headers_of: fn(&TransactionOrSpan) -> Option<TraceHeaders>,
+    /// Those of the root whose hub the current one is a fork of; the pinned hub
+    /// has its client, if there is one.
+    pub(crate) headers_of_fork: fn(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders>,
     /// The hub that a subscriber's layer is told to use.
     pub(crate) pinned_hub: fn(&Dispatch) -> Option<Arc<Hub>>,
 }
@@ -145,6 +146,10 @@ pub(crate) fn set_layer_fns(fns: LayerFns) {
 fn headers_of_hub() -> Option<TraceHeaders> {
     let layer = LAYER.get();
     let pinned = layer.and_then(|layer| get_default(layer.pinned_hub));
+    let headers = layer.and_then(|layer| (layer.headers_of_fork)(pinned.as_ref()));
+    if headers.is_some() {
+        return headers;
+    }
     let with_client = |hub: Arc<Hub>| {
         let client = hub.client().filter(|client| client.is_enabled())?;
         Some((hub, client))
@@ -161,10 +166,6 @@ fn headers_of_hub() -> Option<TraceHeaders> {
             scope.get_span(),
         )
     });
-    let ours = span.as_ref().zip(layer);
-    if let Some(headers) = ours.and_then(|(span, layer)| (layer.headers_of)(span)) {
-        return Some(headers);
-    }
     let trace = SentryTrace::parse(&header?.1)?;
     let context = span.map(|span| span.get_trace_context());
     let sampling = SamplingContext::of_application(&trace, context.as_ref(), &client);

@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use http::{HeaderMap, Request, Response};
 use sentry::{Hub, SentryFutureExt};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{Span, info_span};
+use tracing::instrument::WithSubscriber;
+use tracing::{Instrument, Span, debug_span, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, SentryGrpcLayer, SentrySpanExt};
 
-use crate::support::received::{Received, trace};
+use crate::support::received::{Received, messages, trace};
 use crate::support::world::World;
 
 const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
@@ -147,7 +150,7 @@ fn a_task_with_a_fork_of_the_hub_goes_on_with_the_trace_of_the_call() {
 }
 
 #[test]
-fn what_comes_after_the_end_of_a_call_hangs_below_the_call() {
+fn what_comes_after_the_end_of_a_call_goes_on_from_the_call() {
     for (is_pinned, world) in worlds() {
         let (fork, forks) = mpsc::channel();
         let span: Arc<Mutex<Option<Span>>> = Arc::default();
@@ -169,13 +172,157 @@ fn what_comes_after_the_end_of_a_call_hangs_below_the_call() {
             (of_fork, of_span)
         };
         let ((of_fork, of_span), received) = run(is_pinned, &world, future);
-        let root = trace(received.only_transaction());
-        let expected = format!("{}-{}-1", root.trace_id, root.span_id);
-        assert_eq!(of_fork["sentry-trace"], expected);
+        let [call, late] = received.transactions.as_slice() else {
+            panic!("{:?}", received.txs())
+        };
+        let (call, late) = (trace(call), trace(late));
+        // A transaction of its own, in the same trace.
+        assert_eq!(late.op.as_deref(), Some("grpc.client"));
+        assert_eq!(late.trace_id, call.trace_id);
+        assert_eq!(late.parent_span_id, Some(call.span_id));
+        let header = |span| format!("{}-{span}-1", call.trace_id);
+        assert_eq!(of_fork["sentry-trace"], header(late.span_id));
         assert_eq!(of_fork["baggage"], BAGGAGE);
-        assert_eq!(of_span.sentry_trace(), expected);
+        assert_eq!(received.contexts[0], received.contexts[1]);
+        // A span that the registry leads to is not sent any more.
+        assert_eq!(of_span.sentry_trace(), header(call.span_id));
         assert_eq!(of_span.baggage(), Some(BAGGAGE));
-        assert_eq!(received.only_tx().spans, []);
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_a_task_in_a_fork_is_sent_with_it() {
+    for (is_pinned, world) in worlds() {
+        let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let task: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
+        let handler_task = Arc::clone(&task);
+        let (task_started, task_go) = (Arc::clone(&started), Arc::clone(&go));
+        let future = async {
+            let handle = move || {
+                let (started, go) = (Arc::clone(&task_started), Arc::clone(&task_go));
+                let fork = Hub::new_from_top(Hub::current());
+                let work = async move {
+                    started.notify_one();
+                    go.notified().await;
+                    tracing::info!(target: "test", "working");
+                    tracing::error!(target: "test", "failed");
+                };
+                let work = work.instrument(info_span!(target: "test", "work"));
+                // Without the call's span around it.
+                *handler_task.lock().unwrap() =
+                    Some(tokio::spawn(work.bind_hub(fork).with_current_subscriber()));
+                let started = Arc::clone(&task_started);
+                async move { started.notified().await }
+            };
+            receive(&[], handle).await;
+            let before = world.received().transactions.len();
+            go.notify_one();
+            let task = task.lock().unwrap().take().unwrap();
+            task.await.unwrap();
+            before
+        };
+        let (before, received) = run(is_pinned, &world, future);
+        assert_eq!(before, 0);
+        let spans = received.only_tx().spans;
+        assert_eq!(spans.len(), 1);
+        assert_eq!(
+            (&*spans[0].name, spans[0].parent.contains("SayHello")),
+            ("work", true)
+        );
+        // With the story of the call.
+        let event = received.only_event();
+        assert_eq!(
+            event.transaction.as_deref(),
+            Some("/helloworld.Greeter/SayHello")
+        );
+        assert_eq!(messages(&event.breadcrumbs.values), ["working"]);
+    }
+}
+
+#[test]
+fn jobs_that_spawn_each_other_do_not_pile_up() {
+    for (is_pinned, world) in worlds() {
+        let job = |fork: Option<Arc<Hub>>| {
+            let run = || {
+                info_span!(target: "test", "job")
+                    .in_scope(|| Arc::new(Hub::new_from_top(Hub::current())))
+            };
+            match fork {
+                Some(fork) => Hub::run(fork, run),
+                None => run(),
+            }
+        };
+        let future = async {
+            let mut fork = job(None);
+            for _ in 0..20 {
+                fork = job(Some(fork));
+            }
+            fork
+        };
+        let (fork, received) = run(is_pinned, &world, future);
+        assert_eq!(received.transactions.len(), 21);
+        let ids: Vec<_> = received.transactions.iter().map(trace).collect();
+        for (job, next) in ids.iter().zip(ids.iter().skip(1)) {
+            assert_eq!(next.parent_span_id, Some(job.span_id));
+            assert_eq!(next.trace_id, job.trace_id);
+        }
+        let text = format!("{:?}", fork.configure_scope(|scope| scope.clone()));
+        assert!(text.contains("event_processors: 1"), "{text}");
+    }
+}
+
+#[test]
+fn a_span_with_a_parent_elsewhere_is_not_put_into_the_root_of_the_hub() {
+    for (is_pinned, world) in worlds() {
+        let future = async {
+            let elsewhere = debug_span!(target: "test", parent: None, "left out");
+            info_span!(target: "test", "outer").in_scope(|| {
+                info_span!(target: "test", parent: &elsewhere, "job").in_scope(|| {});
+                info_span!(target: "test", parent: None, "alone").in_scope(|| {});
+            });
+        };
+        let ((), received) = run(is_pinned, &world, future);
+        let names: Vec<_> = received
+            .txs()
+            .into_iter()
+            .map(|tx| (tx.name, tx.spans))
+            .collect();
+        let expected = ["job", "alone", "outer"].map(|name| (name.to_owned(), vec![]));
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn spans_in_a_manual_transaction_are_its_own_however_they_overlap() {
+    for (is_pinned, world) in worlds() {
+        let transaction = world
+            .hub
+            .start_transaction(sentry::TransactionContext::new("manual", "manual"));
+        world
+            .hub
+            .configure_scope(|scope| scope.set_span(Some(transaction.clone().into())));
+        let future = async {
+            let a = info_span!(target: "test", "a");
+            let a_entered = a.clone().entered();
+            let fork = Arc::new(Hub::new_from_top(Hub::current()));
+            drop(a_entered);
+            // As tasks that run beside each other.
+            let b = Hub::run(Arc::clone(&world.hub), || info_span!(target: "test", "b"));
+            b.in_scope(|| {});
+            drop(a);
+            b.in_scope(|| info_span!(target: "test", "child of b").in_scope(|| {}));
+            drop(b);
+            Hub::run(fork, || info_span!(target: "test", "c").in_scope(|| {}));
+            info_span!(target: "test", "d").in_scope(|| {});
+        };
+        let ((), received) = run(is_pinned, &world, future);
+        assert_eq!(received.txs(), []);
+        transaction.set_status(sentry::protocol::SpanStatus::Ok);
+        transaction.finish();
+        let received = world.received();
+        let spans = received.only_tx().spans;
+        let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+        assert_eq!(names, ["a", "child of b", "b", "c", "d"]);
     }
 }
 
