@@ -1,4 +1,5 @@
-//! Makes a call for each name, and shows what came of it.
+//! Makes a call for each name, and shows what came of it. It succeeds if it could
+//! make the calls, also where they fail.
 //!
 //! `cargo run --example client -- --addr http://127.0.0.1:50051 Ferris notfound`.
 //! With `--streams` each name is sent by all four kinds of calls. Sentry is set
@@ -20,7 +21,7 @@ mod support {
 
 use std::process::ExitCode;
 
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
 use tonic::codegen::http::Uri;
 use tonic::{Status, Streaming};
 use tracing::instrument;
@@ -54,10 +55,12 @@ fn run() -> Result<(), Error> {
     };
     let guard = setup::sentry()?;
     tokio::runtime::Runtime::new()?.block_on(async {
+        let told_to_stop = setup::told_to_stop()?;
         tokio::select! {
-            () = call(arguments) => Ok(()),
-            result = setup::told_to_stop() => result,
+            () = call(arguments) => {}
+            () = told_to_stop => {}
         }
+        Ok::<(), Error>(())
     })?;
     drop(guard);
     Ok(())
@@ -81,7 +84,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Argum
                 })?;
                 addr = Some(uri);
             }
-            option if option.starts_with("--") => {
+            option if option.starts_with('-') => {
                 return Err(format!("unknown argument {option:?}, {USAGE}").into());
             }
             _ => names.push(argument),
@@ -103,7 +106,7 @@ async fn call(arguments: Arguments) {
     for name in arguments.names {
         show(&name, greet(client.clone(), &name).await);
         if arguments.streams {
-            show(&name, greet_in_streams(client.clone(), &name).await);
+            greet_in_streams(client.clone(), &name).await;
         }
     }
 }
@@ -124,16 +127,29 @@ async fn greet(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> 
 
 /// The head of a trace with three calls.
 #[instrument(skip(client), fields(sentry.op = "function"))]
-async fn greet_in_streams(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+async fn greet_in_streams(client: Upstream, name: &str) {
+    show(name, say_hello_stream(client.clone(), name).await);
+    show(name, collect_hellos(client.clone(), name).await);
+    show(name, chat(client, name).await);
+}
+
+async fn say_hello_stream(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
     let replies = client.say_hello_stream(request(name)).await?;
-    let mut messages = collect(replies.into_inner()).await?;
-    let names = tokio_stream::iter(vec![request(name); 3]);
-    let reply = client.collect_hellos(names).await?;
-    messages.push(reply.into_inner().message);
-    let names = tokio_stream::iter(vec![request(name); 3]);
-    let replies = client.chat(names).await?;
-    messages.extend(collect(replies.into_inner()).await?);
-    Ok(messages)
+    collect(replies.into_inner()).await
+}
+
+async fn collect_hellos(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+    let reply = client.collect_hellos(three_times(name)).await?;
+    Ok(vec![reply.into_inner().message])
+}
+
+async fn chat(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+    let replies = client.chat(three_times(name)).await?;
+    collect(replies.into_inner()).await
+}
+
+fn three_times(name: &str) -> impl Stream<Item = HelloRequest> + Send + 'static {
+    tokio_stream::iter(vec![request(name); 3])
 }
 
 async fn collect(mut replies: Streaming<HelloReply>) -> Result<Vec<String>, Status> {

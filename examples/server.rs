@@ -19,11 +19,10 @@ mod support {
     pub(crate) mod setup;
 }
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::codegen::http::Uri;
 use tonic::transport::Server;
@@ -58,9 +57,13 @@ fn run() -> Result<(), Error> {
         println!("{USAGE}");
         return Ok(());
     };
+    let Arguments { addr, upstream } = arguments;
+    let listener =
+        TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    listener.set_nonblocking(true)?;
     let guard = setup::sentry()?;
     // The runtime ends before the guard, and with it the last calls.
-    tokio::runtime::Runtime::new()?.block_on(serve(arguments))?;
+    tokio::runtime::Runtime::new()?.block_on(serve(listener, upstream))?;
     drop(guard);
     Ok(())
 }
@@ -93,12 +96,10 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Argum
     Ok(Some(Arguments { addr, upstream }))
 }
 
-async fn serve(arguments: Arguments) -> Result<(), Error> {
-    let Arguments { addr, upstream } = arguments;
-    let listener = TcpListener::bind(addr)
-        .await
-        .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+async fn serve(listener: TcpListener, upstream: Option<Uri>) -> Result<(), Error> {
+    let told_to_stop = setup::told_to_stop()?;
     println!("listening on {}", listener.local_addr()?);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
     let (stop, stopped) = watch::channel(false);
@@ -110,15 +111,14 @@ async fn serve(arguments: Arguments) -> Result<(), Error> {
         .add_service(GreeterServer::new(greeter))
         .serve_with_incoming_shutdown(incoming, is_stopped(stopped));
     let out_of_grace = async {
-        setup::told_to_stop().await?;
+        told_to_stop.await;
         let _ = stop.send(true);
         tokio::time::sleep(GRACE).await;
         eprintln!("calls are still running, and are cut short");
-        Ok::<(), Error>(())
     };
     tokio::select! {
         result = server => Ok(result?),
-        result = out_of_grace => result,
+        () = out_of_grace => Ok(()),
     }
 }
 

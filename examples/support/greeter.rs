@@ -1,6 +1,7 @@
 //! A Greeter as an application would write it. The name in a request chooses
 //! what happens: `notfound`, `internal` and `unavailable` fail, `panic` panics,
-//! `slow` takes a second; any other is greeted.
+//! `slow` takes a second, for each message of a stream; any other is greeted, and
+//! `endless`, in a stream of replies, without end.
 
 use std::error::Error;
 use std::fmt;
@@ -128,8 +129,8 @@ impl Greeter for MyGreeter {
             async move {
                 if number > 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                    find_name(&name).await?;
                 }
+                let name = find_name(&name).await?;
                 Ok(render(&name).await)
             }
         });

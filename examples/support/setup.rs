@@ -71,22 +71,26 @@ pub(crate) fn parse_uri(text: &str) -> Option<Uri> {
     is_server.then_some(uri)
 }
 
-/// Returns at SIGTERM or SIGINT.
+/// From now on, SIGTERM and SIGINT end nothing by themselves; what this returns is
+/// done once one of them has come.
 #[cfg(unix)]
-pub(crate) async fn told_to_stop() -> Result<(), Error> {
+pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
-/// Returns at Ctrl-C.
+/// Done at Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) async fn told_to_stop() -> Result<(), Error> {
-    Ok(tokio::signal::ctrl_c().await?)
+pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sentry::integrations::tracing::{ErrorLayer, LogLayer};
 use sentry::protocol::{EnvelopeItem, ItemContainer, SpanStatus, Value};
@@ -13,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, info_span, instrument, warn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::{SentryGrpcLayer, SentrySpanExt};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Sp, event_trace, map, messages, trace};
@@ -532,4 +533,52 @@ fn a_transport_that_panics_harms_no_call() {
         let answer = Scripted::new().say_hello_once("a").await.unwrap();
         assert_eq!(answer, reply("a"));
     });
+}
+
+#[test]
+fn a_lock_of_sentrys_that_a_handler_poisons_costs_that_call_alone() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            let span = sentry::configure_scope(|scope| scope.get_span());
+            if let Some(sentry::TransactionOrSpan::Transaction(transaction)) = span {
+                let _data = transaction.data();
+                assert_ne!(name, "panic", "the handler panics with sentry's lock held");
+            }
+            Ok(reply(&name))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        client.say_hello(request("panic")).await.unwrap_err();
+        client.say_hello(request("a")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    assert_eq!(world.received().only_tx().status, SpanStatus::Ok);
+}
+
+#[test]
+fn a_callback_that_asks_for_headers_gets_none_and_does_not_hang() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let world = World::with(
+            |options| {
+                options.before_breadcrumb(|breadcrumb| {
+                    assert_eq!(tracing::Span::none().trace_headers(), None);
+                    Some(breadcrumb)
+                })
+            },
+            |layer| layer,
+        );
+        // On the hub, and on the trail of a root.
+        world.sync(|| {
+            info!(target: "test", "outside");
+            info_span!(target: "test", "job").in_scope(|| info!(target: "test", "inside"));
+            world.hub.capture_message("with both", Level::Info);
+        });
+        let event = world.received().only_event().clone();
+        done.send(messages(&event.breadcrumbs.values) == ["outside"])
+    });
+    let is_kept = finished.recv_timeout(Duration::from_secs(30));
+    assert_eq!(is_kept, Ok(true));
 }

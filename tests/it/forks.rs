@@ -327,6 +327,34 @@ fn spans_in_a_manual_transaction_are_its_own_however_they_overlap() {
 }
 
 #[test]
+fn a_root_that_begins_in_a_fork_has_nothing_of_the_other_one() {
+    for (is_pinned, world) in worlds() {
+        let future = async {
+            let fork = info_span!(target: "test", "outer").in_scope(|| {
+                tracing::info!(target: "test", "of outer");
+                Arc::new(Hub::new_from_top(Hub::current()))
+            });
+            let job = || {
+                let span = info_span!(target: "test", "job");
+                span.continue_trace([("sentry-trace", TRACE)]).unwrap();
+                span.in_scope(|| {
+                    tracing::info!(target: "test", "of job");
+                    Arc::new(Hub::new_from_top(Hub::current()))
+                })
+            };
+            let fork = Hub::run(fork, job);
+            Hub::run(fork, || {
+                sentry::capture_message("late", sentry::Level::Info)
+            });
+        };
+        let (_, received) = run(is_pinned, &world, future);
+        let event = received.only_event();
+        assert_eq!(event.transaction.as_deref(), Some("job"));
+        assert_eq!(messages(&event.breadcrumbs.values), ["of job"]);
+    }
+}
+
+#[test]
 fn a_fork_that_outlives_its_call_and_layer_does_no_harm() {
     let world = World::new();
     let hub = world.sync(|| {

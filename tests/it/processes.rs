@@ -172,7 +172,13 @@ fn a_chain_of_processes_is_one_trace_by_the_decision_of_its_head() {
          panic: Cancelled: h2 protocol error: http2 error\n"
     );
     let said = call(&front, &ingest, "1", &["--streams", "Ada"]);
-    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(
+        said,
+        "Ada: Hello ADA!\n\
+         Ada: Hello ADA! Hello ADA! Hello ADA!\n\
+         Ada: Hello ADA and ADA and ADA!\n\
+         Ada: Hello ADA! Hello ADA! Hello ADA!\n"
+    );
     // Nor does a caller that is not sampled have them send anything.
     call(&front, &ingest, "0", &names);
     front.stop("-TERM");
@@ -223,6 +229,42 @@ fn a_chain_of_processes_is_one_trace_by_the_decision_of_its_head() {
             error.payload["contexts"]["trace"]["trace_id"]
         );
     }
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_at_once_stops_in_peace() {
+    let ingest = Ingest::start().unwrap();
+    for signal in ["-TERM", "-INT"] {
+        for _ in 0..5 {
+            Server::start("back", &ingest, "1", None).stop(signal);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_runs_when_its_server_is_told_to_stop_is_reported() {
+    let ingest = Ingest::start().unwrap();
+    let back = Server::start("back", &ingest, "1", None);
+    let mut caller = example("client")
+        .args(["--addr", &back.uri, "Ferris", "slow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Once it has said the first, it makes the second call.
+    let mut said = BufReader::new(caller.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "Ferris: Hello FERRIS!\n");
+    back.stop("-TERM");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(caller.wait().unwrap().success());
+    let items = ingest.items();
+    let calls = items.iter().filter(|item| item.kind() == "transaction");
+    // The server may have stopped before the second call came.
+    let expected = 1 + usize::from(rest == "slow: Hello SLOW!\n");
+    assert_eq!(calls.count(), expected, "{rest}");
 }
 
 #[test]
