@@ -63,5 +63,8 @@ mod tests {
             assert_eq!(targets.include(None, path), without, "{parts:?}");
         }
         assert!(PropagationTargets::default().include(None, path));
+        let without_scheme: Uri = "payments:1".parse().unwrap();
+        let targets = PropagationTargets::new(["http://payments:1/pay"]);
+        assert!(targets.include(Some(&without_scheme), path));
     }
 }

@@ -261,6 +261,18 @@ mod tests {
             Code::Unavailable
         );
         assert_eq!(
+            of(io::Error::from(io::ErrorKind::TimedOut)).0,
+            Code::DeadlineExceeded
+        );
+        let sent: Box<dyn Error + Send> = Box::new(Status::aborted("sent"));
+        assert_eq!(of(sent), (Code::Aborted, Some("sent".to_owned())));
+        // Of a status that says nothing, its transport alone may say more.
+        let mut unknown = Status::unknown("who knows");
+        unknown.set_source(std::sync::Arc::new(io::Error::from(
+            io::ErrorKind::ConnectionReset,
+        )));
+        assert_eq!(of(unknown), (Code::Unknown, Some("who knows".to_owned())));
+        assert_eq!(
             of(BoxError::from("words")),
             (Code::Unknown, Some("words".to_owned()))
         );

@@ -22,10 +22,13 @@ use tonic::{Code, Status};
 use tower::retry::{Policy, RetryLayer};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::instrument::WithSubscriber;
+use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, TracePropagationInterceptor};
+use sentry_tonic::{
+    GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TracePropagationInterceptor,
+};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, reply, request};
@@ -497,6 +500,92 @@ fn propagation_targets_match_host_and_method() {
     assert!(!told(Some(&["payments.internal"]), None));
     assert!(told(Some(&["/helloworld.Greeter/"]), None));
     assert!(!told(Some(&["/other.Service/"]), server));
+}
+
+#[test]
+fn the_server_that_a_request_names_counts() {
+    let world = World::new();
+    let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    world.run(async {
+        for target in ["localhost:50051", "elsewhere"] {
+            let layer = GrpcClientLayer::new()
+                .endpoint("http://elsewhere:1".parse().unwrap())
+                .trace_propagation_targets([target]);
+            let service = layer.layer(unavailable(&arrived));
+            service.oneshot(grpc_request()).await.unwrap();
+        }
+    });
+    for tx in world.received().txs() {
+        assert_eq!(tx.data["server.address"], "localhost");
+        assert_eq!(tx.data["server.port"], 50051);
+    }
+    let arrived = arrived.lock().unwrap();
+    let told: Vec<_> = arrived
+        .iter()
+        .map(|h| h.contains_key("sentry-trace"))
+        .collect();
+    assert_eq!(told, [true, false]);
+}
+
+#[test]
+fn a_dropped_call_is_cancelled_until_its_time_has_run_down() {
+    for (timeout, status) in [
+        ("1H", SpanStatus::Cancelled),
+        ("100m", SpanStatus::Cancelled),
+        ("1n", SpanStatus::DeadlineExceeded),
+    ] {
+        let world = World::new();
+        world.sync(|| {
+            let service = service_fn(|_: Request<Body>| std::future::pending::<Answer>());
+            let mut request = grpc_request();
+            request
+                .headers_mut()
+                .insert("grpc-timeout", timeout.parse().unwrap());
+            drop(GrpcClientLayer::new().layer(service).call(request));
+        });
+        assert_eq!(world.received().only_tx().status, status, "{timeout}");
+    }
+}
+
+#[test]
+fn a_call_that_no_subscriber_wants_takes_a_trace_along() {
+    let world = World::new();
+    let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    let errors_only = tracing_subscriber::registry()
+        .with(SentryGrpcLayer::new().hub(Arc::clone(&world.hub)))
+        .with(LevelFilter::ERROR);
+    tracing::subscriber::with_default(errors_only, || {
+        let mut service = GrpcClientLayer::new().layer(unavailable(&arrived));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(service.call(grpc_request())).unwrap();
+    });
+    assert_eq!(world.received().txs(), []);
+    let header = world.hub.configure_scope(|scope| {
+        let (_, header) = scope.iter_trace_propagation_headers().next().unwrap();
+        header
+    });
+    let arrived = arrived.lock().unwrap();
+    assert_eq!(arrived[0]["sentry-trace"], header);
+    let baggage = arrived[0]["baggage"].to_str().unwrap();
+    assert!(baggage.contains("sentry-public_key=public"), "{baggage}");
+}
+
+#[test]
+fn a_call_that_is_left_out_names_no_errors() {
+    let world = World::new();
+    world.run(async {
+        let inner = service_fn(|_: Request<Body>| {
+            sentry::capture_message("inside", sentry::Level::Info);
+            ready(Answer::Ok(Response::new(ScriptedBody::new([]))))
+        });
+        let layer = GrpcClientLayer::new().only_if_parent(true);
+        layer.layer(inner).oneshot(grpc_request()).await.unwrap();
+    });
+    let received = world.received();
+    assert_eq!(received.only_event().transaction, None);
+    assert_eq!(received.txs(), []);
 }
 
 #[test]

@@ -582,3 +582,42 @@ fn a_callback_that_asks_for_headers_gets_none_and_does_not_hang() {
     let is_kept = finished.recv_timeout(Duration::from_secs(30));
     assert_eq!(is_kept, Ok(true));
 }
+
+#[test]
+fn an_error_keeps_the_transaction_that_it_names() {
+    let world = World::new();
+    world.sync(|| {
+        info_span!(target: "test", "job").in_scope(|| {
+            sentry::capture_event(sentry::protocol::Event {
+                transaction: Some("its own".to_owned()),
+                ..sentry::protocol::Event::default()
+            })
+        });
+    });
+    let received = world.received();
+    assert_eq!(
+        received.only_event().transaction.as_deref(),
+        Some("its own")
+    );
+}
+
+#[test]
+fn an_error_in_a_manual_transaction_has_what_led_to_it_too() {
+    let world = World::new();
+    let transaction = world
+        .hub
+        .start_transaction(sentry::TransactionContext::new("manual", "manual"));
+    world
+        .hub
+        .configure_scope(|scope| scope.set_span(Some(transaction.into())));
+    world.sync(|| {
+        info!(target: "test", "before");
+        info_span!(target: "test", "job").in_scope(|| {
+            info!(target: "test", "inside");
+            error!(target: "test", "failed");
+        });
+    });
+    let received = world.received();
+    let breadcrumbs = &received.only_event().breadcrumbs.values;
+    assert_eq!(messages(breadcrumbs), ["before", "inside"]);
+}

@@ -322,6 +322,20 @@ fn a_trace_is_continued_with_its_sampling_context_byte_for_byte() {
             vec![("sentry-trace", VALID), ("baggage", b"sentry-release=1")],
             continued("1", &["sentry-release=1"], Some(Value::Null)),
         ),
+        (
+            vec![
+                ("sentry-trace", VALID),
+                (
+                    "baggage",
+                    b"sentry-trace_id=09e04486820349518ac7b5d2adbf6ba5,sentry-sampled=true",
+                ),
+            ],
+            continued(
+                "1",
+                &["sentry-trace_id=09e04486820349518ac7b5d2adbf6ba5,sentry-sampled=true"],
+                Some(Value::Null),
+            ),
+        ),
         // Of another trace.
         (
             vec![
@@ -575,4 +589,18 @@ fn outside_of_any_span_the_trace_is_that_of_the_scope() {
     let own = "sentry-trace_id=TRACE,sentry-public_key=key,sentry-sample_rand=RAND,\
                sentry-org_id=42,sentry-environment=tests,sentry-release=front%401.0";
     assert_eq!(normalized(&baggage[0], trace_id), own);
+}
+
+#[test]
+fn of_a_trace_without_a_context_no_other_one_goes_out() {
+    let stale: &Headers<'_> = &[
+        ("sentry-trace", UNSAMPLED),
+        (
+            "baggage",
+            b"sentry-trace_id=11111111111111111111111111111111,vendor=1",
+        ),
+    ];
+    let world = World::with(service, |layer| layer);
+    let seen = seen(&world, &[("sentry-trace", VALID)], stale);
+    assert_eq!(seen, continued("1", &["vendor=1"], Some(Value::Null)));
 }

@@ -232,8 +232,8 @@ fn a_sampler_outranks_the_parent_and_leaves_the_sampling_context_alone() {
 
 #[test]
 fn a_number_that_is_missing_is_made_to_agree_with_the_head() {
-    // At half the rate of the head, about half of its traces are kept; of those
-    // that it dropped, none, for their numbers are above its rate.
+    // All that the head kept have numbers below its rate, and all that it dropped
+    // have none.
     for (decision, rate) in [("1", 0.5), ("0", 0.25)] {
         let world = World::with(|options| sampler(options, move |_| rate), |layer| layer);
         let mut sampled = 0;
@@ -264,8 +264,15 @@ fn a_sampler_that_returns_nonsense_is_bounded() {
 #[test]
 fn a_sampler_that_panics_leaves_the_decision_to_others() {
     for (parent, flagged) in [("", ""), ("-1", "1"), ("-0", "0")] {
+        let asked = Arc::new(Mutex::new(0));
+        let sampler_asked = Arc::clone(&asked);
         let world = World::with(
-            |options| sampler(options, |_| panic!("the sampler panics")),
+            |options| {
+                sampler(options, move |_| {
+                    *sampler_asked.lock().unwrap() += 1;
+                    panic!("the sampler panics")
+                })
+            },
             |layer| layer,
         );
         let headers = call(&world, &format!("{PARENT}{parent}"), "");
@@ -273,6 +280,7 @@ fn a_sampler_that_panics_leaves_the_decision_to_others() {
         assert_eq!(flag(&headers), flagged);
         let sent = world.received().transactions.len();
         assert_eq!(sent, usize::from(flagged == "1"));
+        assert_eq!(*asked.lock().unwrap(), 1);
     }
 }
 
@@ -307,12 +315,17 @@ fn unsampled_transactions_are_reported() {
 #[test]
 fn a_transaction_is_that_of_the_real_client() {
     #[derive(Debug)]
-    struct Named;
+    struct Named(Arc<Mutex<u32>>);
     impl sentry::Integration for Named {
         fn name(&self) -> &'static str {
             "named"
         }
+        fn setup(&self, _: &mut ClientOptions) {
+            *self.0.lock().unwrap() += 1;
+        }
     }
+    let setups = Arc::new(Mutex::new(0));
+    let named = Named(Arc::clone(&setups));
     let world = World::with(
         |options| {
             options
@@ -320,7 +333,7 @@ fn a_transaction_is_that_of_the_real_client() {
                 .release("r")
                 .environment("e")
                 .server_name("s")
-                .add_integration(Named)
+                .add_integration(named)
         },
         |layer| layer,
     );
@@ -340,6 +353,7 @@ fn a_transaction_is_that_of_the_real_client() {
     let sdk = transaction.sdk.as_ref().unwrap();
     assert_eq!(sdk.name, "sentry.rust");
     assert_eq!(sdk.integrations, ["named"]);
+    assert_eq!(*setups.lock().unwrap(), 1);
 }
 
 #[test]
@@ -354,6 +368,17 @@ fn spans_that_end_before_they_start_do_not_cost_the_transaction() {
     let received = world.received();
     let span = &received.only_transaction().spans[0];
     let length = span.timestamp.unwrap().duration_since(span.start_timestamp);
+    assert_eq!(length.unwrap(), Duration::from_micros(1));
+
+    world.sync(|| {
+        let _entered = info_span!(target: "test", "root").entered();
+        let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+        span.set_status(sentry::protocol::SpanStatus::Ok);
+        span.finish_with_timestamp(SystemTime::now() - Duration::from_secs(60));
+    });
+    let received = world.received();
+    let root = received.only_transaction();
+    let length = root.timestamp.unwrap().duration_since(root.start_timestamp);
     assert_eq!(length.unwrap(), Duration::from_micros(1));
 }
 

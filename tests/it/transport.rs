@@ -229,3 +229,17 @@ fn what_was_not_sampled_is_reported_along() {
     assert_eq!(kinds(&sent[0]), ["transaction"]);
     assert_eq!(kinds(&sent[1]), ["transaction", "client_report"]);
 }
+
+#[test]
+fn what_has_nothing_to_lose_goes_as_it_is() {
+    let inner = sentry::test::TestTransport::new();
+    let options = ClientOptions::new()
+        .dsn("https://public@sentry.invalid/1")
+        .transport(TraceTransport::new(Arc::clone(&inner)));
+    let client = Arc::new(Client::from(options));
+    let hub = Hub::new(Some(client), Arc::default());
+    hub.capture_message("outside", sentry::Level::Info);
+    let envelopes = inner.fetch_and_clear_envelopes();
+    assert_eq!(envelopes.len(), 1);
+    assert!(envelopes[0].event().is_some());
+}
