@@ -45,7 +45,7 @@ use crate::span_ext::{self, LayerFns, SpanLink, guarded};
 /// |---|---|
 /// | `sentry.name`, else `otel.name` | name of the transaction, description of the span; defaults to the name of the tracing span |
 /// | `sentry.op` | operation; defaults to `<target>::<name>` |
-/// | `sentry.trace` | continues the trace of this `sentry-trace` header; at creation only |
+/// | `sentry.trace` | continues the trace of this `sentry-trace` header; at creation only, and outside of any span. It brings no sampling context and no organization: [`continue_trace`](crate::SentrySpanExt::continue_trace) does |
 /// | `tags.<key>` | a tag |
 /// | `otel.kind` | data `sentry.kind`, in lower case |
 /// | `otel.status_code` | `ERROR`: status `internal_error`, `OK`: status `ok` |

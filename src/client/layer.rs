@@ -61,7 +61,8 @@ impl GrpcClientLayer {
     }
 
     /// Names the spans. Called once for each call, before its span is first
-    /// entered, and only where the call is reported to Sentry.
+    /// entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it,
+    /// sampled or not.
     ///
     /// Sentry groups by name: it should have few values. Where `name` panics,
     /// the call goes on under its default name.
@@ -96,7 +97,8 @@ impl GrpcClientLayer {
     /// Which calls carry `sentry-trace` and `baggage`: those whose URL,
     /// `http://host:port/helloworld.Greeter/SayHello`, contains one of these.
     /// Where the server is not [known](Self::endpoint), that is the path alone.
-    /// With none, no call does; traces of incoming requests go on all the same.
+    /// A short one may match more than is meant: `payments` is in the path of a
+    /// `payments.v1.Payments` on any host. With none, no call does; traces of incoming requests go on all the same.
     ///
     /// Sentry calls these [`tracePropagationTargets`][targets].
     ///

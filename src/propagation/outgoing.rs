@@ -48,7 +48,7 @@ impl TraceHeaders {
     ///
     /// Members of others stay, also malformed ones; those of Sentry are
     /// replaced. What would take `baggage` over 8192 bytes or 64 members is left
-    /// out.
+    /// out. Of a `tonic::Request`, `request.metadata_mut().as_mut()` is such a map.
     pub fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
             headers.insert(SENTRY_TRACE_HEADER, value);

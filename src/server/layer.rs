@@ -45,7 +45,7 @@ impl GrpcServerLayer {
     }
 
     /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
-    /// of the transactions.
+    /// of the transactions, and of calls inside another span.
     ///
     /// Defaults to `grpc.server`.
     pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
@@ -53,7 +53,8 @@ impl GrpcServerLayer {
     }
 
     /// Names the transactions. Called once for each call, before its span is
-    /// first entered, and only where the call is reported to Sentry.
+    /// first entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records
+    /// it, sampled or not.
     ///
     /// Sentry groups by name: it should have few values. Where `name` panics,
     /// the call goes on under its default name.

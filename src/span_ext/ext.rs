@@ -48,6 +48,18 @@ pub trait SentrySpanExt: private::Sealed {
     /// [another organization] is not continued: the span then is a transaction
     /// that begins a trace.
     ///
+    /// Inside a function with `#[instrument]` it is too late for the function's own
+    /// span: open one with `info_span!`, as above. Of an HTTP request:
+    ///
+    /// ```
+    /// # use sentry_tonic::SentrySpanExt;
+    /// # let span = tracing::Span::none();
+    /// # let request = http::Request::new(());
+    /// let headers = request.headers().iter();
+    /// let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    /// let _ = span.continue_trace(headers);
+    /// ```
+    ///
     /// # Errors
     ///
     /// The span stays as it is where the headers hold no valid trace, where it
