@@ -93,15 +93,15 @@
 //! it share that hub, so that what a handler writes to the scope holds for the
 //! whole call, before and after an `.await`.
 //!
-//! A hub that the application forks leads its tasks to the trace of the call, also
-//! without a span. Once the call has ended and was sent, no spans are added to it:
-//! what is sent to other services then continues from the call itself.
-//!
 //! A task that runs beside the call gets a fork, with what the scope holds then;
 //! its spans, and the breadcrumbs of its tracing events, are the call's. With a
 //! span of its own (`.instrument(info_span!(..))`) it keeps its fork. With the
 //! span of somebody else (`.in_current_span()`) what it writes to the scope lasts
 //! until its next `.await`, for such tasks cannot be told apart.
+//!
+//! A hub that the application itself forks, and binds to a task without a tracing
+//! span, leads to the call as well: spans in it are the call's. Once the call was
+//! sent, they are transactions of their own that go on from it.
 //!
 //! Two things that a hub for each task forgives do harm on a shared one:
 //!
