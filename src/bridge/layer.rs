@@ -285,8 +285,13 @@ where
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        if let Some(cell) = self.cell_of(&id, &ctx) {
-            cell.close();
+        let Some(cell) = ctx.span(&id).as_ref().and_then(cell) else {
+            return;
+        };
+        match span_ext::is_alive() {
+            _ if cell.layer() != self.id => {}
+            true => cell.close(),
+            false => cell.abandon(),
         }
     }
 }

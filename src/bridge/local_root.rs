@@ -1,6 +1,5 @@
 //! The part of a trace that this process reports as one transaction.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -30,10 +29,18 @@ pub(crate) struct LocalRoot {
     pub(crate) client: Option<Arc<Client>>,
     /// Of the client, where the root is a transaction that goes through it.
     collector: Option<Arc<Collector>>,
-    /// Recorded spans inside, not counting the root's, that have not finished.
-    open: AtomicUsize,
+    inside: Mutex<Inside>,
+}
+
+/// The recorded spans inside a root, not counting its own.
+#[derive(Debug, Default)]
+struct Inside {
+    /// How many have not finished.
+    open: usize,
     /// The root's own span, once it has ended and only waits for those.
-    waiting: Mutex<Option<Arc<SpanCell>>>,
+    waiting: Option<Arc<SpanCell>>,
+    /// The root is being sent: it takes no more spans.
+    is_sealed: bool,
 }
 
 impl LocalRoot {
@@ -72,8 +79,7 @@ impl LocalRoot {
             trail,
             client,
             collector,
-            open: AtomicUsize::new(0),
-            waiting: Mutex::new(None),
+            inside: Mutex::default(),
         });
         root.trail.set_root(&root);
         root
@@ -81,7 +87,6 @@ impl LocalRoot {
 
     /// Sends the root.
     pub(crate) fn finish(&self, ended_at: SystemTime) {
-        self.trail.set_over();
         self.span.clone().finish_with_timestamp(ended_at);
         if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
             collector.report_losses();
@@ -89,8 +94,8 @@ impl LocalRoot {
     }
 
     /// A hub for a thread that finds `busy` in use on another thread.
-    pub(crate) fn fork(&self, busy: &HubSlot) -> Arc<HubSlot> {
-        let hub = Hub::new_from_top(&busy.hub);
+    pub(crate) fn fork(&self, busy: &Arc<Hub>) -> Arc<HubSlot> {
+        let hub = Hub::new_from_top(busy);
         hub.configure_scope(|scope| scope.set_span(Some(self.span.clone())));
         Arc::new(HubSlot::new(Arc::new(hub)))
     }
@@ -100,28 +105,49 @@ impl LocalRoot {
         client.is_some_and(|client| client.options().send_default_pii)
     }
 
-    pub(crate) fn child_opened(&self) {
-        self.open.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// The root's span, if it has only waited for this child.
-    pub(crate) fn child_finished(&self) -> Option<Arc<SpanCell>> {
-        match self.open.fetch_sub(1, Ordering::SeqCst) {
-            1 => self.lock_waiting().take(),
-            _ => None,
+    /// Counts a span inside, which must be made after this and finish; `false`
+    /// once the root is being sent.
+    pub(crate) fn child_opened(&self) -> bool {
+        let mut inside = self.lock_inside();
+        if !inside.is_sealed {
+            inside.open += 1;
         }
+        !inside.is_sealed
     }
 
-    /// Has the root's span, which has ended, wait for spans inside; `false` where
-    /// there is none to wait for.
+    /// The root's own span, to be finished, if it has only waited for this child.
+    #[must_use]
+    pub(crate) fn child_finished(&self) -> Option<Arc<SpanCell>> {
+        let mut inside = self.lock_inside();
+        inside.open = inside.open.saturating_sub(1);
+        if inside.open > 0 {
+            return None;
+        }
+        let own = inside.waiting.take()?;
+        self.seal(&mut inside);
+        Some(own)
+    }
+
+    /// Has the root's own span, which has ended, wait for spans inside; `false`
+    /// where there is none to wait for.
     pub(crate) fn wait_for_children(&self, own: &Arc<SpanCell>) -> bool {
-        *self.lock_waiting() = Some(Arc::clone(own));
-        // The last of them may have finished meanwhile. Whoever takes the span out
-        // again finishes it.
-        self.open.load(Ordering::SeqCst) > 0 || self.lock_waiting().take().is_none()
+        let mut inside = self.lock_inside();
+        let waits = inside.open > 0;
+        if waits {
+            inside.waiting = Some(Arc::clone(own));
+        } else {
+            self.seal(&mut inside);
+        }
+        waits
     }
 
-    fn lock_waiting(&self) -> MutexGuard<'_, Option<Arc<SpanCell>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A root inside the application's transaction takes spans until that is sent.
+    fn seal(&self, inside: &mut Inside) {
+        self.trail.set_over();
+        inside.is_sealed = self.trail.is_over();
+    }
+
+    fn lock_inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,6 +24,7 @@ mod origin;
 mod root_trace;
 mod sampling;
 mod span_cell;
+mod span_sink;
 mod span_state;
 mod thread_stack;
 mod trace_transport;

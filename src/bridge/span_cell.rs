@@ -1,7 +1,6 @@
 //! What lives behind a tracing span: a Sentry span that starts late and
 //! finishes once.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -16,9 +15,7 @@ use crate::bridge::local_root::LocalRoot;
 use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_state::{Live, State};
 use crate::fields;
-use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::guarded;
-use crate::span_ext::{self, RpcEnd, RpcStart, SpanSink};
+use crate::span_ext::{self, guarded};
 
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]
@@ -138,12 +135,10 @@ impl SpanCell {
         };
         let fields = {
             let mut state = self.lock();
-            if let Some(winner) = &state.live {
-                return winner.clone();
-            }
-            // Counted before anybody can see it, and end it.
-            if !live.is_root && live.recorded.is_some() {
-                live.root.child_opened();
+            if let Some(winner) = state.live.clone() {
+                drop(state);
+                live.discard();
+                return winner;
             }
             state.live = Some(live.clone());
             std::mem::take(&mut state.draft).fields
@@ -195,6 +190,16 @@ impl SpanCell {
         // Of an RPC it is known who runs it; of another span it is whoever
         // comes first.
         let is_guest = self.is_of_middleware() && !runs_the_call;
+        if let Some(fork) = &self.fork
+            && !is_guest
+            && !live.is_root
+            && Arc::ptr_eq(&fork.hub, &Hub::current())
+        {
+            // The application has bound it on this thread, and knows of no slots.
+            let slot = Arc::new(HubSlot::new(Arc::clone(&fork.hub)));
+            slot.acquire(thread);
+            return slot;
+        }
         let home = self.lock().home.clone();
         let home = match home {
             Some(home) => home,
@@ -202,9 +207,10 @@ impl SpanCell {
                 let made = if self.runs_root(live) {
                     Arc::clone(&live.root.main)
                 } else if let Some(fork) = &self.fork {
-                    Arc::new(HubSlot::new(Arc::clone(&fork.hub)))
+                    // Somewhere else it may still be current.
+                    live.root.fork(&fork.hub)
                 } else {
-                    live.root.fork(&self.inherited_slot(&live.root))
+                    live.root.fork(&self.inherited_hub(&live.root))
                 };
                 Arc::clone(self.lock().home.get_or_insert(made))
             }
@@ -212,7 +218,7 @@ impl SpanCell {
         if !is_guest && home.acquire(thread) {
             return home;
         }
-        let fork = live.root.fork(&home);
+        let fork = live.root.fork(&home.hub);
         fork.acquire(thread);
         fork
     }
@@ -225,13 +231,31 @@ impl SpanCell {
         live.is_root || is_server && !live.root.is_rpc
     }
 
-    fn inherited_slot(&self, root: &Arc<LocalRoot>) -> Arc<HubSlot> {
-        let parent = self.parent.as_ref().and_then(|parent| {
-            let parent = parent.lock();
-            let parent_root = &parent.live.as_ref()?.root;
-            Arc::ptr_eq(parent_root, root).then(|| parent.home.clone())?
-        });
-        parent.unwrap_or_else(|| Arc::clone(&root.main))
+    /// The hub of who runs the nearest span around it in `root`.
+    fn inherited_hub(&self, root: &LocalRoot) -> Arc<Hub> {
+        let ancestors =
+            std::iter::successors(self.parent.as_deref(), |cell| cell.parent.as_deref());
+        let hubs = ancestors.map(|cell| cell.hub_in(root));
+        // Of spans that were not entered, those around them are asked.
+        let hub = hubs.map_while(|hub| hub).flatten().next();
+        hub.unwrap_or_else(|| Arc::clone(&root.main.hub))
+    }
+
+    /// A hub to fork for what happens in the span by its own word, elsewhere.
+    pub(crate) fn hub_beside(&self, root: &LocalRoot) -> Arc<Hub> {
+        match &self.fork {
+            Some(fork) => Arc::clone(&fork.hub),
+            None => Arc::clone(&root.main.hub),
+        }
+    }
+
+    /// `None` for a span that is not in `root`.
+    fn hub_in(&self, root: &LocalRoot) -> Option<Option<Arc<Hub>>> {
+        let state = self.lock();
+        let is_in_root = std::ptr::eq(Arc::as_ptr(&state.live.as_ref()?.root), root);
+        let home = state.home.as_ref().map(|home| &home.hub);
+        let hub = home.or(self.fork.as_ref().map(|fork| &fork.hub));
+        is_in_root.then(|| hub.cloned())
     }
 
     /// Starts the span if it never was, and finishes it.
@@ -240,8 +264,22 @@ impl SpanCell {
         self.finish_or_wait(&live);
     }
 
+    /// Leaves the span unfinished, where nothing of Sentry can be called any more.
+    pub(crate) fn abandon(&self) {
+        let live = {
+            let mut state = self.lock();
+            let live = state.live.clone().filter(|_| !state.is_finished);
+            state.is_finished = true;
+            live
+        };
+        if let Some(live) = live.filter(|live| !live.is_root && live.recorded.is_some()) {
+            // A root that waits for nothing else is not sent, but is let go.
+            drop(live.root.child_finished());
+        }
+    }
+
     /// Finishes the span; if it is a root, once those inside it have.
-    fn finish_or_wait(self: &Arc<Self>, live: &Live) {
+    pub(crate) fn finish_or_wait(self: &Arc<Self>, live: &Live) {
         {
             let mut state = self.lock();
             if state.ended_at.is_none() {
@@ -253,7 +291,7 @@ impl SpanCell {
         }
     }
 
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let (live, status, ended_at) = {
             let mut state = self.lock();
             let Some(live) = state.live.clone().filter(|_| !state.is_finished) else {
@@ -282,45 +320,7 @@ impl SpanCell {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SpanSink for SpanCell {
-    fn open(&self, start: RpcStart) {
-        self.lock().draft.rpc = Some(start);
-    }
-
-    fn continue_trace(&self, trace: IncomingTrace) -> bool {
-        let mut state = self.lock();
-        let is_in_time = !state.is_starting;
-        if is_in_time {
-            state.draft.continued = Some(trace);
-        }
-        is_in_time
-    }
-
-    fn trace_headers(&self) -> Option<TraceHeaders> {
-        if !self.may_start() {
-            return None;
-        }
-        let live = self.start();
-        let span = live.recorded.as_ref().unwrap_or(&live.root.span);
-        guarded(|| live.root.trail.headers(span))
-    }
-
-    fn end(self: Arc<Self>, end: RpcEnd) {
-        let live = self.start();
-        self.lock().rpc_status = Some(end.status);
-        if let (Some(span), Some(message)) = (&live.recorded, end.message) {
-            guarded(|| span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.into()));
-        }
-        // Whatever else holds the tracing span, the RPC is over.
-        self.finish_or_wait(&live);
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
     }
 }

@@ -116,16 +116,26 @@ impl Live {
     pub(crate) fn in_fork(fork: &Fork, mut plan: Plan, started_at: SystemTime) -> Self {
         if let Some(root) = fork.trail.root() {
             let recorded = record_inside(&root, &fork.span, &plan, started_at);
-            return Self {
-                root,
-                is_root: false,
-                recorded,
-            };
+            // It may be sent just now.
+            if recorded.is_some() || !fork.trail.is_over() {
+                return Self {
+                    root,
+                    is_root: false,
+                    recorded,
+                };
+            }
         }
         let headers = fork.trail.headers(&fork.span);
         plan.incoming = IncomingTrace::from_pairs(headers.iter());
         plan.only_if_parent = false;
         Self::root(&plan, fork.trail.base(), None, started_at)
+    }
+
+    /// Of one that was made in vain: another thread has started the span.
+    pub(crate) fn discard(self) {
+        if !self.is_root && self.recorded.is_some() {
+            give_back(&self.root);
+        }
     }
 
     pub(crate) fn set_fields(&self, fields: SpanFields, of_middleware: bool) {
@@ -152,6 +162,13 @@ impl Live {
     }
 }
 
+/// Takes back that a span inside `root` was counted.
+fn give_back(root: &LocalRoot) {
+    if let Some(own) = root.child_finished() {
+        own.finish();
+    }
+}
+
 /// The Sentry span of a span inside `root`; `None` where nothing would come of
 /// it.
 fn record_inside(
@@ -160,10 +177,13 @@ fn record_inside(
     plan: &Plan,
     started_at: SystemTime,
 ) -> Option<TransactionOrSpan> {
-    if !root.is_sampled || root.trail.is_over() {
+    if !root.is_sampled || !root.child_opened() {
         return None;
     }
     let id = Default::default();
-    let span = guarded(|| around.start_child_with_details(&plan.op, &plan.name, id, started_at))?;
-    Some(span.into())
+    let span = guarded(|| around.start_child_with_details(&plan.op, &plan.name, id, started_at));
+    if span.is_none() {
+        give_back(root);
+    }
+    Some(span?.into())
 }

@@ -135,7 +135,7 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
 /// Runs `f` in the span, with a hub of its own, for a thread that is elsewhere.
 pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
     let live = cell.start();
-    let slot = live.root.fork(&live.root.main);
+    let slot = live.root.fork(&cell.hub_beside(&live.root));
     if let Some(span) = &live.recorded {
         set_span(&slot.hub, span);
     }

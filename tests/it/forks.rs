@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use http::{HeaderMap, Request, Response};
 use sentry::{Hub, SentryFutureExt};
@@ -351,6 +351,101 @@ fn a_root_that_begins_in_a_fork_has_nothing_of_the_other_one() {
         let event = received.only_event();
         assert_eq!(event.transaction.as_deref(), Some("job"));
         assert_eq!(messages(&event.breadcrumbs.values), ["of job"]);
+    }
+}
+
+/// Runs on a thread of its own, with the subscriber.
+fn elsewhere<T: Send>(world: &World, f: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(|| world.sync(f)).join().unwrap())
+}
+
+#[test]
+fn a_fork_that_is_bound_is_not_current_on_another_thread() {
+    for (is_pinned, world) in worlds() {
+        let future = async {
+            // Takes spans until the end.
+            let outer = info_span!(target: "test", "outer");
+            let fork = outer.in_scope(|| Arc::new(Hub::new_from_top(Hub::current())));
+            fork.configure_scope(|scope| scope.set_tag("of", "fork"));
+            Hub::run(Arc::clone(&fork), || {
+                let first = info_span!(target: "test", "first");
+                let second = info_span!(target: "test", "second");
+                let capture = |span: &Span| {
+                    span.in_scope(|| {
+                        assert!(!Arc::ptr_eq(&Hub::current(), &fork));
+                        sentry::configure_scope(|scope| scope.set_tag("mine", "1"));
+                        sentry::capture_message("elsewhere", sentry::Level::Info);
+                    });
+                };
+                elsewhere(&world, || capture(&first));
+                elsewhere(&world, || capture(&second));
+                // Where the fork is current, it stays so.
+                first.in_scope(|| assert!(Arc::ptr_eq(&Hub::current(), &fork)));
+                sentry::capture_message("here", sentry::Level::Info);
+                // What is in the fork is in what hangs on its spans alone.
+                let never_entered = info_span!(target: "test", "never entered");
+                let below = info_span!(target: "test", parent: &never_entered, "below");
+                elsewhere(&world, || {
+                    below.in_scope(|| sentry::capture_message("below", sentry::Level::Info));
+                    tracing::error!(target: "test", parent: &never_entered, "beside");
+                });
+            });
+        };
+        let ((), received) = run(is_pinned, &world, future);
+        let tags: Vec<_> = received
+            .events
+            .iter()
+            .map(|event| (event.tags.get("of").map(String::as_str), event.tags.len()))
+            .collect();
+        let fork = Some("fork");
+        assert_eq!(
+            tags,
+            [(fork, 2), (fork, 2), (fork, 1), (fork, 1), (fork, 1)],
+            "{:?}",
+            received.events
+        );
+    }
+}
+
+#[test]
+fn no_span_in_a_fork_is_lost_whenever_its_root_ends() {
+    const THREADS: usize = 3;
+    const SPANS: usize = 6;
+    let world = World::new();
+    for round in 0..150 {
+        let (fork, root) = world.sync(|| {
+            let root = info_span!(target: "test", "root");
+            let fork = root.in_scope(|| Arc::new(Hub::new_from_top(Hub::current())));
+            (fork, root)
+        });
+        let barrier = Barrier::new(THREADS + 1);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                let fork = Arc::new(Hub::new_from_top(&fork));
+                let (world, barrier) = (&world, &barrier);
+                let work = || {
+                    barrier.wait();
+                    for _ in 0..SPANS {
+                        info_span!(target: "test", "work").in_scope(|| {});
+                    }
+                };
+                scope.spawn(move || Hub::run(fork, || world.sync(work)));
+            }
+            barrier.wait();
+            for _ in 0..round * 20 {
+                std::hint::spin_loop();
+            }
+            drop(root);
+        });
+        let txs = world.received().txs();
+        let roots = txs.iter().filter(|tx| tx.name == "root").count();
+        let alone = txs.iter().filter(|tx| tx.name == "work").count();
+        let inside: usize = txs.iter().map(|tx| tx.spans.len()).sum();
+        assert_eq!(
+            (roots, alone + inside),
+            (1, THREADS * SPANS),
+            "round {round}"
+        );
     }
 }
 
