@@ -74,9 +74,18 @@ pub struct RpcScope {
     span: Span,
 }
 
-/// Whether a layer on this side has the call already; from now on it has.
-pub(crate) fn is_observed(side: Side, parts: &mut Parts) -> bool {
-    parts.extensions.insert(Observed(side)) == Some(Observed(side))
+/// Opens a call of `request`, unless a layer on this side has it already.
+pub(crate) fn observe<B>(
+    side: Side,
+    request: Request<B>,
+    open: impl FnOnce(&mut Parts) -> Option<(RpcCall, Deadline)>,
+) -> (Request<B>, Option<(RpcCall, Deadline)>) {
+    let (mut parts, body) = request.into_parts();
+    let call = match parts.extensions.insert(Observed(side)) {
+        Some(observed) if observed == Observed(side) => None,
+        _ => open(&mut parts),
+    };
+    (Request::from_parts(parts, body), call)
 }
 
 /// Makes a call, watched where there is an RPC to watch.

@@ -37,6 +37,11 @@ impl Fork {
     /// The current hub, where it is one, and of the pinned hub's client.
     pub(crate) fn current(pinned: Option<&Arc<Hub>>) -> Option<Self> {
         let hub = Hub::current();
+        let span = span_on(&hub)?;
+        Self::new(hub, span, pinned)
+    }
+
+    fn new(hub: Arc<Hub>, span: TransactionOrSpan, pinned: Option<&Arc<Hub>>) -> Option<Self> {
         let client = hub.client().filter(|client| client.is_enabled())?;
         if let Some(pinned) = pinned
             && !pinned
@@ -45,7 +50,6 @@ impl Fork {
         {
             return None;
         }
-        let span = span_on(&hub)?;
         let trail = trails::find_of(&span)?;
         Some(Self { hub, trail, span })
     }
@@ -70,7 +74,9 @@ impl Origin {
                 None => {}
             }
         }
-        if let Some(fork) = Fork::current(pinned) {
+        let on_current = span_on(&current);
+        let fork = |span| Fork::new(Arc::clone(&current), span, pinned);
+        if let Some(fork) = on_current.clone().and_then(fork) {
             return Some(match attrs.is_contextual() {
                 true => Self::Fork(fork),
                 // Nothing of the root that it is a fork of.
@@ -83,6 +89,7 @@ impl Origin {
         let base = base_hub(pinned)?;
         let inside = match attrs.is_root() {
             true => None,
+            false if Arc::ptr_eq(&base, &current) => on_current,
             false => span_on(&base),
         };
         Some(Self::Root { base, inside })

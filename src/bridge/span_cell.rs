@@ -264,18 +264,21 @@ impl SpanCell {
         self.finish_or_wait(&live);
     }
 
-    /// Leaves the span unfinished, where nothing of Sentry can be called any more.
+    /// Leaves a span inside a root unfinished, on a thread where nothing of Sentry
+    /// can be called any more.
     pub(crate) fn abandon(&self) {
         let live = {
             let mut state = self.lock();
-            let live = state.live.clone().filter(|_| !state.is_finished);
+            let is_inside = |live: &Live| !live.is_root && live.recorded.is_some();
+            let live = state.live.clone().filter(is_inside);
+            if live.is_none() || state.is_finished {
+                return;
+            }
             state.is_finished = true;
             live
         };
-        if let Some(live) = live.filter(|live| !live.is_root && live.recorded.is_some()) {
-            // A root that waits for nothing else is not sent, but is let go.
-            drop(live.root.child_finished());
-        }
+        // A root that waits for nothing else is not sent, but is let go.
+        drop(live.map(|live| live.root.child_finished()));
     }
 
     /// Finishes the span; if it is a root, once those inside it have.

@@ -46,19 +46,7 @@ impl<S> GrpcClientService<S> {
         self.inner
     }
 
-    fn observe<B>(&self, request: Request<B>) -> (Request<B>, Option<(RpcCall, Deadline)>) {
-        if rpc::content_type(request.headers()) != ContentType::Grpc {
-            return (request, None);
-        }
-        let (mut parts, body) = request.into_parts();
-        let call = self.open(&mut parts);
-        (Request::from_parts(parts, body), call)
-    }
-
     fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
-        if call::is_observed(Side::Client, parts) {
-            return None;
-        }
         let path = MethodPath::new(&parts.uri);
         let server = match parts.uri.authority() {
             Some(_) => Some(&parts.uri),
@@ -103,7 +91,10 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let (request, observed) = self.observe(request);
+        let (request, observed) = match rpc::content_type(request.headers()) {
+            ContentType::Grpc => call::observe(Side::Client, request, |parts| self.open(parts)),
+            ContentType::GrpcWeb | ContentType::Other => (request, None),
+        };
         call::make(observed, request, |request| {
             // A `Channel` takes a body of no other type.
             self.inner.call(request.map(tonic::body::Body::new))

@@ -49,28 +49,7 @@ impl<S> GrpcServerService<S> {
         self.inner
     }
 
-    fn observe<B>(&self, request: Request<B>) -> (Request<B>, Option<(RpcCall, Deadline)>) {
-        match rpc::content_type(request.headers()) {
-            ContentType::Grpc => {}
-            ContentType::GrpcWeb => {
-                debug!(
-                    target: fields::TARGET,
-                    "a grpc-web call passes through unobserved: \
-                     GrpcServerLayer belongs inside GrpcWebLayer"
-                );
-                return (request, None);
-            }
-            ContentType::Other => return (request, None),
-        }
-        let (mut parts, body) = request.into_parts();
-        let call = self.open(&mut parts);
-        (Request::from_parts(parts, body), call)
-    }
-
     fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
-        if call::is_observed(Side::Server, parts) {
-            return None;
-        }
         let path = MethodPath::new(&parts.uri);
         let rpc = RpcCall::open_server(&path, parts)?;
         rpc.announce(|| RpcStart {
@@ -100,7 +79,18 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let (request, observed) = self.observe(request);
+        let (request, observed) = match rpc::content_type(request.headers()) {
+            ContentType::Grpc => call::observe(Side::Server, request, |parts| self.open(parts)),
+            ContentType::GrpcWeb => {
+                debug!(
+                    target: fields::TARGET,
+                    "a grpc-web call passes through unobserved: \
+                     GrpcServerLayer belongs inside GrpcWebLayer"
+                );
+                (request, None)
+            }
+            ContentType::Other => (request, None),
+        };
         call::make(observed, request, |request| self.inner.call(request))
     }
 }

@@ -102,8 +102,10 @@ impl SentrySpanExt for Span {
     }
 
     fn trace_headers(&self) -> Option<TraceHeaders> {
+        if !thread_guard::is_alive() {
+            return None;
+        }
         match nearest(self) {
-            _ if !thread_guard::is_alive() => None,
             Some(sink) => sink.trace_headers(),
             // In a callback of Sentry, which may have locked the hub.
             None if !thread_guard::is_free() => None,
