@@ -50,9 +50,10 @@
 //!    [`Status`](tonic::Status), a timeout, a failed connection; else UNKNOWN
 //! 6. the end of a response with an HTTP status other than 200, [as gRPC maps
 //!    it], where none of the above came first
-//! 7. being dropped: UNKNOWN at the announced end of the body, INTERNAL by a panic, DEADLINE_EXCEEDED once the caller's
-//!    `grpc-timeout` has run down, else CANCELLED. On a server the last tenth of a
-//!    timeout, at most 100 ms, counts as run down: callers start their clock earlier.
+//! 7. being dropped: UNKNOWN at the announced end of the body, INTERNAL by a
+//!    panic, DEADLINE_EXCEEDED once the `grpc-timeout` has run down, else
+//!    CANCELLED. On a server the last tenth of a timeout, at most 100 ms, counts as
+//!    run down: callers start their clock earlier.
 //!
 //! The transaction is sent then, or, where spans inside it have been entered
 //! and are still open, once they close.

@@ -22,8 +22,8 @@ use crate::bridge::trails;
 use crate::fields;
 use crate::span_ext::guarded;
 
-/// The time between two reports of unsampled transactions where no sampled one comes by
-/// to take the report along.
+/// The time between two reports of unsampled transactions where no sampled one
+/// comes by to take the report along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The second client of a real one.

@@ -181,7 +181,14 @@ enum Fault {
     HangupLater,
 }
 
-async fn serve_fault(fault: Fault) -> SocketAddr {
+impl Fault {
+    fn is_later(self) -> bool {
+        matches!(self, Self::ResetLater(_) | Self::HangupLater)
+    }
+}
+
+/// What comes after the response head comes once `seen` tells that it is there.
+async fn serve_fault(fault: Fault, seen: Arc<Notify>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -196,23 +203,42 @@ async fn serve_fault(fault: Fault) -> SocketAddr {
             Fault::Reset(reason) => respond.send_reset(reason),
             Fault::ResetLater(reason) => {
                 let mut stream = respond.send_response(head(), false).unwrap();
-                // The head is on its way before the reset.
-                let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
-                stream.send_reset(reason);
+                tokio::select! {
+                    _ = connection.accept() => unreachable!("there is one call"),
+                    () = seen.notified() => stream.send_reset(reason),
+                }
             }
             Fault::GoAway(reason) => connection.abrupt_shutdown(reason),
             Fault::Hangup => return,
             Fault::HangupLater => {
-                let stream = respond.send_response(head(), false).unwrap();
-                let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
-                drop(connection);
-                drop(stream);
-                return;
+                let _stream = respond.send_response(head(), false).unwrap();
+                tokio::select! {
+                    _ = connection.accept() => unreachable!("there is one call"),
+                    () = seen.notified() => return,
+                }
             }
         }
         while connection.accept().await.is_some() {}
     });
     address
+}
+
+/// Calls a server that does this, and returns what the application saw.
+async fn call_fault(fault: Fault) -> Code {
+    let seen = Arc::new(Notify::new());
+    let address = serve_fault(fault, Arc::clone(&seen)).await;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    if !fault.is_later() {
+        return say_hello(channel).await;
+    }
+    let mut client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
+    let replies = client.say_hello_stream(request("a")).await.unwrap();
+    seen.notify_one();
+    match replies.into_inner().message().await {
+        Ok(_) => Code::Ok,
+        Err(status) => status.code(),
+    }
 }
 
 #[test]
@@ -227,11 +253,7 @@ fn a_call_that_the_server_breaks_off_ends_as_its_caller_sees_it() {
         Fault::ResetLater(Reason::CANCEL),
         Fault::ResetLater(Reason::PROTOCOL_ERROR),
     ] {
-        let (code, status, data) = ending(|| async {
-            let address = serve_fault(fault).await;
-            let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-            say_hello(endpoint.connect().await.unwrap()).await
-        });
+        let (code, status, data) = ending(|| call_fault(fault));
         assert_ne!(code, Code::Ok, "{fault:?}");
         assert_eq!(data["rpc.grpc.status_code"], i32::from(code), "{fault:?}");
         assert_ne!(status, SpanStatus::Ok, "{fault:?}");
@@ -246,11 +268,7 @@ fn a_connection_that_breaks_is_unavailable_although_tonic_says_unknown() {
         Fault::GoAway(Reason::ENHANCE_YOUR_CALM),
         Fault::GoAway(Reason::NO_ERROR),
     ] {
-        let (code, status, data) = ending(|| async {
-            let address = serve_fault(fault).await;
-            let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-            say_hello(endpoint.connect().await.unwrap()).await
-        });
+        let (code, status, data) = ending(|| call_fault(fault));
         assert_eq!(
             (code, status),
             (Code::Unknown, SpanStatus::Unavailable),
