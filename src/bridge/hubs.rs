@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentry_core::Hub;
 
 /// A hub whose client can send. A closed client is no client.
-fn is_enabled(hub: &Hub) -> bool {
+pub(crate) fn is_enabled(hub: &Hub) -> bool {
     hub.client().is_some_and(|client| client.is_enabled())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::span::Attributes;
 
-use crate::bridge::hubs::base_hub;
+use crate::bridge::hubs::{base_hub, is_enabled};
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::trail::Trail;
@@ -42,7 +42,7 @@ impl Fork {
     }
 
     fn new(hub: Arc<Hub>, span: TransactionOrSpan, pinned: Option<&Arc<Hub>>) -> Option<Self> {
-        let client = hub.client().filter(|client| client.is_enabled())?;
+        let client = hub.client()?;
         if let Some(pinned) = pinned
             && !pinned
                 .client()
@@ -96,7 +96,11 @@ impl Origin {
     }
 }
 
+/// The span on the scope of a hub that can send.
 fn span_on(hub: &Arc<Hub>) -> Option<TransactionOrSpan> {
+    if !is_enabled(hub) {
+        return None;
+    }
     // Of a copy: looking at a scope writes it back, and would undo what another
     // thread writes to a hub that they share.
     Hub::new_from_top(hub).configure_scope(|scope| scope.get_span())
