@@ -17,6 +17,7 @@ mod support {
     #[rustfmt::skip]
     pub(crate) mod helloworld;
     pub(crate) mod setup;
+    pub(crate) mod uri;
 }
 
 use std::process::ExitCode;
@@ -28,7 +29,8 @@ use tracing::instrument;
 
 use support::greeter::{Upstream, connect};
 use support::helloworld::{HelloReply, HelloRequest};
-use support::setup::{self, Error, parse_uri};
+use support::setup::{self, Error};
+use support::uri::parse_uri;
 
 const USAGE: &str = "usage: client --addr http://<host>:<port> [--streams] <name>...";
 

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --example quickstart` needs no account: it brings a Sentry ingest
 //! of its own on loopback, and prints what arrives there. With `--json` it
-//! prints one line for each received envelope item instead. With `SENTRY_DSN`
-//! set it sends to that project.
+//! prints one line for each received envelope item instead. With `--spotlight URL`
+//! or `SENTRY_SPOTLIGHT` it also hands what it received on to Spotlight, a Sentry
+//! UI on this machine. With `SENTRY_DSN` set it sends to that project.
 
 mod support;
 
@@ -33,9 +34,10 @@ use support::greeter::{MyGreeter, Upstream, connect};
 use support::helloworld::HelloRequest;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
+use support::spotlight::Spotlight;
 use support::waterfall;
 
-const USAGE: &str = "usage: quickstart [--json]";
+const USAGE: &str = "usage: quickstart [--json] [--spotlight http://<host>:<port>]";
 
 const INTRODUCTION: &str = "\
 A client has called a Greeter server, which asks a second one for its answers.
@@ -58,22 +60,25 @@ fn main() -> ExitCode {
     }
 }
 
+struct Arguments {
+    json: bool,
+    spotlight: Option<Spotlight>,
+}
+
 fn run() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let json = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--json"] => true,
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return Ok(());
-        }
-        _ => return Err(format!("unknown arguments {arguments:?}, {USAGE}").into()),
+    let Some(arguments) = arguments(std::env::args().skip(1))? else {
+        println!("{USAGE}");
+        return Ok(());
     };
+    let Arguments { json, spotlight } = arguments;
     let own_dsn = std::env::var("SENTRY_DSN")
         .ok()
         .filter(|dsn| !dsn.is_empty());
     if own_dsn.is_some() && json {
         return Err("--json prints what the embedded ingest receives: unset SENTRY_DSN".into());
+    }
+    if own_dsn.is_some() && spotlight.is_some() {
+        return Err("Spotlight gets what the embedded ingest receives: unset SENTRY_DSN".into());
     }
     let ingest = match own_dsn {
         Some(_) => None,
@@ -97,8 +102,8 @@ fn run() -> Result<(), Error> {
     back.stop()?;
     calls?;
 
-    let text = match ingest {
-        Some(ingest) => received(&ingest, json)?,
+    let text = match &ingest {
+        Some(ingest) => received(ingest, json)?,
         None => format!(
             "Handed to Sentry's transport, for project {} on {}: look there.\n",
             project.project_id(),
@@ -107,7 +112,36 @@ fn run() -> Result<(), Error> {
     };
     // A reader like `head` may have gone.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    match (spotlight, ingest) {
+        (Some(spotlight), Some(ingest)) => spotlight.forward(ingest.envelopes()),
+        _ => Ok(()),
+    }
+}
+
+/// `None` where help is wanted.
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, Error> {
+    let mut json = false;
+    let mut spotlight = None;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--json" => json = true,
+            "--spotlight" => {
+                let url = arguments
+                    .next()
+                    .ok_or_else(|| format!("--spotlight needs a value, {USAGE}"))?;
+                let at = Spotlight::at(&url).map_err(|error| format!("--spotlight {error}"))?;
+                spotlight = Some(at);
+            }
+            _ => return Err(format!("unknown argument {argument:?}, {USAGE}").into()),
+        }
+    }
+    if spotlight.is_none() {
+        let value = std::env::var_os("SENTRY_SPOTLIGHT").unwrap_or_default();
+        spotlight = Spotlight::configured(&value.to_string_lossy())
+            .map_err(|error| format!("SENTRY_SPOTLIGHT {error}"))?;
+    }
+    Ok(Some(Arguments { json, spotlight }))
 }
 
 fn received(ingest: &Ingest, json: bool) -> Result<String, Error> {

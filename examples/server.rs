@@ -17,6 +17,7 @@ mod support {
     #[rustfmt::skip]
     pub(crate) mod helloworld;
     pub(crate) mod setup;
+    pub(crate) mod uri;
 }
 
 use std::net::{SocketAddr, TcpListener};
@@ -30,7 +31,8 @@ use tonic::transport::server::TcpIncoming;
 
 use support::greeter::{MyGreeter, connect};
 use support::helloworld::greeter_server::GreeterServer;
-use support::setup::{self, Error, parse_uri};
+use support::setup::{self, Error};
+use support::uri::parse_uri;
 
 const USAGE: &str = "usage: server --addr <ip>:<port> [--upstream http://<host>:<port>]";
 

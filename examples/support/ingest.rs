@@ -2,7 +2,7 @@
 //! keeps them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use axum::Router;
@@ -27,11 +27,17 @@ impl Item {
     }
 }
 
+#[derive(Debug, Default)]
+struct Received {
+    envelopes: Vec<Bytes>,
+    items: Vec<Item>,
+}
+
 /// A running ingest. It stops with the process.
 #[derive(Debug)]
 pub(crate) struct Ingest {
     address: SocketAddr,
-    items: Arc<Mutex<Vec<Item>>>,
+    received: Arc<Mutex<Received>>,
 }
 
 impl Ingest {
@@ -41,10 +47,10 @@ impl Ingest {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let items = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::default();
         let app = Router::new()
             .route("/api/{project}/envelope/", post(receive))
-            .with_state(Arc::clone(&items));
+            .with_state(Arc::clone(&received));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -56,7 +62,7 @@ impl Ingest {
                     axum::serve(listener, app).await
                 })
             })?;
-        Ok(Self { address, items })
+        Ok(Self { address, received })
     }
 
     /// With `key` as its public key.
@@ -66,22 +72,27 @@ impl Ingest {
 
     /// What was received so far, in the order of arrival.
     pub(crate) fn items(&self) -> Vec<Item> {
-        self.items
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.received().items.clone()
+    }
+
+    /// What the items came in, as bytes.
+    pub(crate) fn envelopes(&self) -> Vec<Bytes> {
+        self.received().envelopes.clone()
+    }
+
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn receive(
-    State(items): State<Arc<Mutex<Vec<Item>>>>,
+    State(received): State<Arc<Mutex<Received>>>,
     body: Bytes,
 ) -> Result<&'static str, (StatusCode, String)> {
-    let received = parse_envelope(&body).map_err(|error| (StatusCode::BAD_REQUEST, error))?;
-    items
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .extend(received);
+    let items = parse_envelope(&body).map_err(|error| (StatusCode::BAD_REQUEST, error))?;
+    let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    received.items.extend(items);
+    received.envelopes.push(body);
     Ok("{}")
 }
 

@@ -1,5 +1,5 @@
-//! What the examples share: a Greeter, a Sentry on this machine, and a way to
-//! print what it received.
+//! What the examples share: a Greeter, a Sentry on this machine, and ways to
+//! look at what it received.
 
 pub(crate) mod greeter;
 #[expect(
@@ -15,6 +15,8 @@ pub(crate) mod helloworld;
     reason = "of JSON, which has null for what is missing"
 )]
 pub(crate) mod ingest;
+pub(crate) mod spotlight;
+pub(crate) mod uri;
 #[expect(
     clippy::indexing_slicing,
     reason = "of JSON, which has null for what is missing"

@@ -8,7 +8,6 @@ use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions};
 use sentry_tonic::{SentryGrpcLayer, TraceTransport};
-use tonic::codegen::http::Uri;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -59,16 +58,6 @@ fn variable(name: &str) -> Result<Option<String>, Error> {
 fn parse_rate(text: &str) -> Option<f32> {
     let rate: f32 = text.parse().ok()?;
     (0.0..=1.0).contains(&rate).then_some(rate)
-}
-
-/// The URI of a server; `None` for what is none.
-pub(crate) fn parse_uri(text: &str) -> Option<Uri> {
-    let uri: Uri = text.parse().ok()?;
-    let host = uri.host().filter(|host| !host.is_empty())?;
-    let has_port = uri.authority()?.as_str().len() > host.len();
-    let is_port = uri.port_u16().is_some_and(|port| port > 0);
-    let is_server = uri.scheme_str() == Some("http") && (is_port || !has_port);
-    is_server.then_some(uri)
 }
 
 /// From now on, SIGTERM and SIGINT end nothing by themselves; what this returns is

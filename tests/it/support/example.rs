@@ -13,7 +13,13 @@ pub(crate) fn example(name: &str) -> Command {
          alone, `cargo build --examples` comes first"
     );
     let mut command = Command::new(example);
-    for variable in ["DSN", "TRACES_SAMPLE_RATE", "ENVIRONMENT", "RELEASE"] {
+    for variable in [
+        "DSN",
+        "TRACES_SAMPLE_RATE",
+        "ENVIRONMENT",
+        "RELEASE",
+        "SPOTLIGHT",
+    ] {
         command.env_remove(format!("SENTRY_{variable}"));
     }
     command

@@ -17,6 +17,12 @@ pub(crate) mod helloworld;
 #[path = "../../../examples/support/ingest.rs"]
 pub(crate) mod ingest;
 
+#[path = "../../../examples/support/spotlight.rs"]
+pub(crate) mod spotlight;
+
+#[path = "../../../examples/support/uri.rs"]
+pub(crate) mod uri;
+
 pub(crate) mod body;
 pub(crate) mod example;
 pub(crate) mod greeter;
