@@ -23,13 +23,15 @@ const MAX_SOURCES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) code: Code,
-    /// The message of the status; never empty.
+    /// The message of a status that is a failure; never empty.
     pub(crate) message: Option<Cow<'static, str>>,
 }
 
 impl Outcome {
     fn new(code: Code, message: Option<Cow<'static, str>>) -> Self {
-        let message = message.filter(|text| !text.is_empty()).map(|text| {
+        // Some implementations, grpc-js among them, send a message with OK.
+        let is_told = |text: &Cow<'_, str>| code != Code::Ok && !text.is_empty();
+        let message = message.filter(is_told).map(|text| {
             if text.len() > MAX_MESSAGE_LEN {
                 clip(&text, MAX_MESSAGE_LEN).to_owned().into()
             } else {

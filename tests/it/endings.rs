@@ -158,6 +158,25 @@ fn all_codes_from_trailers() {
     }
 }
 
+/// As grpc-js answers.
+#[test]
+fn a_message_with_ok_describes_nothing() {
+    for in_head in [true, false] {
+        let world = World::new();
+        world.run(async {
+            let status = headers([("grpc-status", "0"), ("grpc-message", "OK")]);
+            let answer = if in_head {
+                with_head(status)
+            } else {
+                response([Step::Trailers(status)])
+            };
+            let response = call(request(), Ok(answer)).await.unwrap();
+            drive_like_hyper(response.into_body()).await;
+        });
+        assert_eq!(ending(&world), (SpanStatus::Ok, "OK".to_owned(), None));
+    }
+}
+
 #[test]
 fn unknown_codes_are_unknown() {
     for (value, text) in [
