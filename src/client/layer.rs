@@ -76,7 +76,8 @@ impl GrpcClientLayer {
     /// [`trace_propagation_targets`](Self::trace_propagation_targets).
     ///
     /// A request above a `tonic::transport::Channel` says nothing of its server.
-    /// Where it does, as with `GreeterClient::with_origin`, that counts.
+    /// Where it does, as with `GreeterClient::with_origin`, that counts. Leave it
+    /// out for a Unix socket, for which `Endpoint::uri` is `http://tonic`.
     ///
     /// Defaults to none.
     pub fn endpoint(self, uri: Uri) -> Self {

@@ -113,11 +113,14 @@ def _unix(problems: Problems, peers: Peers, folder: Path) -> None:
     with grpc.insecure_channel(server.uri, options=authority) as channel:
         problems.equal("reply", _stub(channel).SayHello(_hello("unix")).message, "Hello unix!")
     problems.equal("transaction", names(watch.take(1)), [(HELLO, "grpc.server", "ok", None)])
-    answer = peers.get("rust").call("bidi", "unix-socket", [server])
+    caller = peers.get("rust", "rust-unix-client")
+    calls = Watch(peers, caller)
+    answer = caller.call("bidi", "unix-socket", [server])
     problems.equal("answer", answer, Answer("OK", "", ["Hello unix-socket!"] * 3))
-    [transaction] = watch.take(1)
-    parent = server.hop("unix-socket").sentry_trace[0].split("-")[1]
-    problems.equal("parent", transaction.root.parent, parent)
+    [served], [called] = watch.take(1), calls.take(1)
+    client = called.child(op="grpc.client", status="ok")
+    problems.equal("parent", served.root.parent, client and client.id)
+    problems.equal("address", client and client.data.get("server.address"), None)
 
 
 def _gzip_from_stranger(problems: Problems, peers: Peers, _: Path) -> None:

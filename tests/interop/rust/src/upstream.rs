@@ -100,7 +100,10 @@ impl Upstreams {
             let tls = ClientTlsConfig::new().ca_certificate(certificate.clone());
             endpoint = endpoint.tls_config(tls)?;
         }
-        let layer = GrpcClientLayer::new().endpoint(endpoint.uri().clone());
+        let mut layer = GrpcClientLayer::new();
+        if !uri.starts_with("unix:") {
+            layer = layer.endpoint(endpoint.uri().clone());
+        }
         let client = GreeterClient::new(layer.layer(endpoint.connect_lazy()))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .accept_compressed(CompressionEncoding::Gzip)
