@@ -50,6 +50,7 @@ def cases(peers: Peers, tools: Tools) -> Iterator[Case]:
     yield case("grpc-web as text, in the body of a plain HTTP request", _web_text)
     yield case("a web page is nobody's call", _no_grpc)
     yield case("tonic-health: checked, and watched until the watcher goes", _health)
+    yield case("a deadline of grpcio's that runs out", _deadline)
     yield case("an unknown service", _unknown)
     yield case(f"h2load: {LOAD} calls, each a trace, none lost", _h2load)
 
@@ -202,6 +203,21 @@ def _health(problems: Problems, peers: Peers, _: Tools) -> None:
         (f"{HEALTH}/Watch", "grpc.server", "cancelled", None),
     ]
     problems.equal("transactions", names(watch.take(2)), expected)
+
+
+def _deadline(problems: Problems, peers: Peers, _: Tools) -> None:
+    peer = _rust(peers)
+    watch = Watch(peers, peer)
+    with grpc.insecure_channel(peer.uri.removeprefix("http://")) as channel:
+        watching = channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=0.5)
+        problems.equal("first state", next(watching), b"\x08\x01")
+        try:
+            next(watching)
+            problems.add("a second state")
+        except grpc.RpcError as error:
+            problems.equal("code", error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+    expected = [(f"{HEALTH}/Watch", "grpc.server", "deadline_exceeded", None)]
+    problems.equal("transactions", names(watch.take(1)), expected)
 
 
 def _unknown(problems: Problems, peers: Peers, _: Tools) -> None:
