@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Uri};
+use http::uri::Authority;
+use http::{Request, Uri, header};
 use tracing::field::Empty;
 use tracing::span::Entered;
 use tracing::{Span, info_span};
@@ -140,7 +141,11 @@ impl RpcCall {
     /// Opens the span of an RPC that a server received; `None` where no
     /// subscriber wants it.
     pub(crate) fn open_server(path: &MethodPath, parts: &mut Parts) -> Option<Self> {
-        let authority = parts.uri.authority();
+        let host = host(parts);
+        let authority = match is_of_unix_socket(parts) {
+            true => None,
+            false => parts.uri.authority().or(host.as_ref()),
+        };
         let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority);
         if span.is_disabled() {
             return None;
@@ -254,6 +259,28 @@ impl Observer for RpcCall {
             });
         }
     }
+}
+
+/// What stands for the authority in HTTP/1.1, as grpc-web may come.
+fn host(parts: &Parts) -> Option<Authority> {
+    let host = match parts.uri.authority() {
+        Some(_) => None,
+        None => parts.headers.get(header::HOST),
+    };
+    Authority::try_from(host?.as_bytes()).ok()
+}
+
+/// Whoever calls by one makes an authority up.
+#[cfg(all(unix, feature = "transport"))]
+fn is_of_unix_socket(parts: &Parts) -> bool {
+    use tonic::transport::server::UdsConnectInfo;
+
+    parts.extensions.get::<UdsConnectInfo>().is_some()
+}
+
+#[cfg(not(all(unix, feature = "transport")))]
+fn is_of_unix_socket(_: &Parts) -> bool {
+    false
 }
 
 /// Asks tonic, which knows where each of its transports puts the address.

@@ -43,3 +43,4 @@ pub(crate) const TAGS_PREFIX: &str = "tags.";
 
 // https://getsentry.github.io/sentry-conventions/attributes/sentry/
 pub(crate) const SENTRY_KIND: &str = "sentry.kind";
+pub(crate) const SENTRY_ORIGIN: &str = "sentry.origin";

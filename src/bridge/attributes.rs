@@ -6,6 +6,9 @@ use tracing::Metadata;
 
 use crate::fields;
 
+/// See <https://develop.sentry.dev/sdk/telemetry/traces/trace-origin/>.
+pub(crate) const ORIGIN_RPC: &str = "auto.rpc.tonic";
+
 /// Where the span was made, under the names of sentry-tracing.
 pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
     let mut data = vec![("sentry.tracing.target", Value::from(metadata.target()))];
@@ -19,6 +22,16 @@ pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
         data.push(("code.line.number", line.into()));
     }
     set(span, data, Vec::new());
+}
+
+/// Says that a span inside a root is that of an RPC: unlike a transaction, it has
+/// no other place for it.
+pub(crate) fn set_origin(span: &TransactionOrSpan) {
+    set(
+        span,
+        vec![(fields::SENTRY_ORIGIN, ORIGIN_RPC.into())],
+        Vec::new(),
+    );
 }
 
 /// Sets data and tags, under one lock of the span.

@@ -146,6 +146,8 @@ impl SpanCell {
         if let Some(span) = &live.recorded {
             if !self.is_of_middleware() {
                 attributes::set_source(span, self.metadata);
+            } else if !live.is_root {
+                attributes::set_origin(span);
             }
             live.set_fields(fields, self.is_of_middleware());
         }

@@ -16,7 +16,6 @@ use crate::propagation::IncomingTrace;
 use crate::report;
 use crate::span_ext::guarded;
 
-const ORIGIN_RPC: &str = "auto.rpc.tonic";
 const ORIGIN_TRACING: &str = "auto.tracing";
 
 /// The part of a span that changes.
@@ -85,7 +84,7 @@ impl Live {
             name: &plan.name,
             op: &plan.op,
             origin: match plan.rpc {
-                Some(_) => ORIGIN_RPC,
+                Some(_) => attributes::ORIGIN_RPC,
                 None => ORIGIN_TRACING,
             },
             incoming: plan.incoming.as_ref(),

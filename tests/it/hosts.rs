@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use sentry::protocol::SpanStatus;
+use sentry::protocol::{SpanStatus, Value};
 use sentry::{Hub, TransactionContext};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -260,6 +261,80 @@ fn what_is_not_grpc_passes_through() {
         let count = world.received().transactions.len();
         assert_eq!(count, usize::from(observed), "{content_type:?}");
     }
+}
+
+/// What the span says of the server that was called.
+fn address_of(request: http::request::Builder) -> (Option<Value>, Option<Value>) {
+    let world = World::new();
+    world.run(async {
+        let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
+            let mut response = Response::new(ScriptedBody::<BoxError>::new([]));
+            *response.headers_mut() = grpc_status(0);
+            ready(Ok::<_, Infallible>(response))
+        });
+        let request = request.header("content-type", "application/grpc");
+        let request = request.body(Empty::new()).unwrap();
+        let layer = GrpcServerLayer::new();
+        layer.layer(service).oneshot(request).await.unwrap();
+    });
+    let mut data = world.received().only_tx().data;
+    (data.remove("server.address"), data.remove("server.port"))
+}
+
+/// In HTTP/1.1, which grpc-web may use, it is in a header.
+#[test]
+fn the_host_stands_for_the_authority() {
+    let known = |host: &str, port: i64| (Some(json!(host)), Some(json!(port)));
+    for (uri, host, expected) in [
+        ("/a.B/C", "shop.example:8080", known("shop.example", 8080)),
+        (
+            "/a.B/C",
+            "shop.example",
+            (Some(json!("shop.example")), None),
+        ),
+        ("/a.B/C", "[::1]:50051", known("[::1]", 50051)),
+        ("/a.B/C", "not a host", (None, None)),
+        ("/a.B/C", "", (None, None)),
+        ("http://real:1/a.B/C", "other:2", known("real", 1)),
+    ] {
+        let request = Request::post(uri).header("host", host);
+        assert_eq!(address_of(request), expected, "{uri} {host:?}");
+    }
+    assert_eq!(address_of(Request::post("/a.B/C")), (None, None));
+}
+
+/// Its callers make an authority up, tonic's `tonic` and others `localhost`.
+#[cfg(all(unix, feature = "transport"))]
+#[test]
+fn a_unix_socket_has_no_address() {
+    use tokio_stream::wrappers::UnixListenerStream;
+
+    let folder = std::env::temp_dir();
+    let path = folder.join(format!("sentry-tonic-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let world = World::new();
+    world.run(async {
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = Server::builder()
+            .layer(GrpcServerLayer::new())
+            .add_service(GreeterServer::new(Scripted::new()))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+                let _ = stopped.await;
+            });
+        let call = async {
+            let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
+            let mut client = GreeterClient::new(endpoint.connect().await.unwrap());
+            client.say_hello(request("a")).await.unwrap();
+            drop((client, stop));
+        };
+        let (served, ()) = tokio::join!(server, call);
+        served.unwrap();
+    });
+    std::fs::remove_file(&path).unwrap();
+    let data = world.received().only_tx().data;
+    assert_eq!(data.get("server.address"), None);
+    assert_eq!(data.get("server.port"), None);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 """`python -m driver --commands <file> --logs <folder> [<part of a case's name>]`: see README.md."""
 
 import argparse
+import itertools
 import json
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from .cases import Case, Problems, Report
 from .cases_judges import Sources
 from .cases_strangers import Tools
 from .ingest import Ingest
+from .joined import check_late
 from .peers import Peer, Peers
 
 
@@ -29,36 +33,51 @@ def main() -> int:
     parser.add_argument("only", nargs="?", default="", help="part of the names of the cases to run")
     arguments = parser.parse_args()
 
+    # As at an interrupt: whatever was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     commands = json.loads(arguments.commands.read_text())
     sources = Sources(**commands["sources"])
     report = Report()
     peers = Peers(commands["peers"], Ingest(), arguments.logs)
-    try:
-        for case in cases(peers, Tools(**commands["tools"]), sources):
-            if arguments.only in case.name:
+    with tempfile.TemporaryDirectory(prefix="interop-") as folder:
+        every = list(cases(peers, Tools(**commands["tools"]), sources, Path(folder)))
+        chosen = [case for case in every if arguments.only in case.name]
+        if not chosen:
+            print(f"no case has {arguments.only!r} in its name", file=sys.stderr)
+            return 2
+        try:
+            for case in itertools.chain(chosen, ends(peers)):
                 report.run(case)
-        for peer in peers.running():
-            report.run(Case(f"{peer.service} ends by itself", partial(end, peer)))
-    finally:
-        for peer in peers.running():
-            peer.kill()
+        finally:
+            for peer in peers.running():
+                peer.kill()
+            peers.ingest.write(arguments.logs)
     report.tell("every request to the ingest is an envelope", peers.ingest.problems)
     if not arguments.only:
         cases_judges.judge_all(report, peers, sources)
     return report.close()
 
 
-def cases(peers: Peers, tools: Tools, sources: Sources) -> Iterator[Case]:
+def cases(peers: Peers, tools: Tools, sources: Sources, folder: Path) -> Iterator[Case]:
     yield from cases_peers.cases(peers)
     yield from cases_sampling.cases(peers)
     yield from cases_continuation.cases(peers)
     yield from cases_strangers.cases(peers, tools)
-    yield from cases_transport.cases(peers)
+    yield from cases_transport.cases(peers, folder)
     yield from cases_judges.cases(sources)
 
 
-def end(peer: Peer, problems: Problems) -> None:
-    problems.equal("exit code", peer.end(), 0)
+def ends(peers: Peers) -> Iterator[Case]:
+    """Of the peers that run by then."""
+    for peer in peers.running():
+        by_signal = "org" in peer.service
+        how = "at a signal" if by_signal else "with its orders"
+        yield Case(f"{peer.service} ends {how}", partial(end, peer, by_signal))
+    yield Case("no trace has more than it should", partial(check_late, peers=peers))
+
+
+def end(peer: Peer, by_signal: bool, _: Problems) -> None:
+    peer.end(by_signal)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
 """A case is a name and a function that is given a list for the problems that it finds."""
 
+import subprocess
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from .peers import PeerFailed
+
+# For all cases together.
+PATIENCE = 20 * 60
 
 KINDS = {
     "unary": "SayHello",
@@ -12,8 +19,7 @@ KINDS = {
     "bidi": "Chat",
 }
 
-# What ends the first part of a name, the code of the call, the status of its spans, the
-# replies that come before it.
+# By the first part of a call's name: its code, its message, the status of Rust's spans.
 ENDS = {
     "Ferris": ("OK", "", "ok"),
     "notfound": ("NOT_FOUND", "nobody has this name", "not_found"),
@@ -48,26 +54,39 @@ class Report:
 
     def __init__(self) -> None:
         self.passed = 0
-        self.failed = 0
+        self.failed: list[str] = []
+        self._end = time.monotonic() + PATIENCE
 
     def run(self, case: Case) -> None:
         problems = Problems()
+        if time.monotonic() > self._end:
+            problems.add("there was no time left for it")
+        else:
+            self._try(case, problems)
+        self.tell(case.name, problems.lines)
+
+    def _try(self, case: Case, problems: Problems) -> None:
         try:
             case.run(problems)
+        except PeerFailed as failed:
+            problems.add(str(failed))
+        except subprocess.CalledProcessError as error:
+            problems.add(f"{error}\n{error.stdout}{error.stderr}")
         except Exception:
             problems.add(traceback.format_exc())
-        self.tell(case.name, problems.lines)
 
     def tell(self, name: str, problems: list[str]) -> None:
         if not problems:
             self.passed += 1
             print(f"PASS {name}", flush=True)
             return
-        self.failed += 1
+        self.failed.append(name)
         print(f"FAIL {name}", flush=True)
         for problem in problems:
             print(f"     {problem}", flush=True)
 
     def close(self) -> int:
-        print(f"{self.passed} passed, {self.failed} failed", flush=True)
-        return 1 if self.failed or not self.passed else 0
+        if self.failed:
+            print("failed:", *self.failed, sep="\n  ")
+        print(f"{self.passed} passed, {len(self.failed)} failed", flush=True)
+        return 1 if self.failed else 0

@@ -9,11 +9,14 @@ import helloworld_pb2
 import helloworld_pb2_grpc
 
 from .cases import Case, Problems
+from .ingest import public_key
+from .joined import is_rust
 from .peers import Peer, Peers, Setup
 from .watch import Watch
 
 TRACE = "771a43a4192642f0b136d5159a501700"
 SPAN = "1234567890abcdef"
+HEAD = "0" * 32
 
 
 def cases(peers: Peers) -> Iterator[Case]:
@@ -30,12 +33,12 @@ def expected(strict: bool, own: str, incoming: str) -> bool:
 
 def _case(peers: Peers, strict: bool, own: str, incoming: str) -> Case:
     def run(problems: Problems) -> None:
-        for language in ("go", "python", "node", "rust"):
+        for language in ("go", "python", "python-aio", "node", "rust"):
             name = f"{language}-org-{own or 'none'}{'-strict' if strict else ''}"
             peer = peers.get(language, name, Setup(org=own, strict=strict))
             problems.equal(
                 f"{language} continues",
-                _continues(peers, peer, incoming),
+                _continues(problems, peers, peer, incoming),
                 expected(strict, own, incoming),
             )
 
@@ -46,16 +49,22 @@ def _case(peers: Peers, strict: bool, own: str, incoming: str) -> Case:
 _numbers = itertools.count(1)
 
 
-def _continues(peers: Peers, peer: Peer, org: str) -> bool:
+def _continues(problems: Problems, peers: Peers, peer: Peer, org: str) -> bool:
     # A trace for each call, to tell them apart.
     trace_id = f"{next(_numbers):08x}{TRACE[8:]}"
-    baggage = f"sentry-trace_id={trace_id},sentry-public_key={'0' * 32},sentry-sample_rand=0.250000"
+    baggage = f"sentry-trace_id={trace_id},sentry-public_key={HEAD},sentry-sample_rand=0.250000"
     if org:
         baggage += f",sentry-org_id={org}"
     metadata = [("sentry-trace", f"{trace_id}-{SPAN}-1"), ("baggage", baggage)]
     watch = Watch(peers, peer)
-    with grpc.insecure_channel(peer.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(peer.address) as channel:
         stub = helloworld_pb2_grpc.GreeterStub(channel)
         stub.SayHello(helloworld_pb2.HelloRequest(name="Ferris"), metadata=metadata)
     [transaction] = watch.take(1)
-    return transaction.root.trace_id == trace_id
+    continues = transaction.root.trace_id == trace_id
+    # Nothing is left of a trace that is refused.
+    parent, key = (SPAN, HEAD) if continues else (None, public_key(peer.service))
+    problems.equal(f"parent at {peer.service}", transaction.root.parent, parent)
+    if is_rust(peer.service):
+        problems.equal("key in the context", transaction.context.get("public_key"), key)
+    return continues

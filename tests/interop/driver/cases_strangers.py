@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,21 +146,28 @@ def _buf_web(problems: Problems, peers: Peers, tools: Tools) -> None:
         (HELLO, "grpc.server", "ok", None),
         ("/helloworld.Greeter/SayHelloStream", "grpc.server", "internal_error", None),
     ]
-    problems.equal("transactions", names(watch.take(2)), expected)
+    found = watch.take(2)
+    problems.equal("transactions", names(found), expected)
+    for transaction in found:
+        check_address(problems, peer, transaction)
+
+
+def check_address(problems: Problems, peer: Peer, transaction: Transaction) -> None:
+    host, port = peer.address.split(":")
+    data = transaction.root.data
+    address = data.get("server.address"), data.get("server.port")
+    problems.equal("address", address, (host, int(port)))
 
 
 def _web_text(problems: Problems, peers: Peers, _: Tools) -> None:
     peer = _web(peers)
     watch = Watch(peers, peer)
-    request = urllib.request.Request(
-        peer.uri + HELLO,
-        data=base64.b64encode(frame(helloworld_pb2.HelloRequest(name="text"))),
-        headers={
-            "Content-Type": "application/grpc-web-text",
-            "Accept": "application/grpc-web-text",
-        },
-    )
-    with _direct().open(request, timeout=TOOL_PATIENCE) as response:
+    headers = {
+        "Content-Type": "application/grpc-web-text",
+        "Accept": "application/grpc-web-text",
+    }
+    data = base64.b64encode(frame(helloworld_pb2.HelloRequest(name="text")))
+    with post(peer.uri + HELLO, data, headers) as response:
         body = base64.b64decode(response.read())
     reply = frame(helloworld_pb2.HelloReply(message="Hello text!"))
     problems.equal("reply", body[: len(reply)], reply)
@@ -171,6 +179,11 @@ def frame(message) -> bytes:
     """Length-prefixed, as gRPC sends a message."""
     payload = message.SerializeToString()
     return b"\0" + len(payload).to_bytes(4, "big") + payload
+
+
+def post(uri: str, data: bytes, headers: dict[str, str]):
+    request = urllib.request.Request(uri, data, headers)
+    return _direct().open(request, timeout=TOOL_PATIENCE)
 
 
 def _direct() -> urllib.request.OpenerDirector:
@@ -192,7 +205,7 @@ def _no_grpc(problems: Problems, peers: Peers, _: Tools) -> None:
 def _health(problems: Problems, peers: Peers, _: Tools) -> None:
     peer = _rust(peers)
     watch = Watch(peers, peer)
-    with grpc.insecure_channel(peer.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(peer.address) as channel:
         check = channel.unary_unary(f"{HEALTH}/Check")
         problems.equal("serving", check(b""), b"\x08\x01")
         watching = channel.unary_stream(f"{HEALTH}/Watch")(b"")
@@ -208,7 +221,7 @@ def _health(problems: Problems, peers: Peers, _: Tools) -> None:
 def _deadline(problems: Problems, peers: Peers, _: Tools) -> None:
     peer = _rust(peers)
     watch = Watch(peers, peer)
-    with grpc.insecure_channel(peer.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(peer.address) as channel:
         watching = channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=0.5)
         problems.equal("first state", next(watching), b"\x08\x01")
         try:
@@ -223,7 +236,7 @@ def _deadline(problems: Problems, peers: Peers, _: Tools) -> None:
 def _unknown(problems: Problems, peers: Peers, _: Tools) -> None:
     peer = _rust(peers)
     watch = Watch(peers, peer)
-    with grpc.insecure_channel(peer.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(peer.address) as channel:
         try:
             channel.unary_unary("/no.Service/Method")(b"")
             problems.add("answered")

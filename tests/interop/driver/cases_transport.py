@@ -1,8 +1,10 @@
 """TLS, Unix sockets, compression, large messages, and metadata up to the limits of HTTP/2."""
 
+import gzip
+import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -11,9 +13,9 @@ import helloworld_pb2
 import helloworld_pb2_grpc
 
 from .cases import Case, Problems
-from .cases_strangers import HELLO, names
+from .cases_strangers import HELLO, check_address, frame, names, post
 from .joined import check, make
-from .peers import Answer, Peer, Peers, Setup
+from .peers import Answer, Peers, Setup
 from .traces import sentry_members
 from .watch import Watch
 
@@ -29,19 +31,19 @@ UNLIMITED = [
 ]
 
 
-def cases(peers: Peers) -> Iterator[Case]:
-    folder = Path(tempfile.mkdtemp(prefix="interop-"))
-
+def cases(peers: Peers, folder: Path) -> Iterator[Case]:
     def case(name: str, run: Callable) -> Case:
         return Case(name, lambda problems: run(problems, peers, folder))
 
     yield case("TLS: grpcio calls, Rust calls", _tls)
     yield case("a Unix socket: grpcio calls, Rust calls", _unix)
-    yield case("gzip from grpcio and back", _gzip_from_stranger)
+    yield case("Rust calls grpcio over TLS, a Unix socket, and with gzip both ways", _to_stranger)
+    yield case("gzip from grpcio", _gzip_from_stranger)
+    yield case("gzip to who asks for it", _gzip_to_stranger)
     yield case("gzip and zstd from Rust to Rust", _compressed_by_rust)
     yield case("a message of 20 MiB, and one above the server's limit", _large)
-    yield case("20 MiB from Rust through Rust", _large_through)
-    yield case("metadata at and above the limit of the server", _metadata)
+    yield case("21 MiB from Rust through Rust", _large_through)
+    yield case("metadata below and above the limit of the server", _metadata)
     yield case("baggage of 8192 bytes goes on byte for byte", _full_baggage)
     yield case("metadata of an application beside Sentry's", _metadata_out)
 
@@ -75,33 +77,17 @@ def _tls(problems: Problems, peers: Peers, folder: Path) -> None:
     arguments = ["--tls", str(certificate), str(key)]
     server = peers.get("rust", "rust-tls", Setup(arguments=arguments))
     watch = Watch(peers, server)
-    address = server.uri.removeprefix("http://")
     credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
-    with grpc.secure_channel(address, credentials) as channel:
+    with grpc.secure_channel(server.address, credentials) as channel:
         problems.equal("reply", _stub(channel).SayHello(_hello("tls")).message, "Hello tls!")
     [transaction] = watch.take(1)
     problems.equal("transaction", names([transaction]), [(HELLO, "grpc.server", "ok", None)])
-    expected = (address.split(":")[0], int(address.split(":")[1]))
-    data = transaction.root.data
-    problems.equal("address", (data.get("server.address"), data.get("server.port")), expected)
+    check_address(problems, server, transaction)
 
     caller = peers.get("rust", "rust-tls-client", Setup(env={"PEER_CA": str(certificate)}))
-    secure = _At(server, f"https://{address}")
     for kind in ("unary", "bidi"):
-        check(problems, peers, make([caller, secure], kind, "Ferris"))
-    check(problems, peers, make([caller, secure], "server_stream", "internal"))
-
-
-class _At(Peer):
-    """The same peer, called at another URI."""
-
-    def __init__(self, peer: Peer, uri: str) -> None:
-        self.__dict__.update(peer.__dict__)
-        self._uri = uri
-
-    @property
-    def uri(self) -> str:
-        return self._uri
+        check(problems, peers, make([caller, server], kind, "Ferris"))
+    check(problems, peers, make([caller, server], "server_stream", "internal"))
 
 
 def _unix(problems: Problems, peers: Peers, folder: Path) -> None:
@@ -121,6 +107,43 @@ def _unix(problems: Problems, peers: Peers, folder: Path) -> None:
     client = called.child(op="grpc.client", status="ok")
     problems.equal("parent", served.root.parent, client and client.id)
     problems.equal("address", client and client.data.get("server.address"), None)
+    problems.equal("address of the server", served.root.data.get("server.address"), None)
+
+
+def _to_stranger(problems: Problems, peers: Peers, folder: Path) -> None:
+    certificate, key = _certificate(folder)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    socket = f"unix:{folder / 'stranger'}"
+    stranger = Stranger()
+    port = stranger.server.add_secure_port("127.0.0.1:0", credentials)
+    stranger.server.add_insecure_port(socket)
+    stranger.server.start()
+    caller = peers.get("rust", "rust-tls-client", Setup(env={"PEER_CA": str(certificate)}))
+    watch = Watch(peers, caller)
+    for number, uri in enumerate([f"https://127.0.0.1:{port}", socket]):
+        name = f"stranger-{number}"
+        answer = caller.call_at("unary", name, [uri], compression="gzip")
+        problems.equal(f"answer of {uri}", answer, Answer("OK", "", [f"Hello {name}!"]))
+        [transaction] = watch.take(1)
+        client = transaction.child(op="grpc.client", status="ok")
+        seen = stranger.seen[name]
+        trace = seen["sentry-trace"].split("-")
+        problems.equal("span in the header", trace[1], client and client.id)
+        problems.equal("context", sentry_members([seen["baggage"]])["trace_id"], trace[0])
+    stranger.server.stop(None).wait()
+
+
+class Stranger(helloworld_pb2_grpc.GreeterServicer):
+    """A server of grpcio, without Sentry."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[str, str]] = {}
+        self.server = grpc.server(ThreadPoolExecutor(2), compression=grpc.Compression.Gzip)
+        helloworld_pb2_grpc.add_GreeterServicer_to_server(self, self.server)
+
+    def SayHello(self, request, context):  # noqa: N802
+        self.seen[request.name] = dict(context.invocation_metadata())
+        return helloworld_pb2.HelloReply(message=f"Hello {request.name}!")
 
 
 def _gzip_from_stranger(problems: Problems, peers: Peers, _: Path) -> None:
@@ -128,15 +151,29 @@ def _gzip_from_stranger(problems: Problems, peers: Peers, _: Path) -> None:
     watch = Watch(peers, server)
     name = "gzip" * 1000
     with grpc.insecure_channel(
-        server.uri.removeprefix("http://"), compression=grpc.Compression.Gzip
+        server.address, compression=grpc.Compression.Gzip
     ) as channel:
         replies = _stub(channel).Chat(iter([_hello(name)] * 3))
         problems.equal("replies", [reply.message for reply in replies], [f"Hello {name}!"] * 3)
-        initial = dict(replies.initial_metadata())
     problems.equal("encoding", server.hop(name[:100]).encoding, ["gzip"])
-    problems.equal("encoding back", initial.get("grpc-encoding"), None)
     [transaction] = watch.take(1)
     _check_counts(problems, transaction, 3, 3)
+
+
+def _gzip_to_stranger(problems: Problems, peers: Peers, _: Path) -> None:
+    """By grpc-web, whose frames can be looked at."""
+    server = peers.get("rust", "rust-web", Setup(arguments=["--web"]))
+    watch = Watch(peers, server)
+    name = "gzip" * 1000
+    headers = {"Content-Type": "application/grpc-web+proto", "grpc-accept-encoding": "gzip"}
+    with post(server.uri + HELLO, frame(_hello(name)), headers) as response:
+        problems.equal("encoding", response.headers.get("grpc-encoding"), "gzip")
+        flag, length = struct.unpack(">BI", response.read(5))
+        reply = helloworld_pb2.HelloReply.FromString(gzip.decompress(response.read(length)))
+    problems.equal("is compressed", flag, 1)
+    problems.equal("reply", reply.message, f"Hello {name}!")
+    [transaction] = watch.take(1)
+    _check_counts(problems, transaction, 1, 1)
 
 
 def _check_counts(problems: Problems, transaction, requests: int, responses: int) -> None:
@@ -164,7 +201,7 @@ def _large(problems: Problems, peers: Peers, _: Path) -> None:
     server = peers.get("rust", "rust-strangers")
     watch = Watch(peers, server)
     name = "large" * (4 * MIB)
-    with grpc.insecure_channel(server.uri.removeprefix("http://"), options=UNLIMITED) as channel:
+    with grpc.insecure_channel(server.address, options=UNLIMITED) as channel:
         reply = _stub(channel).SayHello(_hello(name))
         problems.equal("length of the reply", len(reply.message), len(name) + len("Hello !"))
         try:
@@ -194,7 +231,7 @@ def _large_through(problems: Problems, peers: Peers, _: Path) -> None:
 def _metadata(problems: Problems, peers: Peers, _: Path) -> None:
     server = peers.get("rust", "rust-strangers")
     watch = Watch(peers, server)
-    with grpc.insecure_channel(server.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(server.address) as channel:
         below = [(f"x-{number:04}", "v" * 1000) for number in range(14)]
         reply = _stub(channel).SayHello(_hello("headers"), metadata=below)
         problems.equal("reply", reply.message, "Hello headers!")
@@ -222,7 +259,7 @@ def _full_baggage(problems: Problems, peers: Peers, _: Path) -> None:
         ("sentry-trace", f"{trace_id}-{span_id}-1"),
         ("baggage", baggage),
     ]
-    with grpc.insecure_channel(server.uri.removeprefix("http://")) as channel:
+    with grpc.insecure_channel(server.address) as channel:
         _stub(channel).SayHello(_hello("full-baggage"), metadata=metadata)
     problems.equal("baggage in", server.hop("full-baggage").baggage, [baggage])
     problems.equal("baggage on", next_one.hop("full-baggage").baggage, [baggage])
@@ -236,4 +273,6 @@ def _metadata_out(problems: Problems, peers: Peers, _: Path) -> None:
         metadata = [(f"x-{number}", "v" * 500) for number in range(10)]
         answer = caller.call("unary", name, [server], metadata)
         problems.equal(service, answer, Answer("OK", "", [f"Hello {name}!"]))
-        problems.equal(f"traces at {service}", len(server.hop(name).sentry_trace), 1)
+        hop = server.hop(name)
+        problems.equal(f"metadata at {service}", hop.metadata, metadata)
+        problems.equal(f"traces at {service}", len(hop.sentry_trace), 1)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -79,6 +80,12 @@ class Ingest:
                 if not self._arrived.wait(end - time.monotonic()):
                     break
             return list(self.received)
+
+    def write(self, folder: Path) -> None:
+        """What came, for people: a file for each service, with an empty line between envelopes."""
+        for service in {one.service for one in self.received}:
+            raw = [one.raw for one in self.received if one.service == service]
+            (folder / f"{service}.envelopes").write_bytes(b"\n\n".join(raw))
 
     def _keep(self, received: Received) -> None:
         with self._arrived:

@@ -1,6 +1,8 @@
 """What must hold of the trace of a call along a route."""
 
 import itertools
+import time
+from collections import Counter
 from dataclasses import dataclass
 
 from .cases import ENDS, KINDS, Problems
@@ -12,7 +14,6 @@ from .traces import (
     Span,
     Transaction,
     errors,
-    other_members,
     rounded,
     sentry_members,
     transactions,
@@ -31,6 +32,11 @@ class Called:
     name: str
     answer: Answer
     hops: list[Hop]
+    # Of the clock, around the call.
+    start: float
+    end_of_call: float
+    # What its head decided, once that is known.
+    sampled: bool | None = None
 
     @property
     def trace_id(self) -> str:
@@ -41,6 +47,10 @@ class Called:
         return f"/helloworld.Greeter/{KINDS[self.kind]}"
 
 
+# All calls of the run, to see at its end that nothing came late.
+_made: list[Called] = []
+
+
 def make(
     route: list[Peer],
     kind: str,
@@ -49,8 +59,26 @@ def make(
 ) -> Called:
     name = f"{end}-{next(_numbers)}"
     head, *servers = route
+    start = time.time()
     answer = head.call(kind, name, servers, metadata)
-    return Called(route, kind, end, name, answer, [peer.hop(name) for peer in servers])
+    end_of_call = time.time()
+    hops = [peer.hop(name) for peer in servers]
+    called = Called(route, kind, end, name, answer, hops, start, end_of_call)
+    _made.append(called)
+    return called
+
+
+def check_late(problems: Problems, peers: Peers) -> None:
+    """Once all peers have ended, no trace has more than it should."""
+    everything = peers.ingest.wait_for(lambda _: True)
+    counts = Counter(one.root.trace_id for one in transactions(everything))
+    failures = Counter(one.trace_id for one in errors(everything))
+    for called in _made:
+        where = f"of {called.kind} by {called.route[0].service}"
+        expected = len(called.route) if called.sampled else 0
+        problems.equal(f"transactions {where}", counts[called.trace_id], expected)
+        expected = 1 if called.end == "internal" else 0
+        problems.equal(f"errors {where}", failures[called.trace_id], expected)
 
 
 def is_rust(service: str) -> bool:
@@ -59,6 +87,7 @@ def is_rust(service: str) -> bool:
 
 def check(problems: Problems, peers: Peers, called: Called, sampled: bool = True) -> None:
     """All that must hold of a call whose head took that decision."""
+    called.sampled = sampled
     check_answer(problems, called)
     if not check_headers(problems, called, sampled):
         return
@@ -94,18 +123,15 @@ def check_answer(problems: Problems, called: Called) -> None:
 def check_headers(problems: Problems, called: Called, sampled: bool) -> bool:
     """One trace, one decision and one sampling context from hop to hop."""
     flag = "1" if sampled else "0"
-    for caller, hop in zip(called.route, called.hops):
+    for caller, hop in zip(called.route, called.hops, strict=False):
         where = f"sentry-trace from {caller.service} to {hop.service}"
         if not problems.equal(f"values of {where}", len(hop.sentry_trace), 1):
             return False
         parts = hop.sentry_trace[0].split("-")
         problems.equal(where, [parts[0], *parts[2:]], [called.trace_id, flag])
         problems.equal("method", hop.method, called.path)
-    head = sentry_members(called.hops[0].baggage)
-    problems.equal("sampled in the context", head.get("sampled"), "true" if sampled else "false")
-    problems.equal("trace id in the context", head.get("trace_id"), called.trace_id)
-    problems.equal("key in the context", head.get("public_key"), public_key(called.route[0].service))
-    for caller, before, after in zip(called.route[1:], called.hops, called.hops[1:]):
+    check_head(problems, called, sampled)
+    for caller, before, after in zip(called.route[1:], called.hops, called.hops[1:], strict=False):
         where = f"baggage from {caller.service} to {after.service}"
         if is_rust(caller.service):
             problems.equal(where, own_baggage(after), own_baggage(before))
@@ -118,6 +144,32 @@ def check_headers(problems: Problems, called: Called, sampled: bool) -> bool:
                 sentry_members(after.baggage),
             )
     return True
+
+
+def check_head(problems: Problems, called: Called, sampled: bool) -> None:
+    """What the head says of the trace that it begins."""
+    head, context = called.route[0], sentry_members(called.hops[0].baggage)
+    expected = {
+        "trace_id": called.trace_id,
+        "public_key": public_key(head.service),
+        "sampled": "true" if sampled else "false",
+        "release": f"{head.service}@1.0",
+        "environment": f"{head.service}-env",
+        "transaction": "call",
+    }
+    if is_rust(head.service):
+        if head.setup.org:
+            expected["org_id"] = head.setup.org
+        rate = context.pop("sample_rate", "nan")
+        rand = context.pop("sample_rand", "nan")
+        problems.equal("rate of the head", float(rate), head.setup.rate)
+        problems.equal("decision by the rate", float(rand) < head.setup.rate, sampled)
+        problems.equal("context of the head", context, expected)
+    else:
+        # Which members another SDK has is its own affair.
+        told = {key: context.get(key) for key in expected if key in context}
+        problems.equal("context of the head", told, {key: expected[key] for key in told})
+        problems.equal("trace of the head", told.get("trace_id"), called.trace_id)
 
 
 # sentry-go 0.50 makes a context of its own in the middle of a trace: Span.ToBaggage looks whether
@@ -173,7 +225,7 @@ def check_tree(problems: Problems, called: Called, found: list[Transaction]) -> 
     head = by_service[called.route[0].service]
     problems.equal("the head's parent", head.root.parent, None)
     problems.equal("the head", (head.root.op, head.root.description), ("test", "call"))
-    for caller, hop in zip(called.route, called.hops):
+    for caller, hop in zip(called.route, called.hops, strict=False):
         server = by_service[hop.service].root
         parent = hop.sentry_trace[0].split("-")[1]
         problems.equal(f"parent of {hop.service}", server.parent, parent)
@@ -185,6 +237,20 @@ def check_tree(problems: Problems, called: Called, found: list[Transaction]) -> 
             check_rust_span(problems, client, "client", called, hop.service)
         if is_rust(hop.service):
             check_rust_span(problems, server, "server", called, caller.service)
+            problems.equal(f"origin of {hop.service}", server.origin, "auto.rpc.tonic")
+        port = int(hop_peer(called, hop).uri.rsplit(":")[-1])
+        for span in (client, server):
+            if is_rust(span.service):
+                problems.equal(f"port that {span.service} saw", span.data.get("server.port"), port)
+        check_inside(problems, client, server)
+    for peer in called.route:
+        check_inside_call(problems, called, by_service[peer.service])
+        if is_rust(peer.service):
+            transaction = by_service[peer.service]
+            setup = transaction.release, transaction.environment
+            names = f"{peer.service}@1.0", f"{peer.service}-env"
+            problems.equal(f"release and environment of {peer.service}", setup, names)
+            check_rust_children(problems, called, transaction)
 
 
 def check_parents(problems: Problems, found: list[Transaction]) -> None:
@@ -195,6 +261,54 @@ def check_parents(problems: Problems, found: list[Transaction]) -> None:
             problems.equal(f"trace of {span}", span.trace_id, transaction.root.trace_id)
             if span.parent is not None and span.parent not in ids:
                 problems.add(f"nobody sent the parent of {span}")
+
+
+# In seconds. The clocks of runtimes differ a little; and a server may be told that it is done
+# well after its caller is, on a busy machine.
+CLOCK = 0.05
+LATE = 2.0
+
+
+def check_inside(problems: Problems, outer: Span, inner: Span) -> None:
+    """As all clocks are one, a server's span lies in that of its caller."""
+    begins = outer.start - CLOCK <= inner.start
+    ends = inner.end <= outer.end + LATE
+    lasts = outer.end >= inner.start or not is_rust(outer.service)
+    if not (begins and ends and lasts):
+        problems.add(f"{inner.start} to {inner.end} of {inner} is not inside {outer}")
+
+
+def check_inside_call(problems: Problems, called: Called, transaction: Transaction) -> None:
+    """Spans lie in their transaction, and that lies in the call."""
+    root = transaction.root
+    if not called.start - CLOCK <= root.start <= root.end <= called.end_of_call + LATE:
+        problems.add(f"{root.start} to {root.end} of {root} is not inside the call")
+    for span in transaction.children:
+        if not root.start - CLOCK <= span.start <= span.end <= root.end + LATE:
+            problems.add(f"{span.start} to {span.end} of {span} is not inside {root}")
+    if is_rust(transaction.service) and transaction.children:
+        # It ends with its stream, not with the head of its response.
+        last = max(span.end for span in transaction.children)
+        if root.end < last:
+            problems.add(f"{root} ends before what is in it, at {last}")
+
+
+def hop_peer(called: Called, hop: Hop) -> Peer:
+    return next(peer for peer in called.route if peer.service == hop.service)
+
+
+def check_rust_children(problems: Problems, called: Called, transaction: Transaction) -> None:
+    """Below the root, and nothing else: the call to the next server, or what the last one does."""
+    service = transaction.service
+    if called.route[-1].service == service:
+        # A stream that fails greets once before.
+        is_stream = called.kind in ("server_stream", "bidi")
+        count = 3 if is_stream and called.end == "Ferris" else 1
+        expected = [("function", "find_name", transaction.root.id)] * count
+    else:
+        expected = [("grpc.client", called.path, transaction.root.id)]
+    actual = [(span.op, span.description, span.parent) for span in transaction.children]
+    problems.equal(f"spans inside {service}", actual, expected)
 
 
 def check_rust_span(
@@ -218,6 +332,8 @@ def check_rust_span(
     if code == "INTERNAL" or (code != "OK" and side == "client"):
         expected["error.type"] = code
     data = {key: value for key, value in span.data.items() if key != "server.port"}
+    if side == "client":
+        expected["sentry.origin"] = "auto.rpc.tonic"
     # A server may break off its requests where it fails.
     if code != "OK" and called.kind == "bidi":
         data.pop("rpc.request.message_count")
@@ -227,7 +343,6 @@ def check_rust_span(
     problems.equal(what, names, (f"grpc.{side}", called.path, status))
     for key in sorted(data.keys() | expected.keys()):
         problems.equal(f"{key} of the {what}", data.get(key), expected.get(key))
-    problems.equal(f"type of the port of the {what}", type(span.data.get("server.port")), int)
 
 
 def replies_sent(called: Called, server: str) -> int:
@@ -255,7 +370,7 @@ def check_errors(
     problems.equal("trace of the error", error.trace_id, called.trace_id)
     problems.equal("exceptions", error.exceptions[-1:], ["lookup failed"])
     if is_rust(last):
-        problems.equal("transaction of the error", error.transaction, called.path)
+        check_rust_error(problems, called, error)
     transaction = next((one for one in found if one.service == last), None)
     if transaction is None:
         return
@@ -263,5 +378,12 @@ def check_errors(
     problems.equal("span of the error", [error.span_id], [span.id for span in names[-1:]])
 
 
-def third_party(hop: Hop) -> list[str]:
-    return other_members(hop.baggage)
+def check_rust_error(problems: Problems, called: Called, error: Error) -> None:
+    problems.equal("transaction of the error", error.transaction, called.path)
+    told = sentry_members(called.hops[-1].baggage)
+    problems.equal("context of the error", rounded(error.context), rounded(told))
+    method = {"rpc.service": "helloworld.Greeter", "rpc.method": KINDS[called.kind]}
+    problems.equal("tags of the error", error.tags, method)
+    rpc = {key: error.rpc.get(key) for key in ("system", "service", "method")}
+    expected = ["grpc", *method.values()]
+    problems.equal("call of the error", list(rpc.values()), expected)

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .ingest import Ingest
 
@@ -27,6 +27,7 @@ class Hop:
     name: str
     sentry_trace: list[str]
     baggage: list[str]
+    metadata: list[tuple[str, str]]
     encoding: list[str]
 
 
@@ -55,11 +56,14 @@ class Peer:
         self, service: str, command: list[str], ingest: Ingest, logs: Path, setup: Setup
     ) -> None:
         self.service = service
+        self.setup = setup
         self.log = logs / f"{service}.log"
         self._answers: dict[int, dict[str, Any]] = {}
         self._hops: list[Hop] = []
-        self._address: str | None = None
-        self._ended = False
+        self._uri: str | None = None
+        # Why it is not worth to wait for anything more.
+        self._failure: str | None = None
+        self._writing = threading.Lock()
         self._changed = threading.Condition()
         self._last_id = 0
         env = {
@@ -82,13 +86,19 @@ class Peer:
                 env=env,
                 text=True,
             )
+        assert self._process.stdin and self._process.stdout
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
     def uri(self) -> str:
         """Waits until it serves."""
-        address = self._wait(lambda: self._address, "did not say where it listens")
-        return address if address.startswith("unix:") else f"http://{address}"
+        return self._wait(lambda: self._uri, "did not say where it listens")
+
+    @property
+    def address(self) -> str:
+        """As grpcio wants it."""
+        return self.uri.removeprefix("https://").removeprefix("http://")
 
     def call(
         self,
@@ -98,13 +108,24 @@ class Peer:
         metadata: list[tuple[str, str]] | None = None,
         **more: Any,
     ) -> Answer:
-        uris = [peer if isinstance(peer, str) else peer.uri for peer in route]
+        uris = [peer.uri for peer in route]
+        return self.call_at(kind, name, uris, metadata, **more)
+
+    def call_at(
+        self,
+        kind: str,
+        name: str,
+        uris: list[str],
+        metadata: list[tuple[str, str]] | None = None,
+        **more: Any,
+    ) -> Answer:
         order = {"call": kind, "name": name, "route": uris, "metadata": metadata or [], **more}
         answer = self._order(order)
         return Answer(answer["code"], answer["message"], answer["replies"])
 
     def flush(self) -> None:
-        self._order({"flush": True})
+        if not self._order({"flush": True})["flushed"]:
+            self._fail("could not send all that it had")
 
     def hop(self, name: str) -> Hop:
         """What it saw of the call for that name."""
@@ -114,14 +135,18 @@ class Peer:
 
         return self._wait(find, f"saw no call for {name!r}")
 
-    def end(self) -> int:
-        """Its exit code, after the end of its orders."""
-        self._process.stdin.close()
+    def end(self, by_signal: bool) -> None:
+        """Has it end by itself."""
+        if by_signal:
+            self._process.terminate()
+        else:
+            self._stdin.close()
         try:
-            return self._process.wait(PATIENCE)
+            code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise PeerFailed(f"{self.service} does not end, see {self.log}") from None
+            self._fail("does not end")
+        if code != 0:
+            self._fail(f"ended with {code}")
 
     def kill(self) -> None:
         self._process.kill()
@@ -131,35 +156,44 @@ class Peer:
         with self._changed:
             self._last_id += 1
             number = self._last_id
-        self._process.stdin.write(json.dumps({"id": number, **order}) + "\n")
-        self._process.stdin.flush()
+        try:
+            with self._writing:
+                self._stdin.write(json.dumps({"id": number, **order}) + "\n")
+                self._stdin.flush()
+        except OSError as error:
+            self._fail(f"took no order, {error}")
         return self._wait(lambda: self._answers.get(number), f"did not answer {order}")
 
     def _wait(self, look: Any, failure: str) -> Any:
         end = time.monotonic() + PATIENCE
         with self._changed:
             while (found := look()) is None:
-                if self._ended or not self._changed.wait(end - time.monotonic()):
-                    tail = self.log.read_text(errors="replace")[-2000:]
-                    raise PeerFailed(f"{self.service} {failure}; its log ends with:\n{tail}")
+                if self._failure or not self._changed.wait(end - time.monotonic()):
+                    self._fail(failure)
             return found
 
+    def _fail(self, failure: str) -> NoReturn:
+        """Others that wait for it need not: a peer that hangs once would hang in each case."""
+        self._failure = self._failure or failure
+        tail = self.log.read_text(errors="replace")[-2000:] or "nothing\n"
+        raise PeerFailed(f"{self.service} {self._failure}; its log {self.log} ends with:\n{tail}")
+
     def _read(self) -> None:
-        for line in self._process.stdout:
+        for line in self._stdout:
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError):
+            except (AttributeError, KeyError, TypeError, ValueError):
                 with self.log.open("a") as log:
                     log.write(f"not a line of the protocol: {line}")
                 break
         with self._changed:
-            self._ended = True
+            self._failure = self._failure or "has ended"
             self._changed.notify_all()
 
     def _take(self, line: dict[str, Any]) -> None:
         with self._changed:
             if "listening" in line:
-                self._address = line["listening"]
+                self._uri = line["listening"]
             elif "hop" in line:
                 self._hops.append(_hop(self.service, line["hop"]))
             else:
@@ -174,6 +208,7 @@ def _hop(service: str, hop: dict[str, Any]) -> Hop:
         name=hop["name"],
         sentry_trace=hop["sentry-trace"],
         baggage=hop["baggage"],
+        metadata=[(key, value) for key, value in hop["metadata"]],
         encoding=hop.get("encoding", []),
     )
 
@@ -195,9 +230,6 @@ class Peers:
                 service, self._commands[language], self.ingest, self._logs, setup or Setup()
             )
         return self._running[service]
-
-    def languages(self) -> list[str]:
-        return list(self._commands)
 
     def running(self) -> list[Peer]:
         return list(self._running.values())

@@ -1,8 +1,10 @@
 """What was received, as spans and errors that can be joined to traces."""
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +25,10 @@ class Span:
     description: str | None
     status: str | None
     data: Json
+    # In seconds.
+    start: float
+    end: float
+    origin: str | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Transaction:
     children: list[Span]
     # What the header of its envelope says of its trace.
     context: Json
+    release: str | None
+    environment: str | None
 
     @property
     def spans(self) -> list[Span]:
@@ -54,6 +62,9 @@ class Error:
     span_id: str
     exceptions: list[str]
     transaction: str | None
+    tags: Json
+    rpc: Json
+    # What the header of its envelope says of its trace.
     context: Json
 
 
@@ -66,17 +77,19 @@ def transactions(received: Iterable[Received], trace_id: str | None = None) -> l
             root = _root(envelope.service, payload)
             if trace_id in (None, root.trace_id):
                 children = [_child(envelope.service, span) for span in payload.get("spans") or []]
-                found.append(Transaction(envelope.service, root, children, context))
+                setup = payload.get("release"), payload.get("environment")
+                found.append(Transaction(envelope.service, root, children, context, *setup))
     return found
 
 
-def errors(received: Iterable[Received], trace_id: str) -> list[Error]:
+def errors(received: Iterable[Received], trace_id: str | None = None) -> list[Error]:
+    """Of one trace, or all."""
     found = []
     for envelope in received:
         context = envelope.envelope.headers.get("trace") or {}
         for payload in _payloads(envelope, "event"):
             trace = payload.get("contexts", {}).get("trace", {})
-            if trace.get("trace_id") == trace_id:
+            if trace_id in (None, trace.get("trace_id")):
                 found.append(_error(envelope.service, payload, trace, context))
     return found
 
@@ -97,6 +110,9 @@ def _root(service: str, payload: Json) -> Span:
         description=payload.get("transaction"),
         status=trace.get("status"),
         data=trace.get("data") or {},
+        start=_seconds(payload["start_timestamp"]),
+        end=_seconds(payload["timestamp"]),
+        origin=trace.get("origin"),
     )
 
 
@@ -110,7 +126,18 @@ def _child(service: str, span: Json) -> Span:
         description=span.get("description"),
         status=span.get("status"),
         data=span.get("data") or {},
+        start=_seconds(span["start_timestamp"]),
+        end=_seconds(span["timestamp"]),
+        origin=(span.get("data") or {}).get("sentry.origin"),
     )
+
+
+def _seconds(timestamp: float | str) -> float:
+    if isinstance(timestamp, str):
+        # Python knows microseconds at most.
+        text = re.sub(r"(\.\d{6})\d+", r"\1", timestamp)
+        return datetime.fromisoformat(text).timestamp()
+    return timestamp
 
 
 def _error(service: str, payload: Json, trace: Json, context: Json) -> Error:
@@ -122,6 +149,8 @@ def _error(service: str, payload: Json, trace: Json, context: Json) -> Error:
         span_id=trace["span_id"],
         exceptions=[value.get("value") for value in values],
         transaction=payload.get("transaction"),
+        tags=payload.get("tags") or {},
+        rpc=payload.get("contexts", {}).get("rpc", {}),
         context=context,
     )
 

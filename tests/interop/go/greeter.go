@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -207,11 +209,25 @@ func (g *greeter) serve(ctx context.Context, method string, requests requestSour
 	return greet(ctx, method, first, requests, replies)
 }
 
+func applicationMetadata(incoming metadata.MD) [][2]string {
+	entries := [][2]string{}
+	for _, key := range slices.Sorted(maps.Keys(incoming)) {
+		if !strings.HasPrefix(key, "x-") || key == routeKey {
+			continue
+		}
+		for _, value := range incoming[key] {
+			entries = append(entries, [2]string{key, value})
+		}
+	}
+	return entries
+}
+
 type hop struct {
-	Method      string   `json:"method"`
-	Name        string   `json:"name"`
-	SentryTrace []string `json:"sentry-trace"`
-	Baggage     []string `json:"baggage"`
+	Method      string      `json:"method"`
+	Name        string      `json:"name"`
+	SentryTrace []string    `json:"sentry-trace"`
+	Baggage     []string    `json:"baggage"`
+	Metadata    [][2]string `json:"metadata"`
 }
 
 func sayHop(method, name string, incoming metadata.MD) {
@@ -222,6 +238,7 @@ func sayHop(method, name string, incoming metadata.MD) {
 		Name:        name,
 		SentryTrace: values(sentry.SentryTraceHeader),
 		Baggage:     values(sentry.SentryBaggageHeader),
+		Metadata:    applicationMetadata(incoming),
 	}})
 }
 

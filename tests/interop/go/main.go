@@ -97,7 +97,7 @@ func run() error {
 			fail(err)
 		}
 	}()
-	say(listening{listener.Addr().String()})
+	say(listening{"http://" + listener.Addr().String()})
 
 	orders := make(chan order)
 	go func() {

@@ -4,25 +4,13 @@
 import { ATTRIBUTE_METADATA } from '@sentry/conventions/attributes';
 import * as ops from '@sentry/conventions/op';
 
-function describe({
-  type,
-  deprecation,
-  aliases,
-  hasDynamicSuffix,
-  visibility,
-  applyScrubbing,
-  isInOtel,
-}) {
+function describe({ type, deprecation, hasDynamicSuffix }) {
   return {
     type,
     deprecated: deprecation
       ? { replacement: deprecation.replacement ?? null, status: deprecation.status ?? null }
       : null,
-    aliases: aliases ?? [],
     has_dynamic_suffix: hasDynamicSuffix ?? false,
-    visibility,
-    scrubbing: applyScrubbing.key,
-    in_otel: isInOtel,
   };
 }
 

@@ -63,7 +63,7 @@ function failure(code, details) {
 }
 
 /**
- * Serves the Greeter on a free port, and resolves with its address.
+ * Serves the Greeter on a free port, and resolves with its URI.
  *
  * @param {(hop: object) => void} onHop is told of each call
  */
@@ -76,7 +76,7 @@ export async function serve(onHop) {
   );
   const bind = promisify(server.bindAsync.bind(server));
   const port = await bind('127.0.0.1:0', ServerCredentials.createInsecure());
-  return `127.0.0.1:${port}`;
+  return `http://127.0.0.1:${port}`;
 }
 
 function implement(name, onHop) {
@@ -124,6 +124,11 @@ async function answer(name, call, requests, send) {
   });
 }
 
+function applicationMetadata(metadata) {
+  const keys = Object.keys(metadata.getMap()).filter((key) => key.startsWith('x-') && key !== ROUTE);
+  return keys.sort().flatMap((key) => metadata.get(key).map((value) => [key, value]));
+}
+
 async function* requestsOf(call, onHop) {
   // Where a handler fails early, its stream has yet to send the status.
   const requests = call.request ? [call.request] : call.iterator({ destroyOnReturn: false });
@@ -136,6 +141,7 @@ async function* requestsOf(call, onHop) {
         name: request.name,
         'sentry-trace': call.metadata.get('sentry-trace'),
         baggage: call.metadata.get('baggage'),
+        metadata: applicationMetadata(call.metadata),
       });
     }
     yield request;

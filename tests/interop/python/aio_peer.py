@@ -141,7 +141,7 @@ async def main() -> None:
     helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    common.say({"listening": f"127.0.0.1:{port}"})
+    common.say({"listening": f"http://127.0.0.1:{port}"})
 
     loop = asyncio.get_running_loop()
     orders: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()

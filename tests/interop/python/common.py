@@ -76,6 +76,9 @@ def say_hop(method: str, name: str, metadata: Metadata) -> None:
         "name": name,
         "sentry-trace": values("sentry-trace"),
         "baggage": values("baggage"),
+        "metadata": sorted(
+            (key, value) for key, value in metadata if key.startswith("x-") and key != ROUTE
+        ),
     }
     say({"hop": hop})
 

@@ -14,7 +14,6 @@ import grpc
 import sentry_sdk
 
 import common
-import helloworld_pb2
 import helloworld_pb2_grpc
 from common import Answer, Metadata
 from helloworld_pb2 import HelloReply, HelloRequest
@@ -154,7 +153,7 @@ def main() -> None:
     helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    common.say({"listening": f"127.0.0.1:{port}"})
+    common.say({"listening": f"http://127.0.0.1:{port}"})
     pool = ThreadPoolExecutor(THREADS)
     threading.Thread(target=read_orders, args=(pool, done), daemon=True).start()
     done.wait()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio_stream::{Stream, StreamExt};
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::instrument;
 
@@ -34,6 +34,7 @@ struct Headers<'a> {
     #[serde(rename = "sentry-trace")]
     sentry_trace: Vec<&'a str>,
     baggage: Vec<&'a str>,
+    metadata: Vec<(&'a str, &'a str)>,
     encoding: Vec<&'a str>,
 }
 
@@ -54,9 +55,23 @@ fn say_hop(method: &str, name: &str, metadata: &MetadataMap) {
             name: &name[..end],
             sentry_trace: values("sentry-trace"),
             baggage: values("baggage"),
+            metadata: of_the_application(metadata),
             encoding: values("grpc-encoding"),
         },
     });
+}
+
+fn of_the_application(metadata: &MetadataMap) -> Vec<(&str, &str)> {
+    let mut entries: Vec<_> = metadata
+        .iter()
+        .filter_map(|entry| match entry {
+            KeyAndValueRef::Ascii(key, value) => Some((key.as_str(), value.to_str().ok()?)),
+            KeyAndValueRef::Binary(..) => None,
+        })
+        .filter(|(key, _)| key.starts_with("x-") && *key != ROUTE)
+        .collect();
+    entries.sort_unstable();
+    entries
 }
 
 #[derive(Debug)]

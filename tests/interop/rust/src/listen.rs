@@ -69,7 +69,7 @@ impl Listener {
             Self::Tcp => {
                 let server = server.layer(layer).add_routes(routes);
                 server
-                    .serve_with_incoming_shutdown(tcp().await?, stopped)
+                    .serve_with_incoming_shutdown(tcp("http").await?, stopped)
                     .await?;
             }
             Self::Tls { certificate, key } => {
@@ -79,7 +79,7 @@ impl Listener {
                     .layer(layer)
                     .add_routes(routes);
                 server
-                    .serve_with_incoming_shutdown(tcp().await?, stopped)
+                    .serve_with_incoming_shutdown(tcp("https").await?, stopped)
                     .await?;
             }
             Self::Unix(path) => {
@@ -99,7 +99,7 @@ impl Listener {
                     .layer(layer)
                     .add_routes(routes);
                 server
-                    .serve_with_incoming_shutdown(tcp().await?, stopped)
+                    .serve_with_incoming_shutdown(tcp("http").await?, stopped)
                     .await?;
             }
         }
@@ -107,10 +107,10 @@ impl Listener {
     }
 }
 
-async fn tcp() -> Result<TcpIncoming, Error> {
+async fn tcp(scheme: &str) -> Result<TcpIncoming, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     say(&Listening {
-        listening: listener.local_addr()?.to_string(),
+        listening: format!("{scheme}://{}", listener.local_addr()?),
     });
     Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
 }

@@ -96,7 +96,9 @@ impl Upstreams {
             return Ok(client.clone());
         }
         let mut endpoint = Endpoint::from_shared(uri.to_owned())?;
-        if let Some(certificate) = &self.certificate {
+        if uri.starts_with("https:")
+            && let Some(certificate) = &self.certificate
+        {
             let tls = ClientTlsConfig::new().ca_certificate(certificate.clone());
             endpoint = endpoint.tls_config(tls)?;
         }
