@@ -112,10 +112,12 @@ fn run() -> Result<(), Error> {
     };
     // A reader like `head` may have gone.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    match (spotlight, ingest) {
-        (Some(spotlight), Some(ingest)) => spotlight.forward(ingest.envelopes()),
-        _ => Ok(()),
+    if let (Some(spotlight), Some(ingest)) = (spotlight, ingest) {
+        let forwarded = spotlight.forward(ingest.envelopes())?;
+        // Standard output may be JSON; and a reader of this may have gone too.
+        let _ = writeln!(std::io::stderr(), "{forwarded}");
     }
+    Ok(())
 }
 
 /// `None` where help is wanted.

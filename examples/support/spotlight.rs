@@ -31,8 +31,21 @@ pub(crate) struct Spotlight {
 impl Spotlight {
     /// At `url`, which may be that of its UI.
     pub(crate) fn at(url: &str) -> Result<Self, Error> {
-        Self::parse(url)
-            .ok_or_else(|| format!("is not a URL such as http://127.0.0.1:8969: {url}").into())
+        let uri = parse_uri(url).ok_or_else(|| {
+            format!("must be an http:// URL such as http://127.0.0.1:8969, not {url}")
+        })?;
+        if uri.query().is_some() {
+            return Err(format!("must be a URL without a query, not {url}").into());
+        }
+        let path = uri.path().trim_end_matches('/');
+        let path = match path.ends_with("/stream") {
+            true => path.to_owned(),
+            false => format!("{path}/stream"),
+        };
+        let mut parts = uri.into_parts();
+        parts.path_and_query = Some(path.parse()?);
+        let stream = Uri::from_parts(parts)?;
+        Ok(Self { stream })
     }
 
     /// As `SENTRY_SPOTLIGHT` says, see
@@ -45,24 +58,9 @@ impl Spotlight {
         }
     }
 
-    fn parse(url: &str) -> Option<Self> {
-        let uri = parse_uri(url).filter(|uri| uri.query().is_none())?;
-        let path = uri.path().trim_end_matches('/');
-        let path = match path.ends_with("/stream") {
-            true => path.to_owned(),
-            false => format!("{path}/stream"),
-        };
-        let stream = Uri::builder()
-            .scheme("http")
-            .authority(uri.authority()?.clone())
-            .path_and_query(path);
-        Some(Self {
-            stream: stream.build().ok()?,
-        })
-    }
-
-    /// One after the other. Fails if there is one that Spotlight did not take.
-    pub(crate) fn forward(&self, envelopes: Vec<Bytes>) -> Result<(), Error> {
+    /// One after the other; gives back where to look at them. Fails if there is one
+    /// that Spotlight did not take.
+    pub(crate) fn forward(&self, envelopes: Vec<Bytes>) -> Result<String, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -79,10 +77,12 @@ impl Spotlight {
             }
             errors
         });
+        let stream = self.stream.to_string();
         let Some(first) = errors.first() else {
-            return Ok(());
+            let ui = stream.strip_suffix("/stream").unwrap_or(&stream);
+            return Ok(format!("{count} envelopes are in Spotlight now: {ui}"));
         };
-        let (failed, stream) = (errors.len(), &self.stream);
+        let failed = errors.len();
         let error = format!(
             "{failed} of {count} envelopes did not reach Spotlight at {stream}: {}",
             with_sources(&**first)

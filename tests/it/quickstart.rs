@@ -207,7 +207,20 @@ fn it_says_what_is_wrong() {
         (
             &["--spotlight", "127.0.0.1:8969"],
             None,
-            "quickstart: --spotlight is not a URL such as http://127.0.0.1:8969: 127.0.0.1:8969\n",
+            "quickstart: --spotlight must be an http:// URL such as http://127.0.0.1:8969, \
+             not 127.0.0.1:8969\n",
+        ),
+        (
+            &["--spotlight", "https://localhost:8969"],
+            None,
+            "quickstart: --spotlight must be an http:// URL such as http://127.0.0.1:8969, \
+             not https://localhost:8969\n",
+        ),
+        (
+            &["--spotlight", "http://localhost:8969/?a=b"],
+            None,
+            "quickstart: --spotlight must be a URL without a query, \
+             not http://localhost:8969/?a=b\n",
         ),
     ] {
         let output = quickstart(arguments, dsn);
@@ -299,7 +312,9 @@ fn spotlight_gets_each_byte() {
     }
     let fake = FakeSpotlight::start(StatusCode::OK);
     let spotlight = Spotlight::at(&fake.url()).unwrap();
-    spotlight.forward(ingest.envelopes()).unwrap();
+    let forwarded = spotlight.forward(ingest.envelopes()).unwrap();
+    let expected = format!("2 envelopes are in Spotlight now: {}", fake.url());
+    assert_eq!(forwarded, expected);
     assert_eq!(fake.envelopes("/stream"), envelopes);
 }
 
@@ -309,14 +324,14 @@ fn it_hands_on_to_spotlight() {
     let url = fake.url();
     let nowhere = "http://127.0.0.1:1";
     for (argument, variable, path) in [
-        (Some(url.clone()), None, "/stream"),
+        (Some(url.clone()), None, ""),
         (
             Some(format!("{url}/behind/a/proxy/")),
             None,
-            "/behind/a/proxy/stream",
+            "/behind/a/proxy",
         ),
-        (Some(format!("{url}/stream")), Some(nowhere), "/stream"),
-        (None, Some(&*url), "/stream"),
+        (Some(format!("{url}/stream")), Some(nowhere), ""),
+        (None, Some(&*url), ""),
     ] {
         let mut command = example("quickstart");
         command.arg("--json");
@@ -328,6 +343,10 @@ fn it_hands_on_to_spotlight() {
         }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            format!("24 envelopes are in Spotlight now: {url}{path}\n")
+        );
         let printed = String::from_utf8(output.stdout).unwrap();
         let printed = printed.lines().map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
@@ -338,7 +357,8 @@ fn it_hands_on_to_spotlight() {
             ]
             .map(Value::clone)
         });
-        let received = fake.envelopes(path).into_iter().map(|envelope| {
+        let received = fake.envelopes(&format!("{path}/stream"));
+        let received = received.into_iter().map(|envelope| {
             let mut lines = serde_json::Deserializer::from_slice(&envelope).into_iter::<Value>();
             [(); 3].map(|()| lines.next().unwrap().unwrap())
         });
@@ -388,7 +408,6 @@ fn spotlight_is_configured_as_in_other_sdks() {
         "https://localhost:8969",
         "http://:8969",
         "http://localhost:89690",
-        "http://localhost:8969/?a=b",
     ] {
         let output = example("quickstart")
             .env("SENTRY_SPOTLIGHT", value)
@@ -398,7 +417,8 @@ fn spotlight_is_configured_as_in_other_sdks() {
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
             format!(
-                "quickstart: SENTRY_SPOTLIGHT is not a URL such as http://127.0.0.1:8969: {value}\n"
+                "quickstart: SENTRY_SPOTLIGHT must be an http:// URL such as \
+                 http://127.0.0.1:8969, not {value}\n"
             )
         );
         assert!(output.stdout.is_empty());

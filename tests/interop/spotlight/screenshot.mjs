@@ -2,6 +2,7 @@
 // person would. Fails where the page does not show the trace that was.
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -26,62 +27,87 @@ const call = (mark) => [
 ];
 const TRACE = ["function main", ...call(""), "          template.render render", ...call("!")];
 
-let spotlight;
-process.on("exit", () => {
-  spotlight?.kill();
-  rmSync(temporary, { recursive: true, force: true });
-});
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => leave(1));
 
 try {
-  await main();
-  process.exit(0);
+  console.log(`PASS spotlight: ${await main()}`);
+  leave(0);
 } catch (error) {
   console.error(error);
   console.log("FAIL spotlight");
-  process.exit(1);
+  leave(1);
+}
+
+function leave(code) {
+  // After Playwright's listener, which kills Chromium: what that writes cannot be removed
+  // before it has ended.
+  process.on("exit", () => rmSync(temporary, { recursive: true, force: true, maxRetries: 10 }));
+  process.exit(code);
 }
 
 async function main() {
-  const url = await startSpotlight();
+  const spotlight = await startSpotlight();
+  try {
+    runQuickstart(spotlight.url);
+    const browser = await startChromium();
+    try {
+      await look(browser.pages()[0], spotlight.url);
+    } catch (error) {
+      console.error(await browser.pages()[0].innerText("body").catch(String));
+      throw error;
+    } finally {
+      await browser.close();
+    }
+  } finally {
+    await spotlight.stop();
+  }
+  const shown = "one trace of three services";
+  if (check) return shown;
+  execFileSync("pngquant", ["--force", "--speed=1", `--output=${png}`, "128", png], { timeout: 60_000 });
+  return `${shown}, ${png}, ${Math.ceil(statSync(png).size / 1_000)} kB`;
+}
+
+function runQuickstart(url) {
+  const built = process.env.QUICKSTART;
+  const [command, ...before] = built
+    ? [resolve(built)]
+    : ["cargo", "run", "--quiet", "--locked", "--example", "quickstart", "--"];
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("SENTRY_"));
-  execFileSync("cargo", ["run", "--quiet", "--locked", "--example", "quickstart", "--", "--spotlight", url], {
+  execFileSync(command, [...before, "--spotlight", url], {
     cwd: root,
     env: Object.fromEntries(environment),
     stdio: ["ignore", "ignore", "inherit"],
-    timeout: 15 * 60_000,
+    // It may be built first.
+    timeout: built ? 60_000 : 15 * 60_000,
   });
-  const browser = await startChromium();
-  try {
-    await look(browser.pages()[0], url);
-  } catch (error) {
-    console.error(await browser.pages()[0].innerText("body").catch(String));
-    throw error;
-  } finally {
-    await browser.close();
-  }
-  if (!check) execFileSync("pngquant", ["--force", "--speed=1", `--output=${png}`, "128", png], { timeout: 60_000 });
-  const size = `${Math.ceil(statSync(png).size / 1_000)} kB`;
-  console.log(`PASS spotlight: one trace of three services${check ? "" : `, ${png}, ${size}`}`);
 }
 
 async function startSpotlight() {
   const serve = fileURLToPath(new URL("serve.mjs", import.meta.url));
-  spotlight = spawn(process.execPath, [serve, "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  // It ends with this process, however that does: only this has the other end of its input.
+  const spotlight = spawn(process.execPath, [serve, "--until-stdin-ends", "0"], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = once(spotlight, "close");
   const timer = setTimeout(() => spotlight.kill(), 60_000);
   for await (const line of createInterface(spotlight.stdout)) {
     const url = line.match(/^Spotlight is at (.*)/)?.[1];
     if (!url) continue;
     clearTimeout(timer);
     spotlight.stdout.resume();
-    return url;
+    const stop = () => {
+      spotlight.stdin.end();
+      return ended;
+    };
+    return { url, stop };
   }
   throw new Error("Spotlight did not start");
 }
 
 function startChromium() {
+  // Playwright talks to it by a pipe: it too ends with this process, however that does.
   return chromium.launchPersistentContext(join(temporary, "profile"), {
-    executablePath: "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM,
     viewport: { width: 1440, height: 1300 },
     args: [
       "--no-sandbox",
@@ -120,10 +146,18 @@ async function look(page, url) {
   // Wide enough for whole names.
   await drag(page, page.locator(".resizer.shrink-0"), 120);
   await drag(page, tree.locator(".span-resizer").last(), 110);
+  // The page makes the details as tall as all that they tell, with nothing beside their
+  // lower half: as tall as the tree, and scrolled to the attributes, they need less room.
   const above = await row.boundingBox();
-  const below = await details.locator(".react-json-view").boundingBox();
-  const height = below.y + below.height + 16 - above.y;
-  await page.screenshot({ path: png, clip: { x: above.x, y: above.y, width: above.width, height } });
+  const spans = await tree.boundingBox();
+  const end = spans.y + spans.height + 16;
+  const scrolled = details.locator(".overflow-y-auto").first();
+  const height = end - (await scrolled.boundingBox()).y;
+  await scrolled.evaluate((element, height) => {
+    element.style.height = `${height}px`;
+    element.scrollTop = element.scrollHeight;
+  }, height);
+  await page.screenshot({ path: png, clip: { x: above.x, y: above.y, width: above.width, height: end - above.y } });
 }
 
 /** Selects a span, and gives back where the page tells more of it. */
