@@ -14,8 +14,8 @@ use tracing::span::Entered;
 use tracing::{Span, info_span};
 
 use crate::fields;
-use crate::report;
-use crate::rpc::{self, MethodPath, Side};
+use crate::report::{self, Capture, RpcOutcome};
+use crate::rpc::{self, MethodPath, RpcSide};
 use crate::span_ext::{self, RpcEnd, RpcStart};
 use crate::watch::{self, Deadline, Finished, Guard, Observer, Watch};
 
@@ -55,18 +55,21 @@ type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
 pub(crate) struct CallOptions {
     pub(crate) op: Cow<'static, str>,
     pub(crate) name: Option<Arc<NameFn>>,
+    pub(crate) capture: Capture,
 }
 
 /// Left in the extensions of a request that is observed, for the case that a
 /// layer is applied twice. A server may pass them on to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Observed(Side);
+struct Observed(RpcSide);
 
 /// The span of a running RPC.
 #[derive(Debug)]
 pub struct RpcCall {
     span: Span,
-    side: Side,
+    side: RpcSide,
+    path: MethodPath,
+    capture: Capture,
 }
 
 /// Enters the span of an RPC and has no say in its end.
@@ -77,7 +80,7 @@ pub struct RpcScope {
 
 /// Opens a call of `request`, unless a layer on this side has it already.
 pub(crate) fn observe<B>(
-    side: Side,
+    side: RpcSide,
     request: Request<B>,
     open: impl FnOnce(&mut Parts) -> Option<(RpcCall, Deadline)>,
 ) -> (Request<B>, Option<(RpcCall, Deadline)>) {
@@ -140,7 +143,11 @@ macro_rules! rpc_span {
 impl RpcCall {
     /// Opens the span of an RPC that a server received; `None` where no
     /// subscriber wants it.
-    pub(crate) fn open_server(path: &MethodPath, parts: &mut Parts) -> Option<Self> {
+    pub(crate) fn open_server(
+        path: &MethodPath,
+        parts: &mut Parts,
+        options: &CallOptions,
+    ) -> Option<Self> {
         let host = host(parts);
         let authority = match is_of_unix_socket(parts) {
             true => None,
@@ -158,17 +165,28 @@ impl RpcCall {
             );
             span.record(fields::NETWORK_PEER_PORT, i64::from(peer.port()));
         }
-        let side = Side::Server;
-        Some(Self { span, side })
+        Some(Self::new(span, RpcSide::Server, path, options))
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
     /// wants it.
-    pub(crate) fn open_client(path: &MethodPath, server: Option<&Uri>) -> Option<Self> {
+    pub(crate) fn open_client(
+        path: &MethodPath,
+        server: Option<&Uri>,
+        options: &CallOptions,
+    ) -> Option<Self> {
         let authority = server.and_then(Uri::authority);
         let span = rpc_span!(fields::CLIENT_SPAN, "client", path, authority);
-        let side = Side::Client;
-        (!span.is_disabled()).then_some(Self { span, side })
+        (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
+    }
+
+    fn new(span: Span, side: RpcSide, path: &MethodPath, options: &CallOptions) -> Self {
+        Self {
+            span,
+            side,
+            path: path.clone(),
+            capture: options.capture.clone(),
+        }
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -185,10 +203,11 @@ impl RpcCall {
 }
 
 impl CallOptions {
-    pub(crate) fn new(op: &'static str) -> Self {
+    pub(crate) fn new(op: &'static str, capture: Capture) -> Self {
         Self {
             op: op.into(),
             name: None,
+            capture,
         }
     }
 
@@ -212,10 +231,11 @@ impl CallOptions {
 
 impl fmt::Debug for CallOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, name } = self;
+        let Self { op, name, capture } = self;
         f.debug_struct("CallOptions")
             .field("op", op)
             .field("name", &name.is_some())
+            .field("capture", capture)
             .finish()
     }
 }
@@ -237,9 +257,11 @@ impl Watch for RpcScope {
 }
 
 impl Observer for RpcCall {
-    fn end(self, finished: Finished) {
+    fn end(self, finished: Finished<'_>) {
         let Finished {
             outcome,
+            cause,
+            duration,
             request_messages,
             response_messages,
         } = finished;
@@ -252,12 +274,22 @@ impl Observer for RpcCall {
             request_messages,
             response_messages,
         );
-        if let Some(sink) = span_ext::sink(&self.span) {
-            sink.end(RpcEnd {
-                status: report::span_status(outcome.code),
-                message: outcome.message.map(Cow::into_owned),
-            });
-        }
+        let Some(sink) = span_ext::sink(&self.span) else {
+            return;
+        };
+        let known = RpcOutcome {
+            side: self.side,
+            path: &self.path,
+            outcome: &outcome,
+            duration,
+            cause,
+        };
+        let event = || report::event_of_status(&known);
+        sink.end(RpcEnd {
+            status: report::span_status(outcome.code),
+            message: outcome.message.as_deref(),
+            event: self.capture.wants(&known).then_some(&event),
+        });
     }
 }
 

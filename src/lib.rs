@@ -136,6 +136,8 @@ pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 pub use self::client::{GrpcClientLayer, GrpcClientService};
 pub use self::interceptor::TracePropagationInterceptor;
 pub use self::propagation::TraceHeaders;
+pub use self::report::RpcOutcome;
+pub use self::rpc::RpcSide;
 pub use self::server::{GrpcServerLayer, GrpcServerService};
 pub use self::span_ext::{ContinueTraceError, SentrySpanExt};
 

@@ -21,6 +21,7 @@ mod hubs;
 mod layer;
 mod local_root;
 mod origin;
+mod reports;
 mod root_trace;
 mod sampling;
 mod span_cell;

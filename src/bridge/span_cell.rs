@@ -133,6 +133,11 @@ impl SpanCell {
                 Live::root(&plan, &self.base, inside, self.started_at)
             }
         };
+        let reports_before = if self.is_of_middleware() {
+            live.root.trail.reports.count_with(&Hub::current())
+        } else {
+            0
+        };
         let fields = {
             let mut state = self.lock();
             if let Some(winner) = state.live.clone() {
@@ -141,6 +146,7 @@ impl SpanCell {
                 return winner;
             }
             state.live = Some(live.clone());
+            state.reports_before = reports_before;
             std::mem::take(&mut state.draft).fields
         };
         if let Some(span) = &live.recorded {

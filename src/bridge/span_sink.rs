@@ -3,7 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use sentry_core::Hub;
+
 use crate::bridge::span_cell::SpanCell;
+use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded};
@@ -31,11 +34,17 @@ impl SpanSink for SpanCell {
         guarded(|| live.root.trail.headers(span))
     }
 
-    fn end(self: Arc<Self>, end: RpcEnd) {
+    fn end(self: Arc<Self>, end: RpcEnd<'_>) {
         let live = self.start();
+        if let Some(event) = end.event
+            && !self.has_reported(&live)
+        {
+            // Its span is entered: the hub of the RPC is current.
+            guarded(|| Hub::with_active(|hub| hub.capture_event(event())));
+        }
         self.lock().rpc_status = Some(end.status);
         if let (Some(span), Some(message)) = (&live.recorded, end.message) {
-            guarded(|| span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.into()));
+            guarded(|| span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.to_owned().into()));
         }
         // Whatever else holds the tracing span, the RPC is over.
         self.finish_or_wait(&live);
@@ -43,5 +52,13 @@ impl SpanSink for SpanCell {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
+    }
+}
+
+impl SpanCell {
+    /// Whether an event was sent since it started, in its root.
+    fn has_reported(&self, live: &Live) -> bool {
+        let count = live.root.trail.reports.count_with(&Hub::current());
+        count > self.lock().reports_before
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct State {
     /// other spans.
     pub(crate) home: Option<Arc<HubSlot>>,
     pub(crate) rpc_status: Option<SpanStatus>,
+    /// How many events had been sent in the root when it started.
+    pub(crate) reports_before: usize,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,

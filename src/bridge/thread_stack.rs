@@ -141,6 +141,7 @@ pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
     }
     let trail_before = trail::set_current(live.root.trail.id());
     Hub::run(Arc::clone(&slot.hub), f);
+    live.root.trail.reports.look_at(&slot.hub);
     trail::set_current(trail_before);
 }
 
@@ -169,12 +170,14 @@ fn pop_exited(stack: &ThreadStack) -> Option<Entry> {
 impl Entry {
     fn leave(self) {
         let Self {
+            root,
             slot,
             restore,
             guard,
             trail_before,
             ..
         } = self;
+        root.trail.reports.look_at(&slot.hub);
         if let Some(span) = restore {
             slot.hub.configure_scope(|scope| scope.set_span(span));
         }

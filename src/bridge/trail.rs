@@ -9,6 +9,7 @@ use sentry_core::protocol::{Context, Event, Map, TraceId, Value};
 use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::reports::Reports;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
@@ -48,6 +49,7 @@ pub(crate) struct Trail {
     root: OnceLock<Weak<LocalRoot>>,
     /// The transaction has been sent.
     is_over: AtomicBool,
+    pub(crate) reports: Reports,
     state: Mutex<State>,
 }
 
@@ -73,6 +75,7 @@ impl Trail {
             is_transaction,
             root: OnceLock::new(),
             is_over: AtomicBool::new(false),
+            reports: Reports::default(),
             state: Mutex::default(),
         });
         if is_transaction {
@@ -173,6 +176,8 @@ impl Trail {
         move |mut event| {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
+                // Before this one takes its place.
+                trail.reports.look_at(&Hub::current());
                 trail.apply(&mut event, max_breadcrumbs);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()

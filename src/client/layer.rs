@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use http::Uri;
 use http::request::Parts;
+use tonic::Code;
 use tower_layer::Layer;
 
 use crate::client::options::GrpcClientOptions;
 use crate::client::service::GrpcClientService;
 use crate::propagation::PropagationTargets;
+use crate::report::{Capture, RpcOutcome};
 
 /// A tower layer that opens a tracing span for each gRPC call a client makes,
 /// keeps it until the call has ended, and takes its trace to the server.
@@ -70,6 +72,30 @@ impl GrpcClientLayer {
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
         self.with(|options| options.call.name = Some(Arc::new(name)))
+    }
+
+    /// Which failed calls become error events: those with one of these codes.
+    ///
+    /// An event has the exceptions of the status and of its
+    /// [source](tonic::Status::set_source), and belongs to the span of the call.
+    /// It is left out where another event was sent in the call before its end.
+    ///
+    /// Defaults to none: what a failed call means, its caller knows.
+    pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
+        self.with(|options| options.call.capture = Capture::Codes(codes.into_iter().collect()))
+    }
+
+    /// Which failed calls become error events: those for which `wants` returns
+    /// `true`. Called at the end of each call that is not OK, sampled or not,
+    /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
+    ///
+    /// Takes the place of [`capture_codes`](Self::capture_codes). Where `wants`
+    /// panics, there is no event.
+    pub fn capture_if(
+        self,
+        wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.call.capture = Capture::If(Arc::new(wants)))
     }
 
     /// The URI of the server, for `server.address`, `server.port` and

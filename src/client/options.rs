@@ -4,6 +4,7 @@ use http::Uri;
 
 use crate::call::CallOptions;
 use crate::propagation::PropagationTargets;
+use crate::report::Capture;
 
 const DEFAULT_OP: &str = "grpc.client";
 
@@ -18,7 +19,7 @@ pub(crate) struct GrpcClientOptions {
 impl Default for GrpcClientOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP),
+            call: CallOptions::new(DEFAULT_OP, Capture::client_default()),
             endpoint: None,
             only_if_parent: false,
             targets: PropagationTargets::default(),

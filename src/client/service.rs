@@ -13,7 +13,7 @@ use tracing::Span;
 
 use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
 use crate::client::options::GrpcClientOptions;
-use crate::rpc::{self, ContentType, MethodPath, Side};
+use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::span_ext::{RpcStart, SentrySpanExt};
 use crate::watch::Deadline;
 
@@ -52,7 +52,7 @@ impl<S> GrpcClientService<S> {
             Some(_) => Some(&parts.uri),
             None => self.options.endpoint.as_ref(),
         };
-        let rpc = RpcCall::open_client(&path, server);
+        let rpc = RpcCall::open_client(&path, server, &self.options.call);
         if let Some(rpc) = &rpc {
             rpc.announce(|| RpcStart {
                 only_if_parent: self.options.only_if_parent,
@@ -69,7 +69,7 @@ impl<S> GrpcClientService<S> {
             }
         }
         let timeout = rpc::grpc_timeout(&parts.headers);
-        Some((rpc?, Deadline::new(Side::Client, timeout, None)))
+        Some((rpc?, Deadline::new(RpcSide::Client, timeout, None)))
     }
 }
 
@@ -92,7 +92,7 @@ where
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (request, observed) = match rpc::content_type(request.headers()) {
-            ContentType::Grpc => call::observe(Side::Client, request, |parts| self.open(parts)),
+            ContentType::Grpc => call::observe(RpcSide::Client, request, |parts| self.open(parts)),
             ContentType::GrpcWeb | ContentType::Other => (request, None),
         };
         call::make(observed, request, |request| {

@@ -4,13 +4,13 @@ use tracing::Span;
 
 use crate::fields;
 use crate::report::status::is_error;
-use crate::rpc::{Outcome, Side, code_name};
+use crate::rpc::{Outcome, RpcSide, code_name};
 
 /// Records the end of an RPC. Each field is recorded once: an
 /// OpenTelemetry layer exports a second value beside the first.
 pub(crate) fn record_outcome(
     span: &Span,
-    side: Side,
+    side: RpcSide,
     outcome: &Outcome,
     request_messages: Option<u32>,
     response_messages: Option<u32>,

@@ -3,7 +3,7 @@
 use sentry_core::protocol::SpanStatus;
 use tonic::Code;
 
-use crate::rpc::Side;
+use crate::rpc::RpcSide;
 
 /// Sentry's status for a gRPC code: one for each of the 17.
 ///
@@ -39,10 +39,10 @@ pub(crate) fn span_status_of_number(code: i64) -> SpanStatus {
 /// for a server those that are its own.
 ///
 /// See <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/#grpc-status>.
-pub(crate) fn is_error(side: Side, code: Code) -> bool {
+pub(crate) fn is_error(side: RpcSide, code: Code) -> bool {
     match side {
-        Side::Client => code != Code::Ok,
-        Side::Server => matches!(
+        RpcSide::Client => code != Code::Ok,
+        RpcSide::Server => matches!(
             code,
             Code::Unknown
                 | Code::DeadlineExceeded

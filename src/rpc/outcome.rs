@@ -154,7 +154,7 @@ fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
 }
 
 /// The type of a tower error is free; these are the ones that occur.
-fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
         return Some(error.as_ref());
     }

@@ -2,7 +2,8 @@
 
 /// Where an RPC is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+#[non_exhaustive]
+pub enum RpcSide {
     /// It was received.
     Server,
     /// It was made.

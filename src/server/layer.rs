@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
+use tonic::Code;
 use tower_layer::Layer;
 
+use crate::report::{Capture, RpcOutcome};
 use crate::server::options::GrpcServerOptions;
 use crate::server::service::GrpcServerService;
 
@@ -62,6 +64,31 @@ impl GrpcServerLayer {
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
         self.with(|options| options.call.name = Some(Arc::new(name)))
+    }
+
+    /// Which failed calls become error events: those with one of these codes.
+    ///
+    /// An event has the exceptions of the status and of its
+    /// [source](tonic::Status::set_source), and belongs to the span of the call.
+    /// It is left out where another event was sent in the call before its end.
+    ///
+    /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS, which are faults of the
+    /// service itself; with no codes there are no events.
+    pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
+        self.with(|options| options.call.capture = Capture::Codes(codes.into_iter().collect()))
+    }
+
+    /// Which failed calls become error events: those for which `wants` returns
+    /// `true`. Called at the end of each call that is not OK, sampled or not,
+    /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
+    ///
+    /// Takes the place of [`capture_codes`](Self::capture_codes). Where `wants`
+    /// panics, there is no event.
+    pub fn capture_if(
+        self,
+        wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.call.capture = Capture::If(Arc::new(wants)))
     }
 
     /// Whether each call is a transaction of its own, even where it is made

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::CallOptions;
+use crate::report::Capture;
 
 const DEFAULT_OP: &str = "grpc.server";
 
@@ -16,7 +17,7 @@ pub(crate) struct GrpcServerOptions {
 impl Default for GrpcServerOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP),
+            call: CallOptions::new(DEFAULT_OP, Capture::server_default()),
             force_transaction: false,
             server_timeout: None,
         }

@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::call::{self, RequestBody, ResponseBody, ResponseFuture, RpcCall};
 use crate::fields;
 use crate::propagation::IncomingTrace;
-use crate::rpc::{self, ContentType, MethodPath, Side};
+use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::server::options::GrpcServerOptions;
 use crate::span_ext::RpcStart;
 use crate::watch::Deadline;
@@ -51,14 +51,14 @@ impl<S> GrpcServerService<S> {
 
     fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
         let path = MethodPath::new(&parts.uri);
-        let rpc = RpcCall::open_server(&path, parts)?;
+        let rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
         rpc.announce(|| RpcStart {
             incoming: IncomingTrace::from_headers(&parts.headers),
             force_transaction: self.options.force_transaction,
             ..self.options.call.start(&path, parts)
         });
         let timeout = rpc::grpc_timeout(&parts.headers);
-        let deadline = Deadline::new(Side::Server, timeout, self.options.server_timeout);
+        let deadline = Deadline::new(RpcSide::Server, timeout, self.options.server_timeout);
         Some((rpc, deadline))
     }
 }
@@ -80,7 +80,7 @@ where
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (request, observed) = match rpc::content_type(request.headers()) {
-            ContentType::Grpc => call::observe(Side::Server, request, |parts| self.open(parts)),
+            ContentType::Grpc => call::observe(RpcSide::Server, request, |parts| self.open(parts)),
             ContentType::GrpcWeb => {
                 debug!(
                     target: fields::TARGET,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use sentry_core::protocol::SpanStatus;
+use sentry_core::protocol::{Event, SpanStatus};
 use tracing::span::Entered;
 use tracing::{Dispatch, Span, span};
 use tracing_subscriber::Registry;
@@ -30,7 +30,7 @@ pub(crate) trait SpanSink: Send + Sync {
     fn trace_headers(&self) -> Option<TraceHeaders>;
 
     /// Called once, while the span is entered.
-    fn end(self: Arc<Self>, end: RpcEnd);
+    fn end(self: Arc<Self>, end: RpcEnd<'_>);
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -53,10 +53,11 @@ pub(crate) struct RpcStart {
 }
 
 /// How the RPC of a tracing span ended.
-#[derive(Debug)]
-pub(crate) struct RpcEnd {
+pub(crate) struct RpcEnd<'a> {
     pub(crate) status: SpanStatus,
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<&'a str>,
+    /// Makes the event of a failure; `None` where there is to be none.
+    pub(crate) event: Option<&'a dyn Fn() -> Event<'static>>,
 }
 
 /// The sink of `span`; `None` where no layer of ours records it.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::rpc::Outcome;
+use crate::rpc::{self, Outcome};
 use crate::watch::guard::Guard;
 use crate::watch::observer::Observer;
 
@@ -79,7 +79,7 @@ where
                     }
                 }
             }
-            Some(Err(error)) => guard.end(Outcome::from_error(error)),
+            Some(Err(error)) => guard.end_with(Outcome::from_error(error), rpc::as_error(error)),
             None => guard.end_without_status(),
         }
         Poll::Ready(frame)

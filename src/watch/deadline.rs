@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rpc::Side;
+use crate::rpc::RpcSide;
 
 /// A caller starts its clock before we do and hangs up when it has run down,
 /// so that its cancellation overtakes our deadline by the time the request
@@ -26,14 +26,14 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// `call`: the caller's `grpc-timeout`. `head`: a timeout of the service,
     /// which in tonic covers the time until the response head alone.
-    pub(crate) fn new(side: Side, call: Option<Duration>, head: Option<Duration>) -> Self {
+    pub(crate) fn new(side: RpcSide, call: Option<Duration>, head: Option<Duration>) -> Self {
         if call.is_none() && head.is_none() {
             return Self::default();
         }
         let now = Instant::now();
         let slack = |timeout: Duration| match side {
-            Side::Server => MAX_SERVER_SLACK.min(timeout / 10),
-            Side::Client => CLIENT_SLACK.min(timeout),
+            RpcSide::Server => MAX_SERVER_SLACK.min(timeout / 10),
+            RpcSide::Client => CLIENT_SLACK.min(timeout),
         };
         let after = |timeout| now.checked_add(timeout - slack(timeout));
         Self {
@@ -73,7 +73,7 @@ mod tests {
             (later, now, true, false),
             (now, later, true, true),
         ] {
-            for side in [Side::Server, Side::Client] {
+            for side in [RpcSide::Server, RpcSide::Client] {
                 let deadline = Deadline::new(side, call, head);
                 assert_eq!(deadline.passed_before_head(), before_head);
                 assert_eq!(deadline.passed_in_body(), in_body);

@@ -1,6 +1,7 @@
 //! The response future of a watched call.
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +10,9 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tonic::Status;
 
-use crate::rpc::Outcome;
+use crate::rpc::{self, Outcome};
 use crate::watch::body::ResponseBody;
 use crate::watch::guard::Guard;
 use crate::watch::observer::Observer;
@@ -71,7 +73,11 @@ where
             Ok(response) => {
                 if let Some(guard) = guard.as_mut() {
                     match Outcome::from_headers(response.headers()) {
-                        Some(outcome) => guard.end(outcome),
+                        Some(outcome) => {
+                            // tonic leaves the whole status there, with its source.
+                            let status = response.extensions().get::<Status>();
+                            guard.end_with(outcome, status.and_then(Error::source));
+                        }
                         None => guard.head_seen(Outcome::from_http(response.status())),
                     }
                 }
@@ -80,7 +86,7 @@ where
             }
             Err(error) => {
                 if let Some(guard) = guard.as_mut() {
-                    guard.end(Outcome::from_error(&error));
+                    guard.end_with(Outcome::from_error(&error), rpc::as_error(&error));
                 }
                 Err(error)
             }

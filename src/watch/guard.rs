@@ -1,7 +1,9 @@
 //! The one place that ends an RPC.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
@@ -13,6 +15,7 @@ use crate::watch::request_body::RequestProgress;
 pub(crate) struct Guard<O: Observer> {
     /// `Some` until the end.
     observer: Option<O>,
+    started_at: Instant,
     deadline: Deadline,
     request: Arc<RequestProgress>,
     response: MessageCounter,
@@ -30,6 +33,7 @@ impl<O: Observer> Guard<O> {
     pub(crate) fn new(observer: O, deadline: Deadline, request: Arc<RequestProgress>) -> Self {
         Self {
             observer: Some(observer),
+            started_at: Instant::now(),
             deadline,
             request,
             response: MessageCounter::new(),
@@ -84,11 +88,18 @@ impl<O: Observer> Guard<O> {
 
     /// Ends the RPC, unless it has ended.
     pub(crate) fn end(&mut self, outcome: Outcome) {
+        self.end_with(outcome, None);
+    }
+
+    /// Ends the RPC, unless it has ended; `cause` is what it failed with.
+    pub(crate) fn end_with(&mut self, outcome: Outcome, cause: Option<&(dyn Error + 'static)>) {
         let Some(observer) = self.observer.take() else {
             return;
         };
         observer.end(Finished {
             outcome,
+            cause,
+            duration: self.started_at.elapsed(),
             request_messages: self.request.messages(),
             response_messages: self.response.messages(),
         });

@@ -1,5 +1,8 @@
 //! Who wants to know of an RPC's end.
 
+use std::error::Error;
+use std::time::Duration;
+
 use crate::rpc::Outcome;
 
 /// What is done around and at the end of an observed RPC.
@@ -8,7 +11,7 @@ use crate::rpc::Outcome;
 pub trait Observer: Watch {
     /// Called exactly once, outside of any entered scope.
     #[doc(hidden)]
-    fn end(self, finished: Finished);
+    fn end(self, finished: Finished<'_>);
 }
 
 /// Something to enter while a part of an RPC is polled.
@@ -28,8 +31,12 @@ pub trait Watch {
 
 /// An RPC that has ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Finished<'a> {
     pub(crate) outcome: Outcome,
+    /// What it failed with, where that is more than the outcome says.
+    pub(crate) cause: Option<&'a (dyn Error + 'static)>,
+    /// From the call to the end.
+    pub(crate) duration: Duration,
     /// `None` where they could not be counted.
     pub(crate) request_messages: Option<u32>,
     /// `None` where they could not be counted.

@@ -37,6 +37,8 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "call",
             "span_ext",
             "propagation",
+            "report",
+            "rpc",
         ],
     ),
 ];

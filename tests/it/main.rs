@@ -12,6 +12,7 @@ mod codegen;
 mod contracts;
 mod endings;
 mod events;
+mod failures;
 mod forks;
 mod hosts;
 mod house;

@@ -1,0 +1,75 @@
+//! Which ends of an RPC become error events.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tonic::Code;
+
+use crate::report::outcome::RpcOutcome;
+
+type CaptureFn = dyn Fn(&RpcOutcome<'_>) -> bool + Send + Sync;
+
+/// Chooses by the outcome.
+#[derive(Clone)]
+pub(crate) enum Capture {
+    Codes(CodeSet),
+    If(Arc<CaptureFn>),
+}
+
+/// One bit for each of the 17 codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CodeSet(u32);
+
+impl CodeSet {
+    const fn of(code: Code) -> Self {
+        Self(1 << code as u32)
+    }
+
+    fn contains(self, code: Code) -> bool {
+        self.0 & Self::of(code).0 != 0
+    }
+}
+
+impl FromIterator<Code> for CodeSet {
+    fn from_iter<I: IntoIterator<Item = Code>>(codes: I) -> Self {
+        let bits = codes.into_iter().map(|code| Self::of(code).0);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
+impl Capture {
+    /// What is the fault of the service that answers so, whatever it was asked.
+    pub(crate) fn server_default() -> Self {
+        Self::Codes(
+            [Code::Unknown, Code::Internal, Code::DataLoss]
+                .into_iter()
+                .collect(),
+        )
+    }
+
+    /// Nothing: what a failed call means, its caller knows.
+    pub(crate) fn client_default() -> Self {
+        Self::Codes(CodeSet(0))
+    }
+
+    /// Success is never captured. A closure that panics captures nothing.
+    pub(crate) fn wants(&self, outcome: &RpcOutcome<'_>) -> bool {
+        outcome.code() != Code::Ok
+            && match self {
+                Self::Codes(codes) => codes.contains(outcome.code()),
+                Self::If(wants) => {
+                    catch_unwind(AssertUnwindSafe(|| wants(outcome))).unwrap_or(false)
+                }
+            }
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codes(codes) => codes.fmt(f),
+            Self::If(_) => f.write_str("If(..)"),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A failed RPC as an error event.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sentry_core::protocol::{Context, Event, Exception, Level, Map, Mechanism, Value};
+use tonic::Status;
+
+use crate::fields;
+use crate::report::outcome::RpcOutcome;
+use crate::rpc::{self, RpcSide};
+
+/// Where the exceptions of this crate come from.
+const MECHANISM: &str = "auto.rpc.tonic";
+
+/// An error chain longer than this is a circle or an attack.
+const MAX_SOURCES: usize = 32;
+
+/// A source's own words; they may be those of a peer.
+const MAX_VALUE_LEN: usize = 1024;
+
+const MAX_TYPE_LEN: usize = 128;
+
+/// The event of a failed status. Issues are grouped by method, code and the type
+/// of the innermost source, never by the message, which may say anything.
+pub(crate) fn of_status(outcome: &RpcOutcome<'_>) -> Event<'static> {
+    let sources = exceptions(outcome.source());
+    let root = sources.first().map(|source| source.ty.clone());
+    let fingerprint = [outcome.full_method(), outcome.code_name()]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(root)
+        .map(Into::into)
+        .collect::<Vec<_>>();
+    let status = Exception {
+        ty: outcome.code_name().to_owned(),
+        value: outcome.message().map(str::to_owned),
+        mechanism: Some(Mechanism {
+            ty: MECHANISM.to_owned(),
+            handled: Some(true),
+            ..Mechanism::default()
+        }),
+        ..Exception::default()
+    };
+    Event {
+        level: Level::Error,
+        exception: sources
+            .into_iter()
+            .chain([status])
+            .collect::<Vec<_>>()
+            .into(),
+        fingerprint: fingerprint.into(),
+        tags: tags(outcome),
+        contexts: Map::from([("rpc".to_owned(), context(outcome))]),
+        ..Event::default()
+    }
+}
+
+fn tags(outcome: &RpcOutcome<'_>) -> Map<String, String> {
+    Map::from([
+        (fields::RPC_SERVICE.to_owned(), outcome.service().to_owned()),
+        (fields::RPC_METHOD.to_owned(), outcome.method().to_owned()),
+        (
+            fields::RPC_GRPC_STATUS_CODE.to_owned(),
+            (outcome.code() as i32).to_string(),
+        ),
+    ])
+}
+
+fn context(outcome: &RpcOutcome<'_>) -> Context {
+    let kind = match outcome.side() {
+        RpcSide::Server => "server",
+        RpcSide::Client => "client",
+    };
+    let mut context: Map<String, Value> = [
+        ("system", "grpc"),
+        ("kind", kind),
+        ("service", outcome.service()),
+        ("method", outcome.method()),
+        ("status", outcome.code_name()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.into()))
+    .collect();
+    context.insert("status_code".to_owned(), (outcome.code() as i32).into());
+    if let Some(message) = outcome.message() {
+        context.insert("message".to_owned(), message.into());
+    }
+    let milliseconds = outcome.duration().as_secs_f64() * 1000.0;
+    context.insert("duration_ms".to_owned(), milliseconds.into());
+    Context::Other(context)
+}
+
+/// The innermost source first, as Sentry wants them.
+fn exceptions(source: Option<&(dyn Error + 'static)>) -> Vec<Exception> {
+    let chain = std::iter::successors(source, |&error| error.source());
+    let mut exceptions: Vec<Exception> = chain.take(MAX_SOURCES).map(exception).collect();
+    exceptions.reverse();
+    exceptions
+}
+
+fn exception(error: &(dyn Error + 'static)) -> Exception {
+    // In full it would tell its metadata.
+    if let Some(status) = error.downcast_ref::<Status>() {
+        return Exception {
+            ty: rpc::code_name(status.code()).to_owned(),
+            value: Some(rpc::clip(status.message(), MAX_VALUE_LEN).to_owned()),
+            ..Exception::default()
+        };
+    }
+    let value = bounded(MAX_VALUE_LEN, format_args!("{error}"));
+    let debug = bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
+    // A message is no type.
+    let ty = match debug.starts_with('"') || debug == value {
+        true => "Error",
+        false => sentry_core::parse_type_from_debug(&debug),
+    };
+    Exception {
+        ty: ty.to_owned(),
+        value: Some(value),
+        ..Exception::default()
+    }
+}
+
+/// What is written first: an error may print all that it holds.
+fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
+    struct Bounded {
+        text: String,
+        max: usize,
+    }
+
+    impl Write for Bounded {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            let left = self.max - self.text.len();
+            self.text.push_str(rpc::clip(part, left));
+            if part.len() > left {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    let mut bounded = Bounded {
+        text: String::new(),
+        max,
+    };
+    // An error here means that there is more. Whoever panics has said what there is.
+    let _ = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(text)));
+    bounded.text
+}

@@ -1,0 +1,91 @@
+//! The end of an RPC, as an application's closures are told of it.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::rpc::{MethodPath, Outcome, RpcSide, code_name};
+
+/// How an RPC ended.
+///
+/// Given to closures that choose what is reported, such as
+/// [`GrpcServerLayer::capture_if`](crate::GrpcServerLayer::capture_if).
+#[derive(Clone, Copy)]
+pub struct RpcOutcome<'a> {
+    pub(crate) side: RpcSide,
+    pub(crate) path: &'a MethodPath,
+    pub(crate) outcome: &'a Outcome,
+    pub(crate) duration: Duration,
+    pub(crate) cause: Option<&'a (dyn Error + 'static)>,
+}
+
+impl<'a> RpcOutcome<'a> {
+    /// Which side of the call this is.
+    #[must_use]
+    pub fn side(&self) -> RpcSide {
+        self.side
+    }
+
+    /// `helloworld.Greeter`; empty where the path of the request names none.
+    #[must_use]
+    pub fn service(&self) -> &'a str {
+        self.path.service()
+    }
+
+    /// `SayHello`.
+    #[must_use]
+    pub fn method(&self) -> &'a str {
+        self.path.method()
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.outcome.code
+    }
+
+    /// The message of the status, at most 1024 bytes of it; `None` where it is
+    /// empty or the call succeeded.
+    #[must_use]
+    pub fn message(&self) -> Option<&'a str> {
+        self.outcome.message.as_deref()
+    }
+
+    /// From the call to the end of its response.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// What the call failed with, beside its status: the
+    /// [source](tonic::Status::set_source) of the status where tonic keeps it,
+    /// which is before the first message of a response; or the error of the
+    /// transport.
+    #[must_use]
+    pub fn source(&self) -> Option<&'a (dyn Error + 'static)> {
+        self.cause
+    }
+
+    pub(crate) fn code_name(&self) -> &'static str {
+        code_name(self.outcome.code)
+    }
+
+    pub(crate) fn full_method(&self) -> &'a str {
+        self.path.full()
+    }
+}
+
+impl fmt::Debug for RpcOutcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcOutcome")
+            .field("side", &self.side)
+            .field("service", &self.service())
+            .field("method", &self.method())
+            .field("code", &self.code())
+            .field("message", &self.message())
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,589 @@
+//! Which failed calls become error events, and what those say.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use sentry::ClientOptions;
+use sentry::protocol::{Context, Event, Value};
+use serde_json::json;
+use tonic::{Code, Status};
+use tracing::{error, info, info_span, instrument};
+
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcSide};
+
+use crate::support::greeter::{Scripted, replies, reply, request};
+use crate::support::received::{event_trace, map, messages, trace};
+use crate::support::world::World;
+
+#[derive(Debug)]
+struct DiskFull;
+
+impl fmt::Display for DiskFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no space left")
+    }
+}
+
+impl Error for DiskFull {}
+
+#[derive(Debug)]
+struct WriteFailed(DiskFull);
+
+impl fmt::Display for WriteFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot write")
+    }
+}
+
+impl Error for WriteFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn with_source(mut status: Status, source: impl Error + Send + Sync + 'static) -> Status {
+    status.set_source(Arc::new(source));
+    status
+}
+
+/// A call that a handler fails with `status`.
+async fn fail(layer: GrpcServerLayer, status: Status) {
+    let greeter = Scripted::new().say_hello(move |_| {
+        let status = status.clone();
+        async move { Err(status) }
+    });
+    let server = greeter.serve_with(layer).await;
+    let mut client = server.client().await;
+    client.say_hello(request("Ferris")).await.unwrap_err();
+    drop(client);
+    server.stop().await;
+}
+
+/// Type and value of each.
+fn exceptions(event: &Event<'_>) -> Vec<(String, Option<String>)> {
+    let exceptions = event.exception.values.iter();
+    exceptions
+        .map(|exception| (exception.ty.clone(), exception.value.clone()))
+        .collect()
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// The context of the call, but for its duration, which must be one.
+#[track_caller]
+fn rpc_context(event: &Event<'_>) -> Value {
+    let Some(Context::Other(context)) = event.contexts.get("rpc") else {
+        panic!("{:?}", event.contexts)
+    };
+    let mut context = serde_json::to_value(context).unwrap();
+    let duration = context.as_object_mut().unwrap().remove("duration_ms");
+    assert!(duration.unwrap().as_f64().unwrap() > 0.0);
+    context
+}
+
+fn count(world: &World) -> usize {
+    world.received().events.len()
+}
+
+#[test]
+fn a_failed_call_is_one_error_with_its_sources() {
+    let world = World::new();
+    world.run(async {
+        info_span!("boot").in_scope(|| info!("not of the call"));
+        let status = with_source(Status::internal("try later"), WriteFailed(DiskFull));
+        fail(GrpcServerLayer::new(), status).await;
+    });
+    let received = world.received();
+    let event = received.only_event();
+    let transaction = &received.transactions[1];
+    assert_eq!(
+        exceptions(event),
+        [
+            ("DiskFull".to_owned(), some("no space left")),
+            ("WriteFailed".to_owned(), some("cannot write")),
+            ("INTERNAL".to_owned(), some("try later")),
+        ]
+    );
+    let mechanisms: Vec<_> = event
+        .exception
+        .iter()
+        .map(|e| e.mechanism.clone())
+        .collect();
+    let mechanism = mechanisms[2].clone().unwrap();
+    assert_eq!(mechanisms[..2], [None, None]);
+    assert_eq!(
+        (mechanism.ty.as_str(), mechanism.handled),
+        ("auto.rpc.tonic", Some(true))
+    );
+    assert_eq!(event.level, sentry::Level::Error);
+    assert_eq!(
+        event.fingerprint.as_ref(),
+        ["/helloworld.Greeter/SayHello", "INTERNAL", "DiskFull"]
+    );
+    assert_eq!(
+        event.tags.clone().into_iter().collect::<Vec<_>>(),
+        map([
+            ("rpc.service", "helloworld.Greeter".to_owned()),
+            ("rpc.method", "SayHello".to_owned()),
+            ("rpc.grpc.status_code", "13".to_owned()),
+        ])
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        rpc_context(event),
+        json!({
+            "system": "grpc",
+            "kind": "server",
+            "service": "helloworld.Greeter",
+            "method": "SayHello",
+            "status": "INTERNAL",
+            "status_code": 13,
+            "message": "try later",
+        })
+    );
+    assert_eq!(
+        event.transaction.as_deref(),
+        Some("/helloworld.Greeter/SayHello")
+    );
+    let (event, transaction) = (event_trace(event), trace(transaction));
+    assert_eq!(
+        (event.trace_id, event.span_id),
+        (transaction.trace_id, transaction.span_id)
+    );
+}
+
+#[test]
+fn a_stream_that_fails_is_an_error_too() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello_stream(|name| async move {
+            info!("greeting");
+            let failure = with_source(Status::data_loss("torn"), DiskFull);
+            Ok(replies(vec![Ok(reply(&name)), Err(failure)]))
+        });
+        let server = greeter.serve().await;
+        let mut client = server.client().await;
+        let mut stream = client
+            .say_hello_stream(request("Ferris"))
+            .await
+            .unwrap()
+            .into_inner();
+        stream.message().await.unwrap();
+        stream.message().await.unwrap_err();
+        drop((client, stream));
+        server.stop().await;
+    });
+    let received = world.received();
+    let event = received.only_event();
+    // Trailers have no place for a source.
+    assert_eq!(exceptions(event), [("DATA_LOSS".to_owned(), some("torn"))]);
+    assert_eq!(
+        event.fingerprint.as_ref(),
+        ["/helloworld.Greeter/SayHelloStream", "DATA_LOSS"]
+    );
+    assert_eq!(messages(&event.breadcrumbs), ["greeting"]);
+    assert_eq!(
+        event_trace(event).span_id,
+        trace(received.only_transaction()).span_id
+    );
+}
+
+#[test]
+fn servers_report_what_is_their_own_fault() {
+    for number in 1..=16 {
+        let code = Code::from_i32(number);
+        let world = World::new();
+        world.run(fail(GrpcServerLayer::new(), Status::new(code, "")));
+        let is_fault = matches!(code, Code::Unknown | Code::Internal | Code::DataLoss);
+        assert_eq!(count(&world), usize::from(is_fault), "{code:?}");
+    }
+}
+
+#[test]
+fn codes_are_chosen() {
+    for (codes, expected) in [
+        (vec![], [0, 0, 0]),
+        (vec![Code::NotFound], [1, 0, 0]),
+        (vec![Code::NotFound, Code::Cancelled], [1, 1, 0]),
+        (vec![Code::Ok, Code::Internal], [0, 0, 1]),
+    ] {
+        for (code, expected) in [Code::NotFound, Code::Cancelled, Code::Internal]
+            .into_iter()
+            .zip(expected)
+        {
+            let world = World::new();
+            let layer = GrpcServerLayer::new().capture_codes(codes.clone());
+            world.run(fail(layer, Status::new(code, "")));
+            assert_eq!(count(&world), expected, "{codes:?}: {code:?}");
+        }
+    }
+}
+
+#[test]
+fn a_closure_chooses_by_the_outcome() {
+    let world = World::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let layer = {
+        let seen = Arc::clone(&seen);
+        GrpcServerLayer::new().capture_if(move |outcome| {
+            assert!(outcome.duration().as_nanos() > 0);
+            seen.lock().unwrap().push((
+                outcome.side(),
+                outcome.service().to_owned(),
+                outcome.method().to_owned(),
+                outcome.code(),
+                outcome.message().map(str::to_owned),
+                outcome.source().map(ToString::to_string),
+            ));
+            outcome.code() == Code::NotFound
+        })
+    };
+    world.run(async {
+        fail(layer.clone(), Status::not_found("nobody")).await;
+        let status = with_source(Status::internal(""), DiskFull);
+        fail(layer.clone(), status).await;
+        // Success is never asked for.
+        let server = Scripted::new().serve_with(layer).await;
+        let mut client = server.client().await;
+        client.say_hello(request("Ferris")).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    let common = |code, message, source| {
+        (
+            RpcSide::Server,
+            "helloworld.Greeter".to_owned(),
+            "SayHello".to_owned(),
+            code,
+            message,
+            source,
+        )
+    };
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            common(Code::NotFound, some("nobody"), None),
+            common(Code::Internal, None, some("no space left")),
+        ]
+    );
+    let received = world.received();
+    assert_eq!(
+        exceptions(received.only_event()),
+        [("NOT_FOUND".to_owned(), some("nobody"))]
+    );
+}
+
+#[test]
+fn a_closure_that_panics_harms_no_call_and_reports_nothing() {
+    let world = World::new();
+    let layer = GrpcServerLayer::new().capture_if(|_| panic!("a bad policy"));
+    world.run(fail(layer, Status::internal("")));
+    let received = world.received();
+    assert_eq!(received.events.len(), 0);
+    assert_eq!(received.transactions.len(), 1);
+}
+
+#[test]
+fn clients_report_what_they_are_told_to() {
+    for (layer, expected) in [
+        (GrpcClientLayer::new(), 0),
+        (GrpcClientLayer::new().capture_codes([Code::NotFound]), 1),
+        (
+            GrpcClientLayer::new().capture_if(|outcome| outcome.side() == RpcSide::Client),
+            1,
+        ),
+    ] {
+        let world = World::new();
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|_| async { Err(Status::not_found("gone")) });
+            let (server, _arrivals) = greeter.serve_unobserved().await;
+            let client = server.observed_client(layer).await;
+            call_in_a_span(client).await;
+            server.stop().await;
+        });
+        let received = world.received();
+        assert_eq!(received.events.len(), expected);
+        if let [event] = received.events.as_slice() {
+            let call = &received.only_transaction().spans[0];
+            assert_eq!(event_trace(event).span_id, call.span_id);
+            assert_eq!(event.transaction.as_deref(), Some("caller"));
+            assert_eq!(exceptions(event), [("NOT_FOUND".to_owned(), some("gone"))]);
+            assert_eq!(rpc_context(event)["kind"], "client");
+        }
+    }
+}
+
+#[instrument(name = "caller", skip_all)]
+async fn call_in_a_span(mut client: crate::support::greeter::ObservedClient) {
+    client.say_hello(request("Ferris")).await.unwrap_err();
+}
+
+#[test]
+fn a_client_tells_why_the_transport_failed() {
+    let world = World::new();
+    world.run(async {
+        let (server, _arrivals) = Scripted::new().serve_unobserved().await;
+        let endpoint = server.endpoint();
+        server.stop().await;
+        let layer = GrpcClientLayer::new().capture_codes([Code::Unavailable]);
+        let channel = tower::Layer::layer(&layer, endpoint.connect_lazy());
+        let mut client = crate::support::helloworld::greeter_client::GreeterClient::new(channel);
+        client.say_hello(request("Ferris")).await.unwrap_err();
+    });
+    let received = world.received();
+    let event = received.only_event();
+    let types: Vec<_> = exceptions(event).into_iter().map(|(ty, _)| ty).collect();
+    assert_eq!(types.last().unwrap(), "UNAVAILABLE");
+    assert!(types.len() > 2, "{types:?}");
+    assert_eq!(event.fingerprint[1], "UNAVAILABLE");
+    assert_eq!(event.fingerprint[2], types[0]);
+}
+
+/// Fails after it has done `act`.
+fn failing(act: impl Fn() + Send + Sync + 'static) -> Scripted {
+    let act = Arc::new(act);
+    Scripted::new().say_hello(move |_| {
+        let act = Arc::clone(&act);
+        async move {
+            act();
+            Err(Status::internal("failed"))
+        }
+    })
+}
+
+async fn call_once(greeter: Scripted) {
+    let server = greeter.serve().await;
+    let mut client = server.client().await;
+    client.say_hello(request("Ferris")).await.unwrap_err();
+    drop(client);
+    server.stop().await;
+}
+
+#[test]
+fn a_failure_that_was_told_is_not_told_again() {
+    let acts: [(&str, fn()); 4] = [
+        ("an ERROR event", || error!("failed")),
+        ("captured", || {
+            sentry::capture_error(&DiskFull);
+        }),
+        ("in a span inside", || {
+            info_span!("inside").in_scope(|| error!("failed"));
+        }),
+        ("in a scope of its own", || {
+            sentry::with_scope(
+                |scope| scope.set_tag("a", "b"),
+                || {
+                    sentry::capture_error(&DiskFull);
+                },
+            );
+        }),
+    ];
+    for (name, act) in acts {
+        for rate in [0.0, 1.0] {
+            let world = World::sampled(rate);
+            world.run(call_once(failing(act)));
+            assert_eq!(count(&world), 1, "{name} at {rate}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_that_another_thread_told_is_not_told_again() {
+    let world = World::new();
+    world.run_threads(2, async {
+        let greeter = Scripted::new().say_hello(|_| async {
+            let span = tracing::Span::current();
+            let task = async { error!("failed") };
+            let task = tokio::spawn(tracing::Instrument::instrument(task, span));
+            task.await.unwrap();
+            Err(Status::internal("failed"))
+        });
+        call_once(greeter).await;
+    });
+    assert_eq!(count(&world), 1);
+}
+
+fn drops_messages(options: ClientOptions) -> ClientOptions {
+    options
+        .traces_sample_rate(1.0)
+        .before_send(|event| event.message.is_none().then_some(event))
+}
+
+#[test]
+fn what_was_not_sent_was_not_told() {
+    // The application drops its own event, not that of the failed status.
+    let world = World::with(drops_messages, |layer| layer);
+    world.run(call_once(failing(|| {
+        sentry::capture_message("dropped", sentry::Level::Info);
+    })));
+    let received = world.received();
+    assert_eq!(
+        exceptions(received.only_event()),
+        [("INTERNAL".to_owned(), some("failed"))]
+    );
+    // What is dropped later takes nothing away from what was sent before.
+    let world = World::with(drops_messages, |layer| layer);
+    world.run(call_once(failing(|| {
+        sentry::capture_error(&DiskFull);
+        sentry::capture_message("dropped", sentry::Level::Info);
+    })));
+    let received = world.received();
+    assert_eq!(
+        exceptions(received.only_event()),
+        [("DiskFull".to_owned(), some("no space left"))]
+    );
+}
+
+#[test]
+fn what_was_told_in_one_call_is_told_of_another() {
+    let world = World::new();
+    world.run(async {
+        let server = failing(|| error!("failed")).serve().await;
+        let mut client = server.client().await;
+        for _ in 0..3 {
+            client.say_hello(request("Ferris")).await.unwrap_err();
+        }
+        drop(client);
+        server.stop().await;
+        call_once(failing(|| {})).await;
+    });
+    assert_eq!(count(&world), 4);
+}
+
+#[test]
+fn what_was_told_before_a_clients_call_does_not_hide_its_failure() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|_| async { Err(Status::internal("failed")) });
+        let (server, _arrivals) = greeter.serve_unobserved().await;
+        let layer = GrpcClientLayer::new().capture_codes([Code::Internal]);
+        let mut client = server.observed_client(layer).await;
+        let job = async {
+            error!("something else");
+            client.say_hello(request("Ferris")).await.unwrap_err();
+        };
+        tracing::Instrument::instrument(job, info_span!("job")).await;
+        drop(client);
+        server.stop().await;
+    });
+    let received = world.received();
+    let types: Vec<_> = received
+        .events
+        .iter()
+        .map(|event| event.exception.len())
+        .collect();
+    assert_eq!(types, [0, 1]);
+}
+
+#[test]
+fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
+    for world in [
+        World::sampled(0.0),
+        World::with(|options| options, |layer| layer),
+    ] {
+        world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+        let received = world.received();
+        assert_eq!(received.transactions.len(), 0);
+        assert_eq!(
+            exceptions(received.only_event()),
+            [("INTERNAL".to_owned(), some("failed"))]
+        );
+    }
+}
+
+/// Prints more than anybody wants to read.
+#[derive(Debug)]
+struct Chatty;
+
+impl fmt::Display for Chatty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for _ in 0..1_000_000 {
+            f.write_str("é")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Chatty {}
+
+#[test]
+fn what_an_event_says_is_bounded() {
+    let world = World::new();
+    let message = "m".repeat(4_000);
+    world.run(fail(
+        GrpcServerLayer::new(),
+        with_source(Status::internal(message.clone()), Chatty),
+    ));
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(
+        exceptions(event),
+        [
+            ("Chatty".to_owned(), Some("é".repeat(512))),
+            ("INTERNAL".to_owned(), Some("m".repeat(1024))),
+        ]
+    );
+    assert_eq!(rpc_context(event)["message"], "m".repeat(1024));
+}
+
+#[test]
+fn a_status_as_source_tells_no_metadata() {
+    let world = World::new();
+    let mut inner = Status::unauthenticated("who are you");
+    inner
+        .metadata_mut()
+        .insert("authorization", "Bearer secret".parse().unwrap());
+    let mut outer = with_source(Status::internal("upstream said no"), inner);
+    outer
+        .metadata_mut()
+        .insert("x-api-key", "secret".parse().unwrap());
+    world.run(fail(GrpcServerLayer::new(), outer));
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(
+        exceptions(event),
+        [
+            ("UNAUTHENTICATED".to_owned(), some("who are you")),
+            ("INTERNAL".to_owned(), some("upstream said no")),
+        ]
+    );
+    let text = serde_json::to_string(event).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn a_source_that_panics_when_it_is_printed_harms_no_call() {
+    #[derive(Debug)]
+    struct Mine;
+    impl fmt::Display for Mine {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("not to be printed")
+        }
+    }
+    impl Error for Mine {}
+
+    let world = World::new();
+    world.run(fail(
+        GrpcServerLayer::new(),
+        with_source(Status::internal("failed"), Mine),
+    ));
+    let received = world.received();
+    assert_eq!(
+        exceptions(received.only_event()),
+        [
+            ("Mine".to_owned(), some("")),
+            ("INTERNAL".to_owned(), some("failed")),
+        ]
+    );
+}
+
+#[test]
+fn without_a_layer_nothing_is_captured() {
+    let world = World::subscribed(|_| tracing_subscriber::registry());
+    world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+    assert_eq!(count(&world), 0);
+}
