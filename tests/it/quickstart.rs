@@ -115,7 +115,7 @@ fn it_prints_a_waterfall() {
         "error \"lookup failed\" in /helloworld.Greeter/SayHello, trace ",
         "    StoreError: connection to the name store lost\n",
         "looking up a name {\"name\":\"internal\"}\n",
-        "envelope items: event 2, transaction 22\ntraces 8, spans ",
+        "envelope items: event 3, transaction 22\ntraces 8, spans ",
         "transactions by status: cancelled 3, deadline_exceeded 2, internal_error 5, \
          not_found 2, ok 7, unavailable 3\n",
     ] {
@@ -141,7 +141,7 @@ fn it_prints_json() {
         assert_eq!(item["type"], item["item_header"]["type"]);
         *kinds.entry(text(&item["type"])).or_default() += 1;
     }
-    assert_eq!(kinds, BTreeMap::from([("event", 2), ("transaction", 22)]));
+    assert_eq!(kinds, BTreeMap::from([("event", 3), ("transaction", 22)]));
 
     // Each span has its parent, each error its transaction.
     let (events, transactions): (Vec<&Value>, Vec<&Value>) =
@@ -345,7 +345,7 @@ fn it_hands_on_to_spotlight() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
-            format!("24 envelopes are in Spotlight now: {url}{path}\n")
+            format!("25 envelopes are in Spotlight now: {url}{path}\n")
         );
         let printed = String::from_utf8(output.stdout).unwrap();
         let printed = printed.lines().map(|line| {
@@ -380,12 +380,12 @@ fn it_says_what_spotlight_did_not_get() {
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8(output.stderr).unwrap();
         let expected = format!(
-            "quickstart: 24 of 24 envelopes did not reach Spotlight at {url}/stream: {expected}"
+            "quickstart: 25 of 25 envelopes did not reach Spotlight at {url}/stream: {expected}"
         );
         assert!(error.starts_with(&expected), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(printed.contains("envelope items: event 2, transaction 22\n"));
+        assert!(printed.contains("envelope items: event 3, transaction 22\n"));
     }
 }
 

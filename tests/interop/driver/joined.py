@@ -77,7 +77,7 @@ def check_late(problems: Problems, peers: Peers) -> None:
         where = f"of {called.kind} by {called.route[0].service}"
         expected = len(called.route) if called.sampled else 0
         problems.equal(f"transactions {where}", counts[called.trace_id], expected)
-        expected = 1 if called.end == "internal" else 0
+        expected = len(failing_services(called))
         problems.equal(f"errors {where}", failures[called.trace_id], expected)
 
 
@@ -206,7 +206,7 @@ def own_baggage(hop: Hop) -> list[str]:
 
 def received(peers: Peers, called: Called, count: int) -> tuple[list[Transaction], list[Error]]:
     peers.flush(called.route)
-    failures = 1 if called.end == "internal" else 0
+    failures = len(failing_services(called))
 
     def done(everything: list[Received]) -> bool:
         return (
@@ -356,34 +356,49 @@ def replies_sent(called: Called, server: str) -> int:
     return received
 
 
+def failing_services(called: Called) -> list[str]:
+    """Who reports an error: the last server what it captures, Rust's others what they return."""
+    if called.end != "internal":
+        return []
+    *others, last = [peer.service for peer in called.route[1:]]
+    return [*filter(is_rust, others), last]
+
+
 def check_errors(
     problems: Problems, called: Called, found: list[Transaction], failures: list[Error]
 ) -> None:
-    """One error of the last server, in the span that it was captured in."""
-    if called.end != "internal":
-        problems.equal("errors", failures, [])
+    """Each in the span that it belongs to."""
+    by_service = {error.service: error for error in failures}
+    expected = sorted(failing_services(called))
+    if not problems.equal("errors from", sorted(error.service for error in failures), expected):
         return
     last = called.hops[-1].service
-    if not problems.equal("errors from", [error.service for error in failures], [last]):
-        return
-    [error] = failures
-    problems.equal("trace of the error", error.trace_id, called.trace_id)
-    problems.equal("exceptions", error.exceptions[-1:], ["lookup failed"])
-    if is_rust(last):
-        check_rust_error(problems, called, error)
-    transaction = next((one for one in found if one.service == last), None)
-    if transaction is None:
-        return
-    names = [span for span in transaction.children if span.description == "find_name"]
-    problems.equal("span of the error", [error.span_id], [span.id for span in names[-1:]])
+    for service, error in by_service.items():
+        problems.equal("trace of the error", error.trace_id, called.trace_id)
+        problems.equal("exceptions", error.exceptions[-1:], ["lookup failed"])
+        if is_rust(service):
+            hop = next(hop for hop in called.hops if hop.service == service)
+            check_rust_error(problems, called, hop, error)
+        transaction = next((one for one in found if one.service == service), None)
+        if transaction is None:
+            continue
+        spans = [transaction.root]
+        if service == last:
+            spans = [span for span in transaction.children if span.description == "find_name"]
+        ids = [span.id for span in spans[-1:]]
+        problems.equal(f"span of the error of {service}", [error.span_id], ids)
 
 
-def check_rust_error(problems: Problems, called: Called, error: Error) -> None:
+def check_rust_error(problems: Problems, called: Called, hop: Hop, error: Error) -> None:
     problems.equal("transaction of the error", error.transaction, called.path)
-    told = sentry_members(called.hops[-1].baggage)
+    told = sentry_members(hop.baggage)
     problems.equal("context of the error", rounded(error.context), rounded(told))
     method = {"rpc.service": "helloworld.Greeter", "rpc.method": KINDS[called.kind]}
-    problems.equal("tags of the error", error.tags, method)
+    tags = method
+    if hop is not called.hops[-1]:
+        # Of a status, and not captured by a handler.
+        tags = {**method, "rpc.grpc.status_code": "13"}
+    problems.equal("tags of the error", error.tags, tags)
     rpc = {key: error.rpc.get(key) for key in ("system", "service", "method")}
     expected = ["grpc", *method.values()]
     problems.equal("call of the error", list(rpc.values()), expected)

@@ -126,7 +126,7 @@ async function look(page, url) {
   await page.goto(`${url}/telemetry/traces`);
   const row = page.locator("a", { hasText: "14 spans, 5 txns" });
   await row.click();
-  equal(await page.locator('a[href="/telemetry/errors"]').innerText(), "Errors\n2");
+  equal(await page.locator('a[href="/telemetry/errors"]').innerText(), "Errors\n3");
 
   const tree = page.locator("ul.tree").first();
   await tree.waitFor();
