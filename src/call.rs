@@ -56,6 +56,7 @@ pub(crate) struct CallOptions {
     pub(crate) op: Cow<'static, str>,
     pub(crate) name: Option<Arc<NameFn>>,
     pub(crate) capture: Capture,
+    pub(crate) breadcrumbs: bool,
 }
 
 /// Left in the extensions of a request that is observed, for the case that a
@@ -70,6 +71,7 @@ pub struct RpcCall {
     side: RpcSide,
     path: MethodPath,
     capture: Capture,
+    breadcrumbs: bool,
 }
 
 /// Enters the span of an RPC and has no say in its end.
@@ -186,6 +188,7 @@ impl RpcCall {
             side,
             path: path.clone(),
             capture: options.capture.clone(),
+            breadcrumbs: options.breadcrumbs,
         }
     }
 
@@ -203,11 +206,12 @@ impl RpcCall {
 }
 
 impl CallOptions {
-    pub(crate) fn new(op: &'static str, capture: Capture) -> Self {
+    pub(crate) fn new(op: &'static str, capture: Capture, breadcrumbs: bool) -> Self {
         Self {
             op: op.into(),
             name: None,
             capture,
+            breadcrumbs,
         }
     }
 
@@ -231,11 +235,17 @@ impl CallOptions {
 
 impl fmt::Debug for CallOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, name, capture } = self;
+        let Self {
+            op,
+            name,
+            capture,
+            breadcrumbs,
+        } = self;
         f.debug_struct("CallOptions")
             .field("op", op)
             .field("name", &name.is_some())
             .field("capture", capture)
+            .field("breadcrumbs", breadcrumbs)
             .finish()
     }
 }
@@ -284,10 +294,12 @@ impl Observer for RpcCall {
             duration,
             cause,
         };
+        let breadcrumb = || report::breadcrumb_of_call(&known, request_messages, response_messages);
         let event = || report::event_of_status(&known);
         sink.end(RpcEnd {
             status: report::span_status(outcome.code),
             message: outcome.message.as_deref(),
+            breadcrumb: self.breadcrumbs.then_some(&breadcrumb),
             event: self.capture.wants(&known).then_some(&event),
         });
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sentry_core::protocol::SpanStatus;
-use sentry_core::{Hub, TransactionOrSpan};
+use sentry_core::{Breadcrumb, Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
 use crate::bridge::begun::RootStart;
@@ -137,6 +137,18 @@ impl Live {
         if !self.is_root && self.recorded.is_some() {
             give_back(&self.root);
         }
+    }
+
+    /// Leaves a breadcrumb of what the span was, for the errors that follow: those
+    /// of its root, and where it is one, those of who began it.
+    pub(crate) fn leave(&self, breadcrumb: Breadcrumb) {
+        let Some(client) = &self.root.client else {
+            return;
+        };
+        if self.is_root {
+            self.root.trail.base().add_breadcrumb(breadcrumb.clone());
+        }
+        self.root.trail.add_breadcrumb(breadcrumb, client);
     }
 
     pub(crate) fn set_fields(&self, fields: SpanFields, of_middleware: bool) {

@@ -74,6 +74,21 @@ impl GrpcClientLayer {
         self.with(|options| options.call.name = Some(Arc::new(name)))
     }
 
+    /// Whether each call leaves a breadcrumb: for the errors of the call, span or
+    /// transaction that it is made in, else of the hub that is current where it is
+    /// made.
+    ///
+    /// It has the type `grpc` and the category `grpc.client`; the data `method`,
+    /// `status`, `status_code`, `duration_ms`, `request_message_count` and
+    /// `response_message_count`; the message of a failure; and the level `error`
+    /// where that is the server's fault, `warning` where it is the caller's, else
+    /// `info`.
+    ///
+    /// Defaults to `true`.
+    pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
+        self.with(|options| options.call.breadcrumbs = breadcrumbs)
+    }
+
     /// Which failed calls become error events: those with one of these codes.
     ///
     /// An event has the exceptions of the status and of its

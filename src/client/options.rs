@@ -19,7 +19,7 @@ pub(crate) struct GrpcClientOptions {
 impl Default for GrpcClientOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP, Capture::client_default()),
+            call: CallOptions::new(DEFAULT_OP, Capture::client_default(), true),
             endpoint: None,
             only_if_parent: false,
             targets: PropagationTargets::default(),

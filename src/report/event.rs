@@ -87,8 +87,7 @@ fn context(outcome: &RpcOutcome<'_>) -> Context {
     if let Some(message) = outcome.message() {
         context.insert("message".to_owned(), message.into());
     }
-    let milliseconds = outcome.duration().as_secs_f64() * 1000.0;
-    context.insert("duration_ms".to_owned(), milliseconds.into());
+    context.insert("duration_ms".to_owned(), outcome.milliseconds().into());
     Context::Other(context)
 }
 

@@ -72,6 +72,10 @@ impl<'a> RpcOutcome<'a> {
         code_name(self.outcome.code)
     }
 
+    pub(crate) fn milliseconds(&self) -> f64 {
+        self.duration.as_secs_f64() * 1000.0
+    }
+
     pub(crate) fn full_method(&self) -> &'a str {
         self.path.full()
     }

@@ -66,6 +66,19 @@ impl GrpcServerLayer {
         self.with(|options| options.call.name = Some(Arc::new(name)))
     }
 
+    /// Whether each call leaves a breadcrumb: for the errors of the span that it is
+    /// in, else of the hub that is current where it begins, which is that of the
+    /// thread.
+    ///
+    /// It looks as that of a
+    /// [client](crate::GrpcClientLayer::breadcrumbs), with the category
+    /// `grpc.server`.
+    ///
+    /// Defaults to `false`.
+    pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
+        self.with(|options| options.call.breadcrumbs = breadcrumbs)
+    }
+
     /// Which failed calls become error events: those with one of these codes.
     ///
     /// An event has the exceptions of the status and of its

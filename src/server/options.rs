@@ -17,7 +17,7 @@ pub(crate) struct GrpcServerOptions {
 impl Default for GrpcServerOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP, Capture::server_default()),
+            call: CallOptions::new(DEFAULT_OP, Capture::server_default(), false),
             force_transaction: false,
             server_timeout: None,
         }

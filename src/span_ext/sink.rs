@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
+use sentry_core::Breadcrumb;
 use sentry_core::protocol::{Event, SpanStatus};
 use tracing::span::Entered;
 use tracing::{Dispatch, Span, span};
@@ -56,6 +57,8 @@ pub(crate) struct RpcStart {
 pub(crate) struct RpcEnd<'a> {
     pub(crate) status: SpanStatus,
     pub(crate) message: Option<&'a str>,
+    /// Makes the breadcrumb of the call; `None` where there is to be none.
+    pub(crate) breadcrumb: Option<&'a dyn Fn() -> Breadcrumb>,
     /// Makes the event of a failure; `None` where there is to be none.
     pub(crate) event: Option<&'a dyn Fn() -> Event<'static>>,
 }

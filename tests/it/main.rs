@@ -6,6 +6,7 @@
     reason = "a panic fails the test"
 )]
 
+mod breadcrumbs;
 mod calls;
 mod clients;
 mod codegen;
