@@ -72,8 +72,9 @@ impl<'a> RpcOutcome<'a> {
         code_name(self.outcome.code)
     }
 
+    /// To the microsecond: more digits are not kept as they are.
     pub(crate) fn milliseconds(&self) -> f64 {
-        self.duration.as_secs_f64() * 1000.0
+        self.duration.as_micros() as f64 / 1000.0
     }
 
     pub(crate) fn full_method(&self) -> &'a str {
