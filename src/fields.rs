@@ -20,6 +20,13 @@ pub(crate) const SERVER_ADDRESS: &str = "server.address";
 pub(crate) const SERVER_PORT: &str = "server.port";
 pub(crate) const ERROR_TYPE: &str = "error.type";
 
+// https://opentelemetry.io/docs/specs/semconv/registry/attributes/rpc/
+pub(crate) const RPC_METHOD_ORIGINAL: &str = "rpc.method_original";
+
+/// What methods are called that a server does not know: whoever calls them may
+/// make up any number of names.
+pub(crate) const UNKNOWN_METHOD: &str = "_OTHER";
+
 // https://getsentry.github.io/sentry-conventions/attributes/rpc/
 pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 

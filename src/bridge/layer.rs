@@ -146,7 +146,11 @@ impl SentryGrpcLayer {
         };
         match parent.as_ref().and_then(nearest_cell) {
             Some(parent) => Some(Origin::Child(parent)),
-            None => Origin::without_parent(self.hub.as_ref(), attrs),
+            None => {
+                let origin = Origin::without_parent(self.hub.as_ref(), attrs);
+                let is_muted = !attrs.is_root() && span_ext::is_muted();
+                origin.filter(|origin| !(is_muted && origin.begins_a_trace()))
+            }
         }
     }
 

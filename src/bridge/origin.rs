@@ -56,6 +56,11 @@ impl Fork {
 }
 
 impl Origin {
+    /// Whether there is nothing around the span.
+    pub(crate) fn begins_a_trace(&self) -> bool {
+        matches!(self, Self::Root { inside: None, .. })
+    }
+
     /// Of a span that has no parent in its subscriber; `None` where there is
     /// nobody to send it.
     pub(crate) fn without_parent(

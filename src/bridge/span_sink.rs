@@ -36,6 +36,9 @@ impl SpanSink for SpanCell {
 
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {
         let live = self.start();
+        if let Some(path) = end.unknown_method {
+            guarded(|| live.forget_name(path));
+        }
         if let Some(breadcrumb) = end.breadcrumb {
             guarded(|| live.leave(breadcrumb()));
         }

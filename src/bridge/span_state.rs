@@ -12,6 +12,7 @@ use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::origin::Fork;
+use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::report;
 use crate::span_ext::guarded;
@@ -136,6 +137,18 @@ impl Live {
     pub(crate) fn discard(self) {
         if !self.is_root && self.recorded.is_some() {
             give_back(&self.root);
+        }
+    }
+
+    /// Takes the span's name, which is `path`, for one of any number.
+    pub(crate) fn forget_name(&self, path: &str) {
+        if self.is_root {
+            self.root.trail.set_transaction(fields::UNKNOWN_METHOD);
+        }
+        if let Some(span) = &self.recorded {
+            span.set_name(fields::UNKNOWN_METHOD);
+            let original = (fields::RPC_METHOD_ORIGINAL, path.into());
+            attributes::set(span, vec![original], Vec::new());
         }
     }
 

@@ -89,6 +89,26 @@ impl GrpcClientLayer {
         self.with(|options| options.call.breadcrumbs = breadcrumbs)
     }
 
+    /// Services whose calls are left alone, by their exact names: such a call
+    /// is not recorded, and takes no trace to the server.
+    ///
+    /// Defaults to `grpc.health.v1.Health`, `grpc.reflection.v1.ServerReflection` and
+    /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
+    pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let services = services.into_iter().map(Into::into);
+        self.with(|options| options.call.ignored.set_services(services))
+    }
+
+    /// Which calls are left alone beside those of
+    /// [`ignore_services`](Self::ignore_services): those for which `ignores`
+    /// returns `true`. Called once for each call. Where it panics, the call is
+    /// observed.
+    ///
+    /// Defaults to none.
+    pub fn ignore_if(self, ignores: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|options| options.call.ignored.set_also(ignores))
+    }
+
     /// Which failed calls become error events: those with one of these codes.
     ///
     /// An event has the exceptions of the status and of its

@@ -48,6 +48,9 @@ impl<S> GrpcClientService<S> {
 
     fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
         let path = MethodPath::new(&parts.uri);
+        if self.options.call.ignored.matches(&path, parts) {
+            return None;
+        }
         let server = match parts.uri.authority() {
             Some(_) => Some(&parts.uri),
             None => self.options.endpoint.as_ref(),

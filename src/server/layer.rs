@@ -61,7 +61,9 @@ impl GrpcServerLayer {
     /// Sentry groups by name: it should have few values. Where `name` panics,
     /// the call goes on under its default name.
     ///
-    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
+    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`; of one that
+    /// the server does not know, which is answered with UNIMPLEMENTED and no
+    /// message, to `_OTHER`, with the path in `rpc.method_original`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
         self.with(|options| options.call.name = Some(Arc::new(name)))
     }
@@ -77,6 +79,27 @@ impl GrpcServerLayer {
     /// Defaults to `false`.
     pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
         self.with(|options| options.call.breadcrumbs = breadcrumbs)
+    }
+
+    /// Services whose calls are left alone, by their exact names: such a call
+    /// is not recorded, and the spans of its handler begin no transaction. Errors in
+    /// it are sent.
+    ///
+    /// Defaults to `grpc.health.v1.Health`, `grpc.reflection.v1.ServerReflection` and
+    /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
+    pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let services = services.into_iter().map(Into::into);
+        self.with(|options| options.call.ignored.set_services(services))
+    }
+
+    /// Which calls are left alone beside those of
+    /// [`ignore_services`](Self::ignore_services): those for which `ignores`
+    /// returns `true`. Called once for each call. Where it panics, the call is
+    /// observed.
+    ///
+    /// Defaults to none.
+    pub fn ignore_if(self, ignores: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|options| options.call.ignored.set_also(ignores))
     }
 
     /// Which failed calls become error events: those with one of these codes.

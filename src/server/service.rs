@@ -51,6 +51,10 @@ impl<S> GrpcServerService<S> {
 
     fn open(&self, parts: &mut Parts) -> Option<(RpcCall, Deadline)> {
         let path = MethodPath::new(&parts.uri);
+        if self.options.call.ignored.matches(&path, parts) {
+            let ignored = RpcCall::ignore(RpcSide::Server, &path, &self.options.call);
+            return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
+        }
         let rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
         rpc.announce(|| RpcStart {
             incoming: IncomingTrace::from_headers(&parts.headers),

@@ -2,11 +2,13 @@
 //! asked of it: by the middleware, and by applications.
 
 mod ext;
+mod mute;
 mod sink;
 mod thread_guard;
 
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
+pub(crate) use self::mute::{Muted, is_muted};
 pub(crate) use self::sink::{
     RpcEnd, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };

@@ -57,6 +57,8 @@ pub(crate) struct RpcStart {
 pub(crate) struct RpcEnd<'a> {
     pub(crate) status: SpanStatus,
     pub(crate) message: Option<&'a str>,
+    /// The path of a method that the server does not know.
+    pub(crate) unknown_method: Option<&'a str>,
     /// Makes the breadcrumb of the call; `None` where there is to be none.
     pub(crate) breadcrumb: Option<&'a dyn Fn() -> Breadcrumb>,
     /// Makes the event of a failure; `None` where there is to be none.

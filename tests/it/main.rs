@@ -20,6 +20,7 @@ mod house;
 mod hubs;
 mod isolation;
 mod middleware;
+mod noise;
 #[cfg(unix)]
 mod processes;
 mod propagation;

@@ -1,22 +1,21 @@
 //! One observed RPC: opens its tracing span, and joins what is watched to what
 //! is reported.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::Authority;
-use http::{Request, Uri, header};
+use http::{Request, Uri};
+use tonic::Code;
 use tracing::field::Empty;
 use tracing::span::Entered;
 use tracing::{Span, info_span};
 
+use crate::call::address::{host, is_of_unix_socket};
+use crate::call::options::CallOptions;
 use crate::fields;
 use crate::report::{self, Capture, RpcOutcome};
-use crate::rpc::{self, MethodPath, RpcSide};
-use crate::span_ext::{self, RpcEnd, RpcStart};
+use crate::rpc::{self, MethodPath, Outcome, RpcSide};
+use crate::span_ext::{self, Muted, RpcEnd, RpcStart};
 use crate::watch::{self, Deadline, Finished, Guard, Observer, Watch};
 
 /// The request body that a service below this crate's middleware receives.
@@ -48,17 +47,6 @@ pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
 /// Of a DNS name; a caller may write more.
 const MAX_HOST_LEN: usize = 253;
 
-type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
-
-/// How the calls of a layer are shown in Sentry.
-#[derive(Clone)]
-pub(crate) struct CallOptions {
-    pub(crate) op: Cow<'static, str>,
-    pub(crate) name: Option<Arc<NameFn>>,
-    pub(crate) capture: Capture,
-    pub(crate) breadcrumbs: bool,
-}
-
 /// Left in the extensions of a request that is observed, for the case that a
 /// layer is applied twice. A server may pass them on to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +56,28 @@ struct Observed(RpcSide);
 #[derive(Debug)]
 pub struct RpcCall {
     span: Span,
+    /// It is left alone, with all that is traced in it.
+    is_ignored: bool,
     side: RpcSide,
     path: MethodPath,
     capture: Capture,
     breadcrumbs: bool,
+    /// Not one that the application gave it.
+    has_default_name: bool,
 }
 
 /// Enters the span of an RPC and has no say in its end.
 #[derive(Debug)]
 pub struct RpcScope {
     span: Span,
+    is_ignored: bool,
+}
+
+/// In a call, until it is dropped.
+#[derive(Debug)]
+pub struct RpcEntered<'a> {
+    _span: Entered<'a>,
+    _muted: Option<Muted>,
 }
 
 /// Opens a call of `request`, unless a layer on this side has it already.
@@ -107,6 +107,7 @@ pub(crate) fn make<B, F>(
     let progress = Arc::default();
     let scope = RpcScope {
         span: rpc.span.clone(),
+        is_ignored: rpc.is_ignored,
     };
     let watched = (scope, Arc::clone(&progress));
     let request = request.map(|body| RequestBody::new(body, Some(watched)));
@@ -160,7 +161,7 @@ impl RpcCall {
             return None;
         }
         #[cfg(feature = "transport")]
-        if let Some(peer) = remote_addr(parts) {
+        if let Some(peer) = crate::call::address::remote_addr(parts) {
             span.record(
                 fields::NETWORK_PEER_ADDRESS,
                 tracing::field::display(peer.ip()),
@@ -182,13 +183,31 @@ impl RpcCall {
         (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
     }
 
+    /// Of a call that is to be left alone.
+    pub(crate) fn ignore(side: RpcSide, path: &MethodPath, options: &CallOptions) -> Self {
+        Self {
+            is_ignored: true,
+            ..Self::new(Span::none(), side, path, options)
+        }
+    }
+
+    /// tonic answers so where there is no such method.
+    fn is_unknown_method(&self, outcome: &Outcome) -> bool {
+        self.has_default_name
+            && self.side == RpcSide::Server
+            && outcome.code == Code::Unimplemented
+            && outcome.message.is_none()
+    }
+
     fn new(span: Span, side: RpcSide, path: &MethodPath, options: &CallOptions) -> Self {
         Self {
             span,
+            is_ignored: false,
             side,
             path: path.clone(),
             capture: options.capture.clone(),
             breadcrumbs: options.breadcrumbs,
+            has_default_name: options.name.is_none(),
         }
     }
 
@@ -205,64 +224,25 @@ impl RpcCall {
     }
 }
 
-impl CallOptions {
-    pub(crate) fn new(op: &'static str, capture: Capture, breadcrumbs: bool) -> Self {
-        Self {
-            op: op.into(),
-            name: None,
-            capture,
-            breadcrumbs,
-        }
-    }
-
-    /// What the Sentry layer is told of a call by default.
-    pub(crate) fn start(&self, path: &MethodPath, parts: &Parts) -> RpcStart {
-        let named = self.name.as_ref().and_then(|name| {
-            // A naming function that panics must not take the call with it.
-            catch_unwind(AssertUnwindSafe(|| name(parts))).ok()
-        });
-        RpcStart {
-            op: self.op.clone(),
-            name: named.unwrap_or_else(|| path.full().to_owned()),
-            service: path.service().to_owned(),
-            method: path.method().to_owned(),
-            incoming: None,
-            force_transaction: false,
-            only_if_parent: false,
-        }
-    }
-}
-
-impl fmt::Debug for CallOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            op,
-            name,
-            capture,
-            breadcrumbs,
-        } = self;
-        f.debug_struct("CallOptions")
-            .field("op", op)
-            .field("name", &name.is_some())
-            .field("capture", capture)
-            .field("breadcrumbs", breadcrumbs)
-            .finish()
-    }
-}
-
 impl Watch for RpcCall {
-    type Entered<'a> = Entered<'a>;
+    type Entered<'a> = RpcEntered<'a>;
 
-    fn enter(&self) -> Entered<'_> {
-        span_ext::enter_to_run(&self.span)
+    fn enter(&self) -> RpcEntered<'_> {
+        RpcEntered {
+            _span: span_ext::enter_to_run(&self.span),
+            _muted: self.is_ignored.then(Muted::new),
+        }
     }
 }
 
 impl Watch for RpcScope {
-    type Entered<'a> = Entered<'a>;
+    type Entered<'a> = RpcEntered<'a>;
 
-    fn enter(&self) -> Entered<'_> {
-        self.span.enter()
+    fn enter(&self) -> RpcEntered<'_> {
+        RpcEntered {
+            _span: self.span.enter(),
+            _muted: self.is_ignored.then(Muted::new),
+        }
     }
 }
 
@@ -275,6 +255,9 @@ impl Observer for RpcCall {
             request_messages,
             response_messages,
         } = finished;
+        if self.is_ignored {
+            return;
+        }
         // An OpenTelemetry layer takes the last exit for the end of a span.
         let _entered = self.enter();
         report::record_outcome(
@@ -299,40 +282,9 @@ impl Observer for RpcCall {
         sink.end(RpcEnd {
             status: report::span_status(outcome.code),
             message: outcome.message.as_deref(),
+            unknown_method: self.is_unknown_method(&outcome).then(|| self.path.full()),
             breadcrumb: self.breadcrumbs.then_some(&breadcrumb),
             event: self.capture.wants(&known).then_some(&event),
         });
     }
-}
-
-/// What stands for the authority in HTTP/1.1, as grpc-web may come.
-fn host(parts: &Parts) -> Option<Authority> {
-    let host = match parts.uri.authority() {
-        Some(_) => None,
-        None => parts.headers.get(header::HOST),
-    };
-    Authority::try_from(host?.as_bytes()).ok()
-}
-
-/// Whoever calls by one makes an authority up.
-#[cfg(all(unix, feature = "transport"))]
-fn is_of_unix_socket(parts: &Parts) -> bool {
-    use tonic::transport::server::UdsConnectInfo;
-
-    parts.extensions.get::<UdsConnectInfo>().is_some()
-}
-
-#[cfg(not(all(unix, feature = "transport")))]
-fn is_of_unix_socket(_: &Parts) -> bool {
-    false
-}
-
-/// Asks tonic, which knows where each of its transports puts the address.
-#[cfg(feature = "transport")]
-fn remote_addr(parts: &mut Parts) -> Option<std::net::SocketAddr> {
-    let extensions = std::mem::take(&mut parts.extensions);
-    let request = tonic::Request::from_parts(tonic::metadata::MetadataMap::new(), extensions, ());
-    let peer = request.remote_addr();
-    (_, parts.extensions, ()) = request.into_parts();
-    peer
 }

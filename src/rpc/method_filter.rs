@@ -1,0 +1,63 @@
+//! Which calls are left alone.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use crate::rpc::method::MethodPath;
+
+/// They are called again and again, by machines, and say nothing.
+const DEFAULT_SERVICES: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+type PartsFn = dyn Fn(&Parts) -> bool + Send + Sync;
+
+/// Matches calls by the exact name of their service, or by a closure.
+#[derive(Clone)]
+pub(crate) struct MethodFilter {
+    services: Arc<[String]>,
+    also: Option<Arc<PartsFn>>,
+}
+
+impl MethodFilter {
+    pub(crate) fn set_services(&mut self, services: impl IntoIterator<Item = String>) {
+        self.services = services.into_iter().collect();
+    }
+
+    pub(crate) fn set_also(&mut self, also: impl Fn(&Parts) -> bool + Send + Sync + 'static) {
+        self.also = Some(Arc::new(also));
+    }
+
+    /// A closure that panics matches nothing.
+    pub(crate) fn matches(&self, path: &MethodPath, parts: &Parts) -> bool {
+        let service = path.service();
+        self.services.iter().any(|ignored| ignored == service)
+            || self
+                .also
+                .as_ref()
+                .is_some_and(|also| catch_unwind(AssertUnwindSafe(|| also(parts))).unwrap_or(false))
+    }
+}
+
+impl Default for MethodFilter {
+    fn default() -> Self {
+        Self {
+            services: DEFAULT_SERVICES.map(str::to_owned).into(),
+            also: None,
+        }
+    }
+}
+
+impl fmt::Debug for MethodFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MethodFilter")
+            .field("services", &self.services)
+            .field("also", &self.also.is_some())
+            .finish()
+    }
+}
