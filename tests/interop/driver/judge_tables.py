@@ -80,6 +80,7 @@ _TRACING = "Of `tracing`'s metadata, under the name that sentry-tracing gives it
 UNKNOWN_ATTRIBUTES = (
     Attribute("rpc.request.message_count", _MESSAGES, "integer"),
     Attribute("rpc.response.message_count", _MESSAGES, "integer"),
+    Attribute("rpc.method_original", "Of OpenTelemetry's conventions: a method nobody knows.", "string"),
     Attribute("code.module.name", _TRACING, "string"),
     Attribute("sentry.tracing.target", _TRACING, "string"),
     Attribute("name", "Of the application: an argument of `#[instrument]` functions.", "string"),
