@@ -54,7 +54,7 @@ impl LocalRoot {
             trace,
             collector,
         } = Begun::new(start, &hub, client.as_ref());
-        let trail = Trail::new(trace, start.base, is_transaction);
+        let trail = Trail::new(trace, start.base, is_transaction, start.rpc.is_some());
         if let Some((service, method)) = start.rpc {
             trail.set_rpc(service, method);
         }

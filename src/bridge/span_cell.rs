@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use sentry_core::types::Uuid;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
 
@@ -14,6 +15,7 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_state::{Live, State};
+use crate::bridge::told::Told;
 use crate::fields;
 use crate::span_ext::{self, guarded};
 
@@ -30,6 +32,8 @@ pub(crate) struct SpanCell {
     inside: Option<TransactionOrSpan>,
     fork: Option<Fork>,
     started_at: SystemTime,
+    /// Of an RPC inside a root.
+    pub(crate) told: Told,
     state: Mutex<State>,
 }
 
@@ -55,6 +59,7 @@ impl SpanCell {
             inside,
             fork,
             started_at: SystemTime::now(),
+            told: Told::default(),
             state: Mutex::new(State {
                 field_status: fields.status,
                 draft: Draft {
@@ -133,11 +138,6 @@ impl SpanCell {
                 Live::root(&plan, &self.base, inside, self.started_at)
             }
         };
-        let reports_before = if self.is_of_middleware() {
-            live.root.trail.reports.count_with(&Hub::current())
-        } else {
-            0
-        };
         let fields = {
             let mut state = self.lock();
             if let Some(winner) = state.live.clone() {
@@ -146,7 +146,6 @@ impl SpanCell {
                 return winner;
             }
             state.live = Some(live.clone());
-            state.reports_before = reports_before;
             std::mem::take(&mut state.draft).fields
         };
         if let Some(span) = &live.recorded {
@@ -172,6 +171,16 @@ impl SpanCell {
             live
         };
         live.set_fields(fields, self.is_of_middleware());
+    }
+
+    /// An event is about to be sent from `hub`, in this span of `root`.
+    pub(crate) fn note_event(&self, root: &LocalRoot, event: Uuid, hub: &Arc<Hub>) {
+        let around = std::iter::successors(Some(self), |cell| cell.parent.as_deref());
+        for cell in around.take_while(|cell| cell.hub_in(root).is_some()) {
+            if cell.is_of_middleware() {
+                cell.told.note(event, hub);
+            }
+        }
     }
 
     fn is_of_middleware(&self) -> bool {

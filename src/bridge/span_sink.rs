@@ -9,7 +9,7 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded};
+use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
     fn open(&self, start: RpcStart) {
@@ -36,21 +36,10 @@ impl SpanSink for SpanCell {
 
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {
         let live = self.start();
-        if let Some(path) = end.unknown_method {
-            guarded(|| live.forget_name(path));
-        }
-        if let Some(breadcrumb) = end.breadcrumb {
-            guarded(|| live.leave(breadcrumb()));
-        }
-        if let Some(event) = end.event
-            && !self.has_reported(&live)
-        {
-            // Its span is entered: the hub of the RPC is current.
-            guarded(|| Hub::with_active(|hub| hub.capture_event(event())));
-        }
         self.lock().rpc_status = Some(end.status);
-        if let (Some(span), Some(message)) = (&live.recorded, end.message) {
-            guarded(|| span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.to_owned().into()));
+        // Elsewhere is no hub to tell anything by.
+        if is_alive() {
+            self.tell(&live, &end);
         }
         // Whatever else holds the tracing span, the RPC is over.
         self.finish_or_wait(&live);
@@ -62,9 +51,34 @@ impl SpanSink for SpanCell {
 }
 
 impl SpanCell {
-    /// Whether an event was sent since it started, in its root.
-    fn has_reported(&self, live: &Live) -> bool {
-        let count = live.root.trail.reports.count_with(&Hub::current());
-        count > self.lock().reports_before
+    fn tell(&self, live: &Live, end: &RpcEnd<'_>) {
+        if let Some(path) = end.unknown_method {
+            guarded(|| live.forget_name(path));
+        }
+        if let Some(span) = &live.recorded {
+            guarded(|| {
+                // The event of a failure has it too.
+                span.set_status(end.status);
+                if let Some(message) = end.message {
+                    span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.to_owned().into());
+                }
+            });
+        }
+        // Also where there is no event to send: it lets hubs go.
+        let was_told = guarded(|| self.was_told(live)).unwrap_or(false);
+        let event = end.event.filter(|_| !was_told);
+        if let Some(breadcrumb) = end.breadcrumb {
+            guarded(|| live.leave(breadcrumb(), event.is_some()));
+        }
+        if let Some(event) = event {
+            // Its span is entered: the hub of the RPC is current.
+            guarded(|| Hub::with_active(|hub| hub.capture_event(event())));
+        }
+    }
+    /// Whether an event was sent in this RPC, which is at its end.
+    fn was_told(&self, live: &Live) -> bool {
+        // Both: a root may have been begun by this span or around it.
+        let own = self.told.close();
+        own || live.is_root && live.root.trail.told.close()
     }
 }

@@ -30,8 +30,6 @@ pub(crate) struct State {
     /// other spans.
     pub(crate) home: Option<Arc<HubSlot>>,
     pub(crate) rpc_status: Option<SpanStatus>,
-    /// How many events had been sent in the root when it started.
-    pub(crate) reports_before: usize,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,
@@ -153,15 +151,18 @@ impl Live {
     }
 
     /// Leaves a breadcrumb of what the span was, for the errors that follow: those
-    /// of its root, and where it is one, those of who began it.
-    pub(crate) fn leave(&self, breadcrumb: Breadcrumb) {
+    /// of its root, or where it is one, those of who began it.
+    /// Where `is_told`, an error of its own follows.
+    pub(crate) fn leave(&self, breadcrumb: Breadcrumb, is_told: bool) {
         let Some(client) = &self.root.client else {
             return;
         };
         if self.is_root {
             self.root.trail.base().add_breadcrumb(breadcrumb.clone());
         }
-        self.root.trail.add_breadcrumb(breadcrumb, client);
+        if !self.is_root || is_told {
+            self.root.trail.add_breadcrumb(breadcrumb, client);
+        }
     }
 
     pub(crate) fn set_fields(&self, fields: SpanFields, of_middleware: bool) {

@@ -80,11 +80,17 @@ pub(crate) fn span_of(hub: &Arc<Hub>) -> Option<Arc<SpanCell>> {
     .flatten()
 }
 
+/// The span that this thread is in, if it belongs to `root`.
+pub(crate) fn last_in(root: &Arc<LocalRoot>) -> Option<Arc<SpanCell>> {
+    let is_in = |entry: &Entry| Arc::ptr_eq(&entry.root, root);
+    with(|stack| stack.last(|entry| is_in(entry).then(|| Arc::clone(&entry.cell))))
+        .flatten()
+        .flatten()
+}
+
 /// Whether the span that this thread is in belongs to `root`.
 pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
-    with(|stack| stack.last(|entry| Arc::ptr_eq(&entry.root, root)))
-        .flatten()
-        .unwrap_or(false)
+    last_in(root).is_some()
 }
 
 /// Makes the hub of the cell's root current, and the cell its span.
@@ -141,7 +147,6 @@ pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
     }
     let trail_before = trail::set_current(live.root.trail.id());
     Hub::run(Arc::clone(&slot.hub), f);
-    live.root.trail.reports.look_at(&slot.hub);
     trail::set_current(trail_before);
 }
 
@@ -170,14 +175,12 @@ fn pop_exited(stack: &ThreadStack) -> Option<Entry> {
 impl Entry {
     fn leave(self) {
         let Self {
-            root,
             slot,
             restore,
             guard,
             trail_before,
             ..
         } = self;
-        root.trail.reports.look_at(&slot.hub);
         if let Some(span) = restore {
             slot.hub.configure_scope(|scope| scope.set_span(span));
         }

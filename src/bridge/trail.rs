@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sentry_core::protocol::{Context, Event, Map, TraceId, Value};
+use sentry_core::types::Uuid;
 use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
 use crate::bridge::local_root::LocalRoot;
-use crate::bridge::reports::Reports;
 use crate::bridge::root_trace::RootTrace;
+use crate::bridge::thread_stack;
+use crate::bridge::told::Told;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
@@ -49,7 +51,8 @@ pub(crate) struct Trail {
     root: OnceLock<Weak<LocalRoot>>,
     /// The transaction has been sent.
     is_over: AtomicBool,
-    pub(crate) reports: Reports,
+    /// Of the RPC that the root is.
+    pub(crate) told: Told,
     state: Mutex<State>,
 }
 
@@ -68,14 +71,23 @@ struct Rpc {
 }
 
 impl Trail {
-    pub(crate) fn new(trace: RootTrace, base: &Arc<Hub>, is_transaction: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        trace: RootTrace,
+        base: &Arc<Hub>,
+        is_transaction: bool,
+        is_rpc: bool,
+    ) -> Arc<Self> {
         let trail = Arc::new(Self {
             trace,
             base: Arc::clone(base),
             is_transaction,
             root: OnceLock::new(),
             is_over: AtomicBool::new(false),
-            reports: Reports::default(),
+            told: if is_rpc {
+                Told::default()
+            } else {
+                Told::closed()
+            },
             state: Mutex::default(),
         });
         if is_transaction {
@@ -176,8 +188,7 @@ impl Trail {
         move |mut event| {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
-                // Before this one takes its place.
-                trail.reports.look_at(&Hub::current());
+                trail.note(event.event_id);
                 trail.apply(&mut event, max_breadcrumbs);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
@@ -186,6 +197,17 @@ impl Trail {
                 }
             }
             Some(event)
+        }
+    }
+
+    /// An event of the root is about to be sent from the current hub.
+    fn note(&self, event: Uuid) {
+        let hub = Hub::current();
+        self.told.note(event, &hub);
+        if let Some(root) = self.root.get().and_then(Weak::upgrade)
+            && let Some(cell) = thread_stack::last_in(&root)
+        {
+            cell.note_event(&root, event, &hub);
         }
     }
 

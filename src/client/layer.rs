@@ -75,8 +75,10 @@ impl GrpcClientLayer {
     }
 
     /// Whether each call leaves a breadcrumb: for the errors of the call, span or
-    /// transaction that it is made in, else of the hub that is current where it is
-    /// made.
+    /// transaction that it is made in. Outside of any, for those of the hub that
+    /// its span would be forked from: the pinned one, else the one that is current
+    /// where the call is made, else the main one. Tasks that share that hub share
+    /// its breadcrumbs.
     ///
     /// It has the type `grpc` and the category `grpc.client`; the data `method`,
     /// `status`, `status_code`, `duration_ms`, `request_message_count` and
@@ -113,7 +115,9 @@ impl GrpcClientLayer {
     ///
     /// An event has the exceptions of the status and of its
     /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out where another event was sent in the call before its end.
+    /// It is left out where another event was sent in the call before its end: as
+    /// far as the hub tells that captured it, by its last event. A fingerprint on the
+    /// scope does not replace its own; `before_send` can.
     ///
     /// Defaults to none: what a failed call means, its caller knows.
     pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
@@ -124,8 +128,10 @@ impl GrpcClientLayer {
     /// `true`. Called at the end of each call that is not OK, sampled or not,
     /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
     ///
-    /// Takes the place of [`capture_codes`](Self::capture_codes). Where `wants`
-    /// panics, there is no event.
+    /// It is also called for calls that were cancelled, on whatever thread drops
+    /// them, and must not block. The last of this and
+    /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
+    /// no event.
     pub fn capture_if(
         self,
         wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use sentry_core::protocol::{Context, Event, Exception, Level, Map, Mechanism, Value};
 use tonic::Status;
@@ -101,7 +102,7 @@ fn exceptions(source: Option<&(dyn Error + 'static)>) -> Vec<Exception> {
 
 fn exception(error: &(dyn Error + 'static)) -> Exception {
     // In full it would tell its metadata.
-    if let Some(status) = error.downcast_ref::<Status>() {
+    if let Some(status) = as_status(error) {
         return Exception {
             ty: rpc::code_name(status.code()).to_owned(),
             value: Some(rpc::clip(status.message(), MAX_VALUE_LEN).to_owned()),
@@ -110,15 +111,36 @@ fn exception(error: &(dyn Error + 'static)) -> Exception {
     }
     let value = bounded(MAX_VALUE_LEN, format_args!("{error}"));
     let debug = bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
-    // A message is no type.
-    let ty = match debug.starts_with('"') || debug == value {
-        true => "Error",
-        false => sentry_core::parse_type_from_debug(&debug),
-    };
+    // One that prints a status below it.
+    let tells_metadata = value.contains("MetadataMap");
     Exception {
-        ty: ty.to_owned(),
-        value: Some(value),
+        ty: type_of(&debug, &value).to_owned(),
+        value: (!tells_metadata).then_some(value),
         ..Exception::default()
+    }
+}
+
+fn as_status<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
+    let boxed = || error.downcast_ref::<Box<Status>>().map(AsRef::as_ref);
+    let shared = || error.downcast_ref::<Arc<Status>>().map(AsRef::as_ref);
+    error.downcast_ref().or_else(boxed).or_else(shared)
+}
+
+/// The name that `Debug` begins with. An error that is printed as its message, with
+/// or without a backtrace, tells no type: and what is no name is of no use to group
+/// by, and may be anything.
+fn type_of<'a>(debug: &'a str, value: &str) -> &'a str {
+    let name = sentry_core::parse_type_from_debug(debug);
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+    let is_cut = debug.len() == MAX_TYPE_LEN && value.starts_with(debug);
+    let is_message = is_cut || !value.is_empty() && debug.starts_with(value);
+    if is_name && !is_message {
+        name
+    } else {
+        "Error"
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) use self::content_type::{ContentType, content_type};
 pub(crate) use self::messages::MessageCounter;
 pub(crate) use self::method::MethodPath;
 pub(crate) use self::method_filter::MethodFilter;
-pub(crate) use self::outcome::{Outcome, as_error};
+pub(crate) use self::outcome::{Outcome, cause_of};
 pub use self::side::RpcSide;
 pub(crate) use self::text::clip;
 pub(crate) use self::timeout::grpc_timeout;

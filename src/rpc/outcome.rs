@@ -153,8 +153,17 @@ fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
     error.to_string().into()
 }
 
+/// What an error was made from, beside the status that it may be.
+pub(crate) fn cause_of(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+    let error = as_error(error)?;
+    match error.is::<Status>() {
+        true => error.source(),
+        false => Some(error),
+    }
+}
+
 /// The type of a tower error is free; these are the ones that occur.
-pub(crate) fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
+fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
         return Some(error.as_ref());
     }

@@ -69,8 +69,7 @@ impl GrpcServerLayer {
     }
 
     /// Whether each call leaves a breadcrumb: for the errors of the span that it is
-    /// in, else of the hub that is current where it begins, which is that of the
-    /// thread.
+    /// in, else of the hub that its transaction is forked from, which calls share.
     ///
     /// It looks as that of a
     /// [client](crate::GrpcClientLayer::breadcrumbs), with the category
@@ -106,7 +105,9 @@ impl GrpcServerLayer {
     ///
     /// An event has the exceptions of the status and of its
     /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out where another event was sent in the call before its end.
+    /// It is left out where another event was sent in the call before its end: as
+    /// far as the hub tells that captured it, by its last event. A fingerprint on the
+    /// scope does not replace its own; `before_send` can.
     ///
     /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS, which are faults of the
     /// service itself; with no codes there are no events.
@@ -118,8 +119,10 @@ impl GrpcServerLayer {
     /// `true`. Called at the end of each call that is not OK, sampled or not,
     /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
     ///
-    /// Takes the place of [`capture_codes`](Self::capture_codes). Where `wants`
-    /// panics, there is no event.
+    /// It is also called for calls that were cancelled, on whatever thread drops
+    /// them, and must not block. The last of this and
+    /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
+    /// no event.
     pub fn capture_if(
         self,
         wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,

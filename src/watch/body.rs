@@ -79,7 +79,7 @@ where
                     }
                 }
             }
-            Some(Err(error)) => guard.end_with(Outcome::from_error(error), rpc::as_error(error)),
+            Some(Err(error)) => guard.end_with(Outcome::from_error(error), rpc::cause_of(error)),
             None => guard.end_without_status(),
         }
         Poll::Ready(frame)

@@ -86,7 +86,7 @@ where
             }
             Err(error) => {
                 if let Some(guard) = guard.as_mut() {
-                    guard.end_with(Outcome::from_error(&error), rpc::as_error(&error));
+                    guard.end_with(Outcome::from_error(&error), rpc::cause_of(&error));
                 }
                 Err(error)
             }

@@ -1,20 +1,32 @@
 //! Which failed calls become error events, and what those say.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::future::ready;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 
-use sentry::ClientOptions;
-use sentry::protocol::{Context, Event, Value};
+use http::{Request, Response};
+use http_body_util::Empty;
+
+use sentry::protocol::{Context, Event, SpanStatus, Value};
+use sentry::{ClientOptions, Hub, SentryFutureExt};
 use serde_json::json;
+use tonic::body::Body;
 use tonic::{Code, Status};
-use tracing::{error, info, info_span, instrument};
+use tower::{Layer, ServiceExt, service_fn};
+use tracing::{Instrument, error, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcSide};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, RpcSide};
 
+use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
 use crate::support::received::{event_trace, map, messages, trace};
 use crate::support::world::World;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Debug)]
 struct DiskFull;
@@ -330,7 +342,7 @@ fn a_client_tells_why_the_transport_failed() {
         let endpoint = server.endpoint();
         server.stop().await;
         let layer = GrpcClientLayer::new().capture_codes([Code::Unavailable]);
-        let channel = tower::Layer::layer(&layer, endpoint.connect_lazy());
+        let channel = layer.layer(endpoint.connect_lazy());
         let mut client = crate::support::helloworld::greeter_client::GreeterClient::new(channel);
         client.say_hello(request("Ferris")).await.unwrap_err();
     });
@@ -398,7 +410,7 @@ fn a_failure_that_another_thread_told_is_not_told_again() {
         let greeter = Scripted::new().say_hello(|_| async {
             let span = tracing::Span::current();
             let task = async { error!("failed") };
-            let task = tokio::spawn(tracing::Instrument::instrument(task, span));
+            let task = tokio::spawn(task.instrument(span));
             task.await.unwrap();
             Err(Status::internal("failed"))
         });
@@ -466,7 +478,7 @@ fn what_was_told_before_a_clients_call_does_not_hide_its_failure() {
             error!("something else");
             client.say_hello(request("Ferris")).await.unwrap_err();
         };
-        tracing::Instrument::instrument(job, info_span!("job")).await;
+        job.instrument(info_span!("job")).await;
         drop(client);
         server.stop().await;
     });
@@ -586,4 +598,284 @@ fn without_a_layer_nothing_is_captured() {
     let world = World::subscribed(|_| tracing_subscriber::registry());
     world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
     assert_eq!(count(&world), 0);
+}
+
+/// Makes calls that a service answers with these codes, once it was polled twice.
+async fn calls_of_a_client(codes: &[Code]) {
+    let layer = GrpcClientLayer::new().capture_if(|_| true);
+    let calls = codes.iter().map(|&code| {
+        let service = service_fn(move |_: Request<Body>| async move {
+            tokio::task::yield_now().await;
+            let mut response = Response::new(ScriptedBody::<BoxError>::new([]));
+            *response.headers_mut() = grpc_status(code as i32);
+            Ok::<_, Infallible>(response)
+        });
+        let request = Request::post("http://localhost/a.B/C")
+            .header("content-type", "application/grpc")
+            .body(Body::empty())
+            .unwrap();
+        layer.layer(service).oneshot(request)
+    });
+    for response in futures_of(calls).await {
+        drop(response.unwrap());
+    }
+}
+
+/// All at once, on this task.
+async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in &mut futures {
+            if output.is_none()
+                && let Poll::Ready(ready) = future.as_mut().poll(cx)
+            {
+                *output = Some(ready);
+            }
+        }
+        match futures.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    futures
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
+}
+
+#[test]
+fn calls_side_by_side_do_not_hide_each_others_failures() {
+    let world = World::new();
+    world
+        .run(calls_of_a_client(&[Code::Unavailable, Code::Internal]).instrument(info_span!("job")));
+    assert_eq!(count(&world), 2);
+}
+
+#[test]
+fn success_is_never_captured() {
+    let world = World::new();
+    world.run(calls_of_a_client(&[Code::Ok]).instrument(info_span!("job")));
+    assert_eq!(count(&world), 0);
+}
+
+#[test]
+fn what_was_told_on_a_hub_of_the_applications_own_is_not_told_again() {
+    let world = World::new();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|_| async {
+            let hub = Arc::new(Hub::new_from_top(Hub::current()));
+            async { error!("failed") }.bind_hub(hub).await;
+            let hub = Arc::new(Hub::new_from_top(Hub::current()));
+            let thread = std::thread::spawn(move || {
+                Hub::run(hub, || {
+                    sentry::capture_message("failed there", sentry::Level::Info);
+                });
+            });
+            thread.join().unwrap();
+            Err(Status::internal("failed"))
+        });
+        call_once(greeter).await;
+    });
+    assert_eq!(count(&world), 2);
+}
+
+#[test]
+fn what_is_told_by_a_thread_that_is_still_in_the_call_is_not_told_again() {
+    let world = World::new();
+    let dispatch = world.dispatch.clone();
+    world.run(async {
+        let greeter = Scripted::new().say_hello(move |_| {
+            let (span, dispatch) = (tracing::Span::current(), dispatch.clone());
+            let (told, was_told) = mpsc::channel();
+            std::thread::spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    span.in_scope(|| {
+                        error!("failed");
+                        let (go, gone) = mpsc::channel::<()>();
+                        told.send(go).unwrap();
+                        // Until the call has failed.
+                        let _ = gone.recv();
+                    });
+                });
+            });
+            let go = was_told.recv().unwrap();
+            async move {
+                let _held = go;
+                Err(Status::internal("failed"))
+            }
+        });
+        call_once(greeter).await;
+    });
+    assert_eq!(count(&world), 1);
+}
+
+#[test]
+fn an_event_of_before_does_not_hide_a_failure_on_a_hub_of_its_own() {
+    let world = World::new();
+    let job = async {
+        error!("something else");
+        let hub = Arc::new(Hub::new_from_top(Hub::current()));
+        calls_of_a_client(&[Code::Unavailable]).bind_hub(hub).await;
+    };
+    world.run(job.instrument(info_span!("job")));
+    assert_eq!(count(&world), 2);
+}
+
+#[test]
+fn a_status_that_is_boxed_tells_no_metadata_either() {
+    #[derive(Debug)]
+    struct Wrapped(Box<Status>);
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "wrapped: {:?}", self.0)
+        }
+    }
+    impl Error for Wrapped {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    let world = World::new();
+    let mut inner = Status::unauthenticated("who are you");
+    inner
+        .metadata_mut()
+        .insert("authorization", "Bearer secret".parse().unwrap());
+    let outer = with_source(Status::internal("no"), Wrapped(Box::new(inner)));
+    world.run(fail(GrpcServerLayer::new(), outer));
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(
+        exceptions(event),
+        [
+            ("UNAUTHENTICATED".to_owned(), some("who are you")),
+            ("Wrapped".to_owned(), None),
+            ("INTERNAL".to_owned(), some("no")),
+        ]
+    );
+    assert!(!serde_json::to_string(event).unwrap().contains("secret"));
+}
+
+/// Is printed as it is told to.
+struct Printed {
+    display: String,
+    debug: String,
+}
+
+impl fmt::Display for Printed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+impl fmt::Debug for Printed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.debug)
+    }
+}
+
+impl Error for Printed {}
+
+#[test]
+fn a_message_is_no_type() {
+    let long = "a@b.example ".repeat(50);
+    for (display, debug, ty) in [
+        (
+            "alice@b.example",
+            "alice@b.example\n\nStack backtrace:",
+            "Error",
+        ),
+        ("gone", "gone", "Error"),
+        ("gone", "\"gone\"", "Error"),
+        ("gone", "Gone(1)", "Gone"),
+        ("gone", "store::Gone { a: 1 }", "store::Gone"),
+        ("gone for good", "gone", "gone"),
+        ("x", "alice@b.example { }", "Error"),
+        (long.as_str(), long.as_str(), "Error"),
+    ] {
+        let world = World::new();
+        let source = Printed {
+            display: display.to_owned(),
+            debug: debug.to_owned(),
+        };
+        let status = with_source(Status::internal(""), source);
+        world.run(fail(GrpcServerLayer::new(), status));
+        let received = world.received();
+        let event = received.only_event();
+        assert_eq!(event.fingerprint[2], ty, "{display:?} {debug:?}");
+    }
+}
+
+#[test]
+fn a_status_that_a_body_fails_with_is_told_once() {
+    let world = World::new();
+    world.run(async {
+        let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
+            let failure = with_source(Status::internal("torn"), DiskFull);
+            let body = ScriptedBody::new([Step::Fail(failure)]);
+            ready(Ok::<_, Status>(Response::new(body)))
+        });
+        let request = Request::post("http://localhost/a.B/C")
+            .header("content-type", "application/grpc")
+            .body(Empty::new())
+            .unwrap();
+        let response = GrpcServerLayer::new().layer(service).oneshot(request);
+        let body = response.await.unwrap().into_body();
+        http_body_util::BodyExt::collect(body).await.unwrap_err();
+    });
+    let received = world.received();
+    assert_eq!(
+        exceptions(received.only_event()),
+        [
+            ("DiskFull".to_owned(), some("no space left")),
+            ("INTERNAL".to_owned(), some("torn")),
+        ]
+    );
+}
+
+#[test]
+fn an_event_of_a_failure_has_its_status() {
+    let world = World::new();
+    world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+    let received = world.received();
+    let context = event_trace(received.only_event());
+    assert_eq!(context.status, Some(SpanStatus::InternalError));
+}
+
+/// Of a thread whose hub is gone: the call ends where nothing can be told.
+#[test]
+fn a_call_that_ends_with_its_thread_harms_nothing() {
+    thread_local! {
+        static LEFT: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
+    }
+    let world = World::new();
+    let dispatch = world.dispatch.clone();
+    let thread = std::thread::spawn(move || {
+        // Thread locals go in the reverse order of their making: that of the registry
+        // is the last, and sentry's hub is gone before the call.
+        let plain = tracing::Dispatch::new(tracing_subscriber::registry());
+        tracing::dispatcher::with_default(&plain, || info_span!("first").in_scope(|| {}));
+        LEFT.set(None);
+        tracing::dispatcher::with_default(&dispatch, || {
+            let layer = GrpcClientLayer::new().capture_if(|_| true);
+            let service = service_fn(|_: Request<Body>| {
+                std::future::pending::<Result<Response<ScriptedBody<BoxError>>, Infallible>>()
+            });
+            let request = Request::post("http://localhost/a.B/C")
+                .header("content-type", "application/grpc")
+                .body(Body::empty())
+                .unwrap();
+            let mut call = Box::pin(layer.layer(service).oneshot(request));
+            let waker = std::task::Waker::noop();
+            let polled = call
+                .as_mut()
+                .poll(&mut std::task::Context::from_waker(waker));
+            assert!(polled.is_pending());
+            LEFT.set(Some(Box::new(call)));
+        });
+    });
+    thread.join().unwrap();
+    // What it could tell, or nothing.
+    assert!(count(&world) <= 1);
 }
