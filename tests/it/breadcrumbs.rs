@@ -8,6 +8,7 @@ use tracing::{Instrument, error, info_span};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
+use crate::endings::NAMES;
 use crate::support::greeter::{ObservedClient, Running, Scripted, replies, reply, request};
 use crate::support::received::Received;
 use crate::support::world::World;
@@ -49,26 +50,6 @@ fn of_method(method: &str, status: &str, level: &str, message: Option<&str>) -> 
         },
     })
 }
-
-const NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// An unobserved server that fails each call with the code that it is asked for,
 /// and a client of it.

@@ -46,7 +46,7 @@ const STATUSES: [SpanStatus; 17] = [
     SpanStatus::Unauthenticated,
 ];
 
-const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",

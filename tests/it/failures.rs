@@ -600,6 +600,13 @@ fn without_a_layer_nothing_is_captured() {
     assert_eq!(count(&world), 0);
 }
 
+fn post<B>(body: B) -> Request<B> {
+    Request::post("http://localhost/a.B/C")
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap()
+}
+
 /// Makes calls that a service answers with these codes, once it was polled twice.
 async fn calls_of_a_client(codes: &[Code]) {
     let layer = GrpcClientLayer::new().capture_if(|_| true);
@@ -610,10 +617,7 @@ async fn calls_of_a_client(codes: &[Code]) {
             *response.headers_mut() = grpc_status(code as i32);
             Ok::<_, Infallible>(response)
         });
-        let request = Request::post("http://localhost/a.B/C")
-            .header("content-type", "application/grpc")
-            .body(Body::empty())
-            .unwrap();
+        let request = post(Body::empty());
         layer.layer(service).oneshot(request)
     });
     for response in futures_of(calls).await {
@@ -816,10 +820,7 @@ fn a_status_that_a_body_fails_with_is_told_once() {
             let body = ScriptedBody::new([Step::Fail(failure)]);
             ready(Ok::<_, Status>(Response::new(body)))
         });
-        let request = Request::post("http://localhost/a.B/C")
-            .header("content-type", "application/grpc")
-            .body(Empty::new())
-            .unwrap();
+        let request = post(Empty::new());
         let response = GrpcServerLayer::new().layer(service).oneshot(request);
         let body = response.await.unwrap().into_body();
         http_body_util::BodyExt::collect(body).await.unwrap_err();
@@ -862,10 +863,7 @@ fn a_call_that_ends_with_its_thread_harms_nothing() {
             let service = service_fn(|_: Request<Body>| {
                 std::future::pending::<Result<Response<ScriptedBody<BoxError>>, Infallible>>()
             });
-            let request = Request::post("http://localhost/a.B/C")
-                .header("content-type", "application/grpc")
-                .body(Body::empty())
-                .unwrap();
+            let request = post(Body::empty());
             let mut call = Box::pin(layer.layer(service).oneshot(request));
             let waker = std::task::Waker::noop();
             let polled = call
