@@ -10,7 +10,7 @@ use tracing::field::Empty;
 use tracing::span::Entered;
 use tracing::{Span, info_span};
 
-use crate::call::address::{host, is_of_unix_socket};
+use crate::call::address;
 use crate::call::options::CallOptions;
 use crate::fields;
 use crate::report::{self, Capture, RpcOutcome};
@@ -151,8 +151,8 @@ impl RpcCall {
         parts: &mut Parts,
         options: &CallOptions,
     ) -> Option<Self> {
-        let host = host(parts);
-        let authority = match is_of_unix_socket(parts) {
+        let host = address::host(parts);
+        let authority = match address::is_of_unix_socket(parts) {
             true => None,
             false => parts.uri.authority().or(host.as_ref()),
         };
@@ -161,7 +161,7 @@ impl RpcCall {
             return None;
         }
         #[cfg(feature = "transport")]
-        if let Some(peer) = crate::call::address::remote_addr(parts) {
+        if let Some(peer) = address::remote_addr(parts) {
             span.record(
                 fields::NETWORK_PEER_ADDRESS,
                 tracing::field::display(peer.ip()),

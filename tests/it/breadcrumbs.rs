@@ -1,12 +1,16 @@
 //! Calls as breadcrumbs of the errors that follow them.
 
+use std::sync::Arc;
+
 use sentry::protocol::{Event, Value};
-use sentry::{Breadcrumb, ClientOptions, Level};
+use sentry::{Breadcrumb, ClientOptions, Hub, Level};
 use serde_json::json;
 use tonic::{Code, Status};
 use tracing::{Instrument, error, info_span};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
 
 use crate::endings::NAMES;
 use crate::support::greeter::{ObservedClient, Running, Scripted, replies, reply, request};
@@ -177,7 +181,7 @@ fn a_stream_is_a_breadcrumb_at_its_end() {
 }
 
 #[test]
-fn a_call_outside_of_any_span_is_one_of_the_current_hub() {
+fn a_call_outside_of_any_span_is_one_of_the_pinned_hub() {
     for layer in [
         GrpcClientLayer::new(),
         GrpcClientLayer::new().only_if_parent(true),
@@ -198,6 +202,25 @@ fn a_call_outside_of_any_span_is_one_of_the_current_hub() {
             assert_eq!(shape(call), of_method("SayHello", "OK", "info", None));
         }
     }
+}
+
+#[test]
+fn without_a_pinned_hub_it_is_one_of_the_current_hub() {
+    let world = World::subscribed(|_| registry().with(SentryGrpcLayer::new()));
+    Hub::run(Arc::clone(&world.hub), || {
+        world.run(async {
+            let (server, mut client) = failing_by_name(GrpcClientLayer::new()).await;
+            client.say_hello(request("0")).await.unwrap();
+            drop(client);
+            server.stop().await;
+        });
+    });
+    world.hub.capture_message("later", Level::Error);
+    let received = world.received();
+    let [call] = calls(received.only_event())[..] else {
+        panic!("{:?}", received.events)
+    };
+    assert_eq!(shape(call), of_method("SayHello", "OK", "info", None));
 }
 
 #[test]
