@@ -34,6 +34,12 @@ pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub(crate) const RPC_REQUEST_MESSAGE_COUNT: &str = "rpc.request.message_count";
 pub(crate) const RPC_RESPONSE_MESSAGE_COUNT: &str = "rpc.response.message_count";
 
+/// Parameters of a call that its handler's spans tell.
+pub(crate) const PARAM_PREFIX: &str = "rpc.param.";
+
+// https://opentelemetry.io/docs/specs/semconv/registry/attributes/user/
+pub(crate) const USER_PREFIX: &str = "user.";
+
 // Reserved by tracing-opentelemetry:
 // https://docs.rs/tracing-opentelemetry/latest/tracing_opentelemetry/#special-fields
 pub(crate) const OTEL_NAME: &str = "otel.name";

@@ -136,10 +136,11 @@ pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 pub use self::client::{GrpcClientLayer, GrpcClientService};
 pub use self::interceptor::TracePropagationInterceptor;
 pub use self::propagation::TraceHeaders;
-pub use self::report::RpcOutcome;
+pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome};
 pub use self::rpc::RpcSide;
 pub use self::server::{GrpcServerLayer, GrpcServerService};
-pub use self::span_ext::{ContinueTraceError, SentrySpanExt};
+pub use self::span_ext::{ContinueTraceError, SentrySpanExt, keep_source};
+pub use self::watch::OnPanic;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,7 @@
 //! Fields of a tracing span on its Sentry span.
 
+use std::borrow::Cow;
+
 use sentry_core::TransactionOrSpan;
 use sentry_core::protocol::Value;
 use tracing::Metadata;
@@ -8,6 +10,8 @@ use crate::fields;
 
 /// See <https://develop.sentry.dev/sdk/telemetry/traces/trace-origin/>.
 pub(crate) const ORIGIN_RPC: &str = "auto.rpc.tonic";
+
+pub(crate) const NO_TAGS: [(&str, String); 0] = [];
 
 /// Where the span was made, under the names of sentry-tracing.
 pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
@@ -21,25 +25,24 @@ pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
     if let Some(line) = metadata.line() {
         data.push(("code.line.number", line.into()));
     }
-    set(span, data, Vec::new());
+    set(span, data, NO_TAGS);
 }
 
 /// Says that a span inside a root is that of an RPC: unlike a transaction, it has
 /// no other place for it.
 pub(crate) fn set_origin(span: &TransactionOrSpan) {
-    set(
-        span,
-        vec![(fields::SENTRY_ORIGIN, ORIGIN_RPC.into())],
-        Vec::new(),
-    );
+    set(span, [(fields::SENTRY_ORIGIN, ORIGIN_RPC.into())], NO_TAGS);
 }
 
 /// Sets data and tags, under one lock of the span.
-pub(crate) fn set(
+pub(crate) fn set<D, T>(
     span: &TransactionOrSpan,
-    data: Vec<(&'static str, Value)>,
-    tags: Vec<(&'static str, String)>,
-) {
+    data: impl IntoIterator<Item = (D, Value)>,
+    tags: impl IntoIterator<Item = (T, String)>,
+) where
+    D: Into<Cow<'static, str>>,
+    T: Into<Cow<'static, str>>,
+{
     match span {
         TransactionOrSpan::Transaction(transaction) => {
             let mut target = transaction.data();
@@ -53,10 +56,10 @@ pub(crate) fn set(
         TransactionOrSpan::Span(span) => {
             let mut target = span.data();
             for (key, value) in data {
-                target.set_data(key.to_owned(), value);
+                target.set_data(key.into().into_owned(), value);
             }
             for (key, value) in tags {
-                target.set_tag(key.to_owned(), value);
+                target.set_tag(key.into().into_owned(), value);
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::bridge::collector::Collector;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
-use crate::span_ext::guarded;
+use crate::span_ext::{RpcStart, guarded};
 
 /// How to begin a local root.
 #[derive(Debug)]
@@ -27,8 +27,9 @@ pub(crate) struct RootStart<'a> {
     /// Whether it is left out where there is no span to go on from.
     pub(crate) only_if_parent: bool,
     pub(crate) started_at: SystemTime,
-    /// Service and method.
-    pub(crate) rpc: Option<(&'a str, &'a str)>,
+    pub(crate) rpc: Option<&'a Arc<RpcStart>>,
+    /// Whether a failure in it that was told is not told again.
+    pub(crate) is_told_once: bool,
 }
 
 /// A root that has begun.
@@ -87,7 +88,10 @@ impl Begun {
         let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
         let mut context = context(start, incoming.map(|incoming| &incoming.trace));
         context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
-        let decided = guarded(|| Sampling::decide(&mut context, incoming, start.rpc, options));
+        let rpc = start
+            .rpc
+            .map(|rpc| (rpc.service.as_str(), rpc.method.as_str()));
+        let decided = guarded(|| Sampling::decide(&mut context, incoming, rpc, options));
         let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
         context.set_sampled(sampling.sampled);
         let is_collected = match options.traces_sampling_strategy {

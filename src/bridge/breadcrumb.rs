@@ -7,9 +7,14 @@ use sentry_core::{Breadcrumb, Level, parse_type_from_debug};
 use tracing::Event;
 
 use crate::bridge::visitor::{FieldSink, ValueVisitor};
+use crate::report;
 
 /// An error chain longer than this is a circle.
 const MAX_SOURCES: usize = 32;
+
+/// Of a message, and of each text in the data: a hundred breadcrumbs go with every
+/// event.
+const MAX_TEXT_LEN: usize = 1024;
 
 #[derive(Debug, Default)]
 struct EventFields {
@@ -17,14 +22,27 @@ struct EventFields {
     data: Map<String, Value>,
 }
 
+fn bounded(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > MAX_TEXT_LEN => {
+            report::clip(&text, MAX_TEXT_LEN).into()
+        }
+        value => value,
+    }
+}
+
 impl FieldSink for EventFields {
     fn take(&mut self, name: &'static str, value: Value) {
-        match (name, value) {
+        match (name, bounded(value)) {
             ("message", Value::String(text)) => self.message = Some(text),
             (name, value) => {
                 self.data.insert(name.to_owned(), value);
             }
         }
+    }
+
+    fn max_len(&self, _: &str) -> usize {
+        MAX_TEXT_LEN
     }
 
     /// The errors of the chain, each with its type.
@@ -33,11 +51,25 @@ impl FieldSink for EventFields {
         let texts: Vec<Value> = chain
             .take(MAX_SOURCES)
             .map(|error| {
-                let debug = format!("{error:?}");
-                format!("{}: {error}", parse_type_from_debug(&debug)).into()
+                let debug = report::bounded(MAX_TEXT_LEN, format_args!("{error:?}"));
+                let ty = parse_type_from_debug(&debug);
+                report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")).into()
             })
             .collect();
         self.take(name, texts.into());
+    }
+}
+
+/// An error event that is not sent.
+pub(crate) fn from_sentry_event(event: &sentry_core::protocol::Event<'_>) -> Breadcrumb {
+    let error = event.exception.last().and_then(|e| e.value.clone());
+    let message = event.message.clone().or(error);
+    Breadcrumb {
+        ty: "log".to_owned(),
+        category: event.logger.clone(),
+        level: event.level,
+        message: message.map(|text| report::clip(&text, MAX_TEXT_LEN).to_owned()),
+        ..Breadcrumb::default()
     }
 }
 

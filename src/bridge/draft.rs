@@ -1,11 +1,15 @@
 //! What is known of a span before it starts.
 
-use sentry_core::protocol::Value;
+use std::sync::Arc;
+
+use sentry_core::protocol::{User, Value};
 use tracing::Metadata;
 
+use crate::bridge::options::LayerOptions;
 use crate::bridge::visitor::FieldSink;
 use crate::fields;
 use crate::propagation::IncomingTrace;
+use crate::report;
 use crate::span_ext::RpcStart;
 
 /// Fields of a span, parsed.
@@ -21,6 +25,12 @@ pub(crate) struct SpanFields {
     pub(crate) status: Option<FieldStatus>,
     pub(crate) data: Vec<(&'static str, Value)>,
     pub(crate) tags: Vec<(&'static str, String)>,
+    /// `rpc.param.*`, by their full names.
+    pub(crate) params: Vec<(&'static str, Value)>,
+    /// Of which this many bytes are told.
+    max_param_len: usize,
+    /// `user.*`.
+    pub(crate) user: User,
 }
 
 /// A status that a field set.
@@ -37,7 +47,7 @@ pub(crate) enum FieldStatus {
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) fields: SpanFields,
-    pub(crate) rpc: Option<RpcStart>,
+    pub(crate) rpc: Option<Arc<RpcStart>>,
     /// Handed over for this span.
     pub(crate) continued: Option<IncomingTrace>,
 }
@@ -52,12 +62,19 @@ impl Draft {
     /// Whether the span begins a transaction whatever is around it.
     pub(crate) fn is_root(&self) -> bool {
         let rpc = self.rpc.as_ref();
-        let is_forced = |rpc: &RpcStart| rpc.force_transaction || rpc.incoming.is_some();
+        let is_forced = |rpc: &Arc<RpcStart>| rpc.force_transaction || rpc.incoming.is_some();
         self.continued.is_some() || rpc.is_some_and(is_forced)
     }
 }
 
 impl SpanFields {
+    pub(crate) fn new(options: &LayerOptions) -> Self {
+        Self {
+            max_param_len: options.params.max_len,
+            ..Self::default()
+        }
+    }
+
     /// Adds what was recorded later.
     pub(crate) fn update(&mut self, later: Self) {
         let Self {
@@ -68,6 +85,9 @@ impl SpanFields {
             status,
             data,
             tags,
+            params,
+            max_param_len: _,
+            user,
         } = later;
         self.name = name.or(self.name.take());
         self.otel_name = otel_name.or(self.otel_name.take());
@@ -75,6 +95,8 @@ impl SpanFields {
         self.status = status.or(self.status);
         self.data.extend(data);
         self.tags.extend(tags);
+        self.params.extend(params);
+        self.user = report::merged_users(user, std::mem::take(&mut self.user));
     }
 }
 
@@ -87,8 +109,7 @@ pub(crate) struct Plan {
     pub(crate) is_root: bool,
     /// Whether it is left out where there is no span around it.
     pub(crate) only_if_parent: bool,
-    /// Service and method.
-    pub(crate) rpc: Option<(String, String)>,
+    pub(crate) rpc: Option<Arc<RpcStart>>,
 }
 
 impl Plan {
@@ -112,12 +133,20 @@ impl Plan {
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
-            rpc: rpc.map(|rpc| (rpc.service.clone(), rpc.method.clone())),
+            rpc: rpc.cloned(),
         }
     }
 }
 
 impl FieldSink for SpanFields {
+    /// One character more shows that there is more.
+    fn max_len(&self, name: &str) -> usize {
+        match name.starts_with(fields::PARAM_PREFIX) {
+            true => self.max_param_len.saturating_add(4),
+            false => usize::MAX,
+        }
+    }
+
     fn take(&mut self, name: &'static str, value: Value) {
         match (name, value) {
             (fields::SENTRY_NAME, Value::String(text)) => self.name = Some(text),
@@ -140,14 +169,33 @@ impl FieldSink for SpanFields {
                 self.status = value.as_i64().map(FieldStatus::Grpc).or(self.status);
                 self.data.push((name, value));
             }
+            (name, value) if name.starts_with(fields::PARAM_PREFIX) => {
+                self.params.push((name, value));
+            }
             (name, value) => match name.strip_prefix(fields::TAGS_PREFIX) {
                 Some(tag) => match tag_value(value) {
                     Ok(value) => self.tags.push((tag, value)),
                     Err(value) => self.data.push((name, value)),
                 },
-                None => self.data.push((name, value)),
+                None => {
+                    self.take_user(name, &value);
+                    self.data.push((name, value));
+                }
             },
         }
+    }
+}
+
+impl SpanFields {
+    fn take_user(&mut self, name: &str, value: &Value) {
+        let Some(field @ ("id" | "email" | "name")) = name.strip_prefix(fields::USER_PREFIX) else {
+            return;
+        };
+        let text = match value {
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        report::set_user_field(&mut self.user, field, text);
     }
 }
 

@@ -1,26 +1,15 @@
 //! The layer and its options.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sentry_core::Hub;
-use sentry_tracing::ErrorLayer;
+use sentry_core::protocol::Value;
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Level, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use crate::bridge::breadcrumb;
-use crate::bridge::draft::SpanFields;
-use crate::bridge::hubs::base_hub;
-use crate::bridge::origin::{Fork, Origin};
-use crate::bridge::span_cell::SpanCell;
-use crate::bridge::thread_stack;
-use crate::bridge::visitor::ValueVisitor;
-use crate::propagation::TraceHeaders;
-use crate::span_ext::{self, LayerFns, SpanLink, guarded};
+use crate::bridge::options::LayerOptions;
+use crate::bridge::recording;
+use crate::report::Redact;
+use crate::span_ext;
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
 ///
@@ -47,6 +36,8 @@ use crate::span_ext::{self, LayerFns, SpanLink, guarded};
 /// | `sentry.op` | operation; defaults to `<target>::<name>` |
 /// | `sentry.trace` | continues the trace of this `sentry-trace` header; at creation only, and outside of any span. It brings no sampling context and no organization: [`continue_trace`](crate::SentrySpanExt::continue_trace) does |
 /// | `tags.<key>` | a tag |
+/// | `rpc.param.<name>` | a parameter of the call around the span: data of the call's span, redacted and cut |
+/// | `user.id`, `user.email`, `user.name` | the user of the transaction and of the errors in it, where the scope has none; and data |
 /// | `otel.kind` | data `sentry.kind`, in lower case |
 /// | `otel.status_code` | `ERROR`: status `internal_error`, `OK`: status `ok` |
 /// | `rpc.grpc.status_code` | the status of that gRPC code |
@@ -58,11 +49,11 @@ use crate::span_ext::{self, LayerFns, SpanLink, guarded};
 #[derive(Debug)]
 #[must_use = "a layer does nothing until it is added to a subscriber"]
 pub struct SentryGrpcLayer {
-    id: u64,
-    hub: Option<Arc<Hub>>,
-    span_level: LevelFilter,
-    breadcrumb_level: LevelFilter,
-    capture_errors: bool,
+    pub(crate) options: Arc<LayerOptions>,
+    pub(crate) hub: Option<Arc<Hub>>,
+    pub(crate) span_level: LevelFilter,
+    pub(crate) breadcrumb_level: LevelFilter,
+    pub(crate) capture_errors: bool,
 }
 
 impl SentryGrpcLayer {
@@ -71,14 +62,10 @@ impl SentryGrpcLayer {
     /// Touches [`Hub::main`], as `sentry::init` does: the thread that is first
     /// to do so has the main hub as its own. That should be the main thread.
     pub fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let _ = Hub::main();
-        span_ext::set_layer_fns(LayerFns {
-            headers_of_fork,
-            pinned_hub,
-        });
+        span_ext::set_layer_fns(recording::LAYER_FNS);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            options: Arc::new(LayerOptions::new()),
             hub: None,
             span_level: LevelFilter::INFO,
             breadcrumb_level: LevelFilter::INFO,
@@ -135,84 +122,57 @@ impl SentryGrpcLayer {
         }
     }
 
-    fn origin<S>(&self, attrs: &Attributes<'_>, ctx: &Context<'_, S>) -> Option<Origin>
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let parent = match attrs.parent() {
-            Some(id) => ctx.span(id),
-            None if attrs.is_contextual() => ctx.lookup_current(),
-            None => None,
-        };
-        match parent.as_ref().and_then(nearest_cell) {
-            Some(parent) => Some(Origin::Child(parent)),
-            None => {
-                let origin = Origin::without_parent(self.hub.as_ref(), attrs);
-                let is_muted = !attrs.is_root() && span_ext::is_muted();
-                origin.filter(|origin| !(is_muted && origin.begins_a_trace()))
-            }
-        }
+    /// Whether a failure that Sentry was told of in a call is not told again.
+    ///
+    /// An `ERROR` event is left out where it repeats an error that was sent in the call:
+    /// one in its chain, in its field `error`, or else in its message, alone or after a
+    /// colon. The event of a status or a panic, also of `sentry`'s panic integration, is
+    /// left out where any event was sent in the call. What is left out is a breadcrumb
+    /// of the errors that follow. What the application captures is always sent.
+    ///
+    /// Defaults to `true`.
+    pub fn one_event_per_failure(self, one: bool) -> Self {
+        self.with(|options| options.is_told_once = one)
     }
 
-    fn cell_of<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanCell>>
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        if !span_ext::is_alive() {
-            return None;
-        }
-        cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.id)
+    /// Which parameters of calls are tags, beside data: `table` for the field
+    /// `rpc.param.table`, whose tag has the field's name. A value is cut at 200 characters.
+    ///
+    /// Defaults to none.
+    pub fn tag_params(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.with(|options| options.params.tags = names)
     }
 
-    /// The hub for an event outside of any span.
-    fn hub_outside(&self, event: &Event<'_>) -> Option<Arc<Hub>> {
-        let pinned = self.hub.as_ref();
-        let fork = || Fork::current(pinned).filter(|_| event.is_contextual());
-        match fork() {
-            Some(fork) => Some(fork.hub),
-            None => base_hub(pinned),
-        }
+    /// How secrets are taken out of parameters: told a name, `table`, and what it is,
+    /// `redact` returns what Sentry is told. Called for each, in the place where the
+    /// span starts or records it. Where it panics, that is `[Filtered]`.
+    ///
+    /// Defaults to `[Filtered]` for the values of names that contain `password`,
+    /// `token`, `secret`, `key` or `authorization`, in any case.
+    pub fn redact_params(
+        self,
+        redact: impl Fn(&str, Value) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.params.redact = Redact::With(Arc::new(redact)))
     }
 
-    fn add_breadcrumb(&self, event: &Event<'_>, cell: Option<&SpanCell>) {
-        let breadcrumb = breadcrumb::from_event(event);
-        match cell {
-            Some(cell) => {
-                let root = cell.start().root;
-                if let Some(client) = &root.client {
-                    guarded(|| root.trail.add_breadcrumb(breadcrumb, client));
-                }
-            }
-            None => {
-                if let Some(hub) = self.hub_outside(event) {
-                    guarded(|| hub.add_breadcrumb(breadcrumb));
-                }
-            }
-        }
+    /// Tells parameters as they are, passwords and all.
+    pub fn unredacted_params(self) -> Self {
+        self.with(|options| options.params.redact = Redact::Off)
     }
 
-    fn capture_error<S>(&self, event: &Event<'_>, cell: Option<&Arc<SpanCell>>, ctx: Context<'_, S>)
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let capture = || {
-            guarded(|| ErrorLayer::new().on_event(event, ctx));
-        };
-        match cell {
-            Some(cell) => {
-                cell.saw_error();
-                if event.is_contextual() && thread_stack::is_in(&cell.start().root) {
-                    capture();
-                } else {
-                    thread_stack::run_beside(cell, capture);
-                }
-            }
-            None => {
-                if let Some(hub) = self.hub_outside(event) {
-                    Hub::run(hub, capture);
-                }
-            }
-        }
+    /// How many bytes of a parameter are told. A debug message of `sentry` says where
+    /// one is cut.
+    ///
+    /// Defaults to 1024.
+    pub fn max_param_len(self, bytes: usize) -> Self {
+        self.with(|options| options.params.max_len = bytes)
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut LayerOptions)) -> Self {
+        set(Arc::make_mut(&mut self.options));
+        self
     }
 }
 
@@ -220,109 +180,4 @@ impl Default for SentryGrpcLayer {
     fn default() -> Self {
         Self::new()
     }
-}
-
-impl<S> Layer<S> for SentryGrpcLayer
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
-            return;
-        }
-        let Some(span) = ctx.span(id) else { return };
-        let Some(origin) = self.origin(attrs, &ctx) else {
-            return;
-        };
-        let mut fields = SpanFields::default();
-        attrs.record(&mut ValueVisitor(&mut fields));
-        let key = id.into_u64();
-        let cell = SpanCell::new(self.id, key, attrs.metadata(), origin, fields);
-        let link = SpanLink(Arc::new(cell));
-        let mut extensions = span.extensions_mut();
-        // Of two layers in one registry, the first has the span.
-        if extensions.get_mut::<SpanLink>().is_none() {
-            extensions.insert(link);
-        }
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        if let Some(cell) = self.cell_of(id, &ctx) {
-            let mut fields = SpanFields::default();
-            values.record(&mut ValueVisitor(&mut fields));
-            cell.record(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        let level = *event.metadata().level();
-        let is_error = level == Level::ERROR;
-        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
-            return;
-        }
-        let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
-        // Of two layers in one registry, the one that has the span has its
-        // events.
-        if cell.as_ref().is_some_and(|cell| cell.layer() != self.id) {
-            return;
-        }
-        if is_error && self.capture_errors {
-            self.capture_error(event, cell.as_ref(), ctx);
-        } else {
-            if let (true, Some(cell)) = (is_error, &cell) {
-                cell.saw_error();
-            }
-            if level <= self.breadcrumb_level {
-                self.add_breadcrumb(event, cell.as_deref());
-            }
-        }
-    }
-
-    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if let Some(cell) = self.cell_of(id, &ctx) {
-            thread_stack::enter(&cell, span_ext::runs_the_call());
-        }
-    }
-
-    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        thread_stack::exit(id.into_u64(), self.id);
-    }
-
-    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        let Some(cell) = ctx.span(&id).as_ref().and_then(cell) else {
-            return;
-        };
-        match span_ext::is_alive() {
-            _ if cell.layer() != self.id => {}
-            true => cell.close(),
-            false => cell.abandon(),
-        }
-    }
-}
-
-fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
-    dispatch.downcast_ref::<SentryGrpcLayer>()?.hub.clone()
-}
-
-fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
-    let fork = Fork::current(pinned)?;
-    Some(fork.trail.headers(&fork.span))
-}
-
-/// The cell of the innermost span from `span` outwards that has one.
-fn nearest_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
-where
-    S: for<'a> LookupSpan<'a>,
-{
-    span.scope().find_map(|span| cell(&span))
-}
-
-fn cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
-where
-    S: for<'a> LookupSpan<'a>,
-{
-    // The lock on the extensions ends here: what is done with a cell calls
-    // into Sentry.
-    let sink = Arc::clone(&span.extensions().get::<SpanLink>()?.0);
-    sink.into_any().downcast().ok()
 }

@@ -8,8 +8,12 @@ use sentry_core::{Client, Hub, TransactionOrSpan};
 use crate::bridge::begun::{Begun, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
+use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
+use crate::bridge::told::Told;
 use crate::bridge::trail::Trail;
+use crate::report;
+use crate::span_ext::RpcFacts;
 
 /// Shared by all spans of a local root.
 #[derive(Debug)]
@@ -54,9 +58,10 @@ impl LocalRoot {
             trace,
             collector,
         } = Begun::new(start, &hub, client.as_ref());
-        let trail = Trail::new(trace, start.base, is_transaction, start.rpc.is_some());
-        if let Some((service, method)) = start.rpc {
-            trail.set_rpc(service, method);
+        let told = start.rpc.map_or_else(Told::closed, |_| Told::default());
+        let trail = Trail::new(trace, start.base, is_transaction, told, start.is_told_once);
+        if let Some(rpc) = start.rpc {
+            trail.set_rpc(rpc);
         }
         if start.inside.is_none() && !start.only_if_parent {
             trail.set_transaction(start.name);
@@ -85,8 +90,35 @@ impl LocalRoot {
         root
     }
 
-    /// Sends the root.
+    /// Has the scope know who makes the call that this root is, or is entered around.
+    pub(crate) fn open_call(&self, facts: &RpcFacts) {
+        let hub = &self.main.hub;
+        if facts.user.is_some() || !facts.tags.is_empty() {
+            hub.configure_scope(|scope| {
+                if let Some(user) = &facts.user {
+                    scope.set_user(Some(user.clone()));
+                }
+                for (key, value) in &facts.tags {
+                    scope.set_tag(key, value);
+                }
+            });
+        }
+        if facts.is_session {
+            sessions::begin(hub);
+        }
+    }
+
+    /// Sends the root; its hub is current.
     pub(crate) fn finish(&self, ended_at: SystemTime) {
+        if self.trail.is_transaction()
+            && let Some(user) = self.trail.user()
+        {
+            // Sentry takes the user of a transaction from the scope alone.
+            self.main.hub.configure_scope(|scope| {
+                let known = scope.user().cloned().unwrap_or_default();
+                scope.set_user(Some(report::merged_users(known, user)));
+            });
+        }
         self.span.clone().finish_with_timestamp(ended_at);
         if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
             collector.report_losses();

@@ -4,15 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use sentry_core::types::Uuid;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
 
 use crate::bridge::attributes;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
-use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::told::Told;
@@ -22,15 +21,15 @@ use crate::span_ext::{self, guarded};
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]
 pub(crate) struct SpanCell {
-    layer: u64,
+    options: Arc<LayerOptions>,
     key: u64,
     metadata: &'static Metadata<'static>,
-    parent: Option<Arc<Self>>,
+    pub(crate) parent: Option<Arc<Self>>,
     /// What a local root that begins here forks its hub from.
     base: Arc<Hub>,
     /// A span of the application that was current when this one was made.
     inside: Option<TransactionOrSpan>,
-    fork: Option<Fork>,
+    pub(crate) fork: Option<Fork>,
     started_at: SystemTime,
     /// Of an RPC inside a root.
     pub(crate) told: Told,
@@ -39,7 +38,7 @@ pub(crate) struct SpanCell {
 
 impl SpanCell {
     pub(crate) fn new(
-        layer: u64,
+        options: Arc<LayerOptions>,
         key: u64,
         metadata: &'static Metadata<'static>,
         origin: Origin,
@@ -51,7 +50,7 @@ impl SpanCell {
             Origin::Fork(fork) => (Arc::clone(fork.trail.base()), None, None, Some(fork)),
         };
         Self {
-            layer,
+            options,
             key,
             metadata,
             parent,
@@ -76,7 +75,15 @@ impl SpanCell {
     }
 
     pub(crate) fn layer(&self) -> u64 {
-        self.layer
+        self.options.id
+    }
+
+    pub(crate) fn options(&self) -> &LayerOptions {
+        &self.options
+    }
+
+    pub(crate) fn metadata(&self) -> &'static Metadata<'static> {
+        self.metadata
     }
 
     pub(crate) fn base(&self) -> &Arc<Hub> {
@@ -126,16 +133,19 @@ impl SpanCell {
             state.is_starting = true;
             Plan::new(&state.draft, self.metadata)
         };
+        let plan_rpc = plan.rpc.clone();
         let parent = match &self.parent {
             Some(parent) if !plan.is_root => parent.lock().live.clone(),
             _ => None,
         };
         let live = match (parent, &self.fork) {
             (Some(parent), _) => Live::child(parent, &plan, self.started_at),
-            (None, Some(fork)) if !plan.is_root => Live::in_fork(fork, plan, self.started_at),
+            (None, Some(fork)) if !plan.is_root => {
+                Live::in_fork(fork, plan, self.started_at, &self.options)
+            }
             (None, _) => {
                 let inside = self.inside.as_ref().filter(|_| !plan.is_root);
-                Live::root(&plan, &self.base, inside, self.started_at)
+                Live::root(&plan, &self.base, inside, self.started_at, &self.options)
             }
         };
         let fields = {
@@ -146,7 +156,9 @@ impl SpanCell {
                 return winner;
             }
             state.live = Some(live.clone());
-            std::mem::take(&mut state.draft).fields
+            let draft = std::mem::take(&mut state.draft);
+            state.rpc = draft.rpc;
+            draft.fields
         };
         if let Some(span) = &live.recorded {
             if !self.is_of_middleware() {
@@ -154,7 +166,10 @@ impl SpanCell {
             } else if !live.is_root {
                 attributes::set_origin(span);
             }
-            live.set_fields(fields, self.is_of_middleware());
+        }
+        self.set_fields(&live, fields);
+        if let Some(rpc) = &plan_rpc {
+            self.set_facts(&live, &rpc.facts);
         }
         live
     }
@@ -170,109 +185,27 @@ impl SpanCell {
             };
             live
         };
-        live.set_fields(fields, self.is_of_middleware());
+        self.set_fields(&live, fields);
     }
 
-    /// An event is about to be sent from `hub`, in this span of `root`.
-    pub(crate) fn note_event(&self, root: &LocalRoot, event: Uuid, hub: &Arc<Hub>) {
-        let around = std::iter::successors(Some(self), |cell| cell.parent.as_deref());
-        for cell in around.take_while(|cell| cell.hub_in(root).is_some()) {
-            if cell.is_of_middleware() {
-                cell.told.note(event, hub);
-            }
-        }
+    /// The RPCs that this span of `root` is in, the innermost first.
+    pub(crate) fn rpcs(&self, root: &LocalRoot) -> impl Iterator<Item = &Self> {
+        self.around()
+            .take_while(|cell| cell.hub_in(root).is_some())
+            .filter(|cell| cell.is_of_middleware())
     }
 
-    fn is_of_middleware(&self) -> bool {
+    /// This span and those that it is in, from it outwards.
+    pub(crate) fn around(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |cell| cell.parent.as_deref())
+    }
+
+    pub(crate) fn is_of_middleware(&self) -> bool {
         self.metadata.target() == fields::TARGET
     }
 
     pub(crate) fn saw_error(&self) {
         self.lock().saw_error = true;
-    }
-
-    /// A hub for this thread to make current for the span, which it enters
-    /// while it is in no other span of the root.
-    ///
-    /// Who runs the span has its home: the root's own hub, or a fork that the
-    /// span keeps. Whoever else comes with the span in hand runs beside it, as
-    /// a task that was spawned in it does, and gets a fork for the while: tasks
-    /// cannot be told apart, and must not find what another one left.
-    pub(crate) fn acquire_slot(
-        &self,
-        live: &Live,
-        thread: u64,
-        runs_the_call: bool,
-    ) -> Arc<HubSlot> {
-        // Of an RPC it is known who runs it; of another span it is whoever
-        // comes first.
-        let is_guest = self.is_of_middleware() && !runs_the_call;
-        if let Some(fork) = &self.fork
-            && !is_guest
-            && !live.is_root
-            && Arc::ptr_eq(&fork.hub, &Hub::current())
-        {
-            // The application has bound it on this thread, and knows of no slots.
-            let slot = Arc::new(HubSlot::new(Arc::clone(&fork.hub)));
-            slot.acquire(thread);
-            return slot;
-        }
-        let home = self.lock().home.clone();
-        let home = match home {
-            Some(home) => home,
-            None => {
-                let made = if self.runs_root(live) {
-                    Arc::clone(&live.root.main)
-                } else if let Some(fork) = &self.fork {
-                    // Somewhere else it may still be current.
-                    live.root.fork(&fork.hub)
-                } else {
-                    live.root.fork(&self.inherited_hub(&live.root))
-                };
-                Arc::clone(self.lock().home.get_or_insert(made))
-            }
-        };
-        if !is_guest && home.acquire(thread) {
-            return home;
-        }
-        let fork = live.root.fork(&home.hub);
-        fork.acquire(thread);
-        fork
-    }
-
-    /// Whether who runs this span runs its root: it is the root, or the RPC in
-    /// a span that is entered around the call alone, as that of
-    /// `tonic::transport::Server::trace_fn` is.
-    fn runs_root(&self, live: &Live) -> bool {
-        let is_server = self.is_of_middleware() && self.metadata.name() == fields::SERVER_SPAN;
-        live.is_root || is_server && !live.root.is_rpc
-    }
-
-    /// The hub of who runs the nearest span around it in `root`.
-    fn inherited_hub(&self, root: &LocalRoot) -> Arc<Hub> {
-        let ancestors =
-            std::iter::successors(self.parent.as_deref(), |cell| cell.parent.as_deref());
-        let hubs = ancestors.map(|cell| cell.hub_in(root));
-        // Of spans that were not entered, those around them are asked.
-        let hub = hubs.map_while(|hub| hub).flatten().next();
-        hub.unwrap_or_else(|| Arc::clone(&root.main.hub))
-    }
-
-    /// A hub to fork for what happens in the span by its own word, elsewhere.
-    pub(crate) fn hub_beside(&self, root: &LocalRoot) -> Arc<Hub> {
-        match &self.fork {
-            Some(fork) => Arc::clone(&fork.hub),
-            None => Arc::clone(&root.main.hub),
-        }
-    }
-
-    /// `None` for a span that is not in `root`.
-    fn hub_in(&self, root: &LocalRoot) -> Option<Option<Arc<Hub>>> {
-        let state = self.lock();
-        let is_in_root = std::ptr::eq(Arc::as_ptr(&state.live.as_ref()?.root), root);
-        let home = state.home.as_ref().map(|home| &home.hub);
-        let hub = home.or(self.fork.as_ref().map(|fork| &fork.hub));
-        is_in_root.then(|| hub.cloned())
     }
 
     /// Starts the span if it never was, and finishes it.

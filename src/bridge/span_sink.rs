@@ -3,17 +3,39 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use sentry_core::Hub;
+use sentry_core::protocol::{Context, Event};
+use sentry_core::{Hub, TransactionOrSpan};
+use tonic::Status;
 
+use crate::bridge::attributes;
+use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
+use crate::report;
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
+    fn sends_pii(&self) -> bool {
+        let client = self.base().client();
+        client.is_some_and(|client| client.options().send_default_pii)
+    }
+
     fn open(&self, start: RpcStart) {
-        self.lock().draft.rpc = Some(start);
+        self.lock().draft.rpc = Some(Arc::new(start));
+    }
+
+    fn keep_status(&self, status: Status) {
+        if let Some(rpc) = self.around().find(|cell| cell.is_of_middleware()) {
+            let before = rpc.lock().kept.replace(status);
+            // Its source may do anything when it is dropped.
+            drop(before);
+        }
+    }
+
+    fn kept_status(&self) -> Option<Status> {
+        self.lock().kept.take()
     }
 
     fn continue_trace(&self, trace: IncomingTrace) -> bool {
@@ -57,6 +79,7 @@ impl SpanCell {
         }
         if let Some(span) = &live.recorded {
             guarded(|| {
+                attributes::set(span, end.data.iter().cloned(), attributes::NO_TAGS);
                 // The event of a failure has it too.
                 span.set_status(end.status);
                 if let Some(message) = end.message {
@@ -66,15 +89,49 @@ impl SpanCell {
         }
         // Also where there is no event to send: it lets hubs go.
         let was_told = guarded(|| self.was_told(live)).unwrap_or(false);
-        let event = end.event.filter(|_| !was_told);
+        let is_told_once = self.options().is_told_once;
+        let event = end.event.filter(|_| !(was_told && is_told_once));
+        let event = event.and_then(|event| guarded(event).flatten());
         if let Some(breadcrumb) = end.breadcrumb {
             guarded(|| live.leave(breadcrumb(), event.is_some()));
         }
-        if let Some(event) = event {
+        if let Some(mut event) = event {
+            self.complete(live, &mut event);
             // Its span is entered: the hub of the RPC is current.
-            guarded(|| Hub::with_active(|hub| hub.capture_event(event())));
+            guarded(|| Hub::with_active(|hub| hub.capture_event(event)));
+        }
+        let is_session = |rpc: &Arc<RpcStart>| rpc.facts.is_session;
+        if self.runs_root(live) && self.lock().rpc.as_ref().is_some_and(is_session) {
+            guarded(|| sessions::end(&live.root.main.hub, end.has_panicked));
         }
     }
+
+    /// Adds what is known of the call to the event of its failure.
+    fn complete(&self, live: &Live, event: &mut Event<'_>) {
+        let Some(rpc) = self.lock().rpc.clone() else {
+            return;
+        };
+        for (key, value) in &rpc.facts.tags {
+            let tag = event.tags.entry(key.clone());
+            tag.or_insert_with(|| value.clone());
+        }
+        let context = event.contexts.get_mut(report::RPC_CONTEXT);
+        if let (Some(Context::Other(context)), Some(known)) = (context, &rpc.facts.context) {
+            for (key, value) in known {
+                let entry = context.entry(key.clone());
+                entry.or_insert_with(|| value.clone());
+            }
+            let own = match &live.recorded {
+                Some(TransactionOrSpan::Span(span)) => Some(span.get_span_id()),
+                _ if live.is_root => Some(live.root.trail.root_id()),
+                _ => None,
+            };
+            if let Some(own) = own {
+                report::name_stream(context, own);
+            }
+        }
+    }
+
     /// Whether an event was sent in this RPC, which is at its end.
     fn was_told(&self, live: &Live) -> bool {
         // Both: a root may have been begun by this span or around it.

@@ -11,11 +11,12 @@ use crate::bridge::begun::RootStart;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
 use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::report;
-use crate::span_ext::guarded;
+use crate::span_ext::{RpcStart, guarded};
 
 const ORIGIN_TRACING: &str = "auto.tracing";
 
@@ -29,6 +30,10 @@ pub(crate) struct State {
     /// The hub of who runs the span, once it was entered outside of the root's
     /// other spans.
     pub(crate) home: Option<Arc<HubSlot>>,
+    /// Of an RPC that has started.
+    pub(crate) rpc: Option<Arc<RpcStart>>,
+    /// What a stream of the RPC failed with.
+    pub(crate) kept: Option<tonic::Status>,
     pub(crate) rpc_status: Option<SpanStatus>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
@@ -78,6 +83,7 @@ impl Live {
         base: &Arc<Hub>,
         inside: Option<&TransactionOrSpan>,
         started_at: SystemTime,
+        options: &LayerOptions,
     ) -> Self {
         let root = LocalRoot::begin(&RootStart {
             base,
@@ -91,7 +97,8 @@ impl Live {
             incoming: plan.incoming.as_ref(),
             only_if_parent: plan.only_if_parent,
             started_at,
-            rpc: plan.rpc.as_ref().map(|(s, m)| (s.as_str(), m.as_str())),
+            rpc: plan.rpc.as_ref(),
+            is_told_once: options.is_told_once,
         });
         Self {
             recorded: Some(root.span.clone()),
@@ -113,7 +120,12 @@ impl Live {
 
     /// Starts a span in a fork of a root's hub. Once the root has been sent, it
     /// begins a root that goes on from it.
-    pub(crate) fn in_fork(fork: &Fork, mut plan: Plan, started_at: SystemTime) -> Self {
+    pub(crate) fn in_fork(
+        fork: &Fork,
+        mut plan: Plan,
+        started_at: SystemTime,
+        options: &LayerOptions,
+    ) -> Self {
         if let Some(root) = fork.trail.root() {
             let recorded = record_inside(&root, &fork.span, &plan, started_at);
             // It may be sent just now.
@@ -128,7 +140,7 @@ impl Live {
         let headers = fork.trail.headers(&fork.span);
         plan.incoming = IncomingTrace::from_pairs(headers.iter());
         plan.only_if_parent = false;
-        Self::root(&plan, fork.trail.base(), None, started_at)
+        Self::root(&plan, fork.trail.base(), None, started_at, options)
     }
 
     /// Of one that was made in vain: another thread has started the span.
@@ -146,7 +158,7 @@ impl Live {
         if let Some(span) = &self.recorded {
             span.set_name(fields::UNKNOWN_METHOD);
             let original = (fields::RPC_METHOD_ORIGINAL, path.into());
-            attributes::set(span, vec![original], Vec::new());
+            attributes::set(span, [original], attributes::NO_TAGS);
         }
     }
 
@@ -165,12 +177,8 @@ impl Live {
         }
     }
 
-    pub(crate) fn set_fields(&self, fields: SpanFields, of_middleware: bool) {
+    pub(crate) fn set_fields(&self, mut fields: SpanFields, of_middleware: bool) {
         let Some(span) = &self.recorded else { return };
-        guarded(|| self.set_fields_of(span, fields, of_middleware));
-    }
-
-    fn set_fields_of(&self, span: &TransactionOrSpan, mut fields: SpanFields, of_middleware: bool) {
         // The middleware names its spans through their sink.
         if !of_middleware {
             if let Some(name) = fields.name.or(fields.otel_name) {

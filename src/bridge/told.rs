@@ -1,17 +1,29 @@
-//! Whether Sentry was told of an RPC's failure before its end.
+//! What Sentry was told in an RPC before its end.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sentry_core::Hub;
 use sentry_core::types::Uuid;
 
+use crate::bridge::repeats::ErrorKey;
+
 /// Hubs beyond that are forgotten: at worst, a failure is told twice.
 const MAX_PENDING: usize = 8;
 
-type Pending = Vec<(Uuid, Arc<Hub>)>;
+/// So are errors.
+const MAX_ERRORS: usize = 64;
+
+/// An event that was captured and may yet be dropped.
+#[derive(Debug)]
+struct Pending {
+    event: Uuid,
+    hub: Arc<Hub>,
+    errors: Vec<ErrorKey>,
+}
 
 /// The events that were captured in an RPC, as far as it matters whether one was
-/// sent.
+/// sent, and of what.
 ///
 /// An event that is captured may yet be dropped, by `before_send` or by sampling.
 /// Its hub tells by its last event, until it captures another one.
@@ -23,7 +35,9 @@ struct State {
     is_over: bool,
     is_sent: bool,
     /// The last one of each hub.
-    pending: Pending,
+    pending: Vec<Pending>,
+    /// Those that were sent, the last ones.
+    errors: VecDeque<ErrorKey>,
 }
 
 impl Told {
@@ -35,37 +49,59 @@ impl Told {
         }))
     }
 
-    /// An event is about to be sent from `hub`.
-    pub(crate) fn note(&self, event: Uuid, hub: &Arc<Hub>) {
+    /// An event that tells of `errors` is about to be sent from `hub`.
+    pub(crate) fn note(&self, event: Uuid, hub: &Arc<Hub>, errors: &[ErrorKey]) {
         let mut state = self.lock();
-        if state.is_over || state.is_sent {
+        if state.is_over {
             return;
         }
-        state.settle();
+        let mut let_go = state.settle();
         let mut kept = std::mem::take(&mut state.pending);
-        let mut let_go: Pending = kept
-            .extract_if(.., |(_, one)| Arc::ptr_eq(one, hub))
-            .collect();
-        if state.is_sent {
-            let_go.append(&mut kept);
-        } else {
-            let surplus = (kept.len() + 1).saturating_sub(MAX_PENDING);
-            let_go.extend(kept.drain(..surplus));
-            kept.push((event, Arc::clone(hub)));
-        }
+        let_go.extend(kept.extract_if(.., |one| Arc::ptr_eq(&one.hub, hub)));
+        let surplus = (kept.len() + 1).saturating_sub(MAX_PENDING);
+        let_go.extend(kept.drain(..surplus));
+        kept.push(Pending {
+            event,
+            hub: Arc::clone(hub),
+            errors: errors.to_vec(),
+        });
         state.pending = kept;
         drop(state);
         // What a scope holds may do anything when it is dropped.
         drop(let_go);
     }
 
+    /// Whether one of `errors` was sent.
+    pub(crate) fn has_sent(&self, errors: &[ErrorKey]) -> bool {
+        self.ask(|state| errors.iter().any(|error| state.errors.contains(error)))
+    }
+
+    /// Whether any event was sent.
+    pub(crate) fn has_sent_any(&self) -> bool {
+        self.ask(|state| state.is_sent)
+    }
+
+    fn ask(&self, question: impl FnOnce(&State) -> bool) -> bool {
+        let mut state = self.lock();
+        if state.is_over {
+            return false;
+        }
+        let let_go = state.settle();
+        let answer = question(&state);
+        drop(state);
+        drop(let_go);
+        answer
+    }
+
     /// Whether one was sent. That is the end of it: a hub that is kept keeps what
     /// its scope holds.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
-        state.settle();
+        let mut let_go = state.settle();
         state.is_over = true;
-        let (is_sent, let_go) = (state.is_sent, std::mem::take(&mut state.pending));
+        state.errors = VecDeque::new();
+        let_go.append(&mut state.pending);
+        let is_sent = state.is_sent;
         drop(state);
         drop(let_go);
         is_sent
@@ -77,8 +113,18 @@ impl Told {
 }
 
 impl State {
-    fn settle(&mut self) {
-        let is_sent = |(event, hub): &(Uuid, Arc<Hub>)| hub.last_event_id() == Some(*event);
-        self.is_sent = self.is_sent || self.pending.iter().any(is_sent);
+    /// Takes what was sent out of what is pending.
+    fn settle(&mut self) -> Vec<Pending> {
+        let is_sent = |one: &mut Pending| one.hub.last_event_id() == Some(one.event);
+        let sent: Vec<Pending> = self.pending.extract_if(.., is_sent).collect();
+        self.is_sent |= !sent.is_empty();
+        for error in sent.iter().flat_map(|one| &one.errors) {
+            if !self.errors.contains(error) {
+                self.errors.push_back(*error);
+            }
+        }
+        let surplus = self.errors.len().saturating_sub(MAX_ERRORS);
+        self.errors.drain(..surplus);
+        sent
     }
 }

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use sentry_core::protocol::{Context, Event, Map, TraceId, Value};
-use sentry_core::types::Uuid;
+use sentry_core::protocol::{Context, Event, SpanId, TraceId, User};
 use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
+use crate::bridge::breadcrumb;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::repeats::{self, Source};
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::thread_stack;
 use crate::bridge::told::Told;
@@ -17,6 +18,8 @@ use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders};
+use crate::report;
+use crate::span_ext::RpcStart;
 
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub(crate) struct Trail {
     is_over: AtomicBool,
     /// Of the RPC that the root is.
     pub(crate) told: Told,
+    /// Whether a failure that was told is not told again.
+    is_told_once: bool,
     state: Mutex<State>,
 }
 
@@ -61,13 +66,11 @@ struct State {
     breadcrumbs: VecDeque<Breadcrumb>,
     /// Set where the local root is a transaction.
     transaction: Option<String>,
-    rpc: Option<Rpc>,
-}
-
-#[derive(Debug)]
-struct Rpc {
-    service: String,
-    method: String,
+    /// Set where the local root is an RPC.
+    rpc: Option<Arc<RpcStart>>,
+    /// Those of fields.
+    tags: Vec<(String, String)>,
+    user: Option<User>,
 }
 
 impl Trail {
@@ -75,7 +78,8 @@ impl Trail {
         trace: RootTrace,
         base: &Arc<Hub>,
         is_transaction: bool,
-        is_rpc: bool,
+        told: Told,
+        is_told_once: bool,
     ) -> Arc<Self> {
         let trail = Arc::new(Self {
             trace,
@@ -83,11 +87,8 @@ impl Trail {
             is_transaction,
             root: OnceLock::new(),
             is_over: AtomicBool::new(false),
-            told: if is_rpc {
-                Told::default()
-            } else {
-                Told::closed()
-            },
+            told,
+            is_told_once,
             state: Mutex::default(),
         });
         if is_transaction {
@@ -125,6 +126,11 @@ impl Trail {
         self.trace.headers(span, || self.transaction())
     }
 
+    /// Of the span that the root is.
+    pub(crate) fn root_id(&self) -> SpanId {
+        self.trace.root_id()
+    }
+
     pub(crate) fn trace_id(&self) -> TraceId {
         self.trace.trace_id()
     }
@@ -150,11 +156,32 @@ impl Trail {
         self.lock().transaction = Some(name.to_owned());
     }
 
-    pub(crate) fn set_rpc(&self, service: &str, method: &str) {
-        self.lock().rpc = Some(Rpc {
-            service: service.to_owned(),
-            method: method.to_owned(),
-        });
+    pub(crate) fn set_rpc(&self, rpc: &Arc<RpcStart>) {
+        self.lock().rpc = Some(Arc::clone(rpc));
+    }
+
+    pub(crate) fn is_transaction(&self) -> bool {
+        self.is_transaction
+    }
+
+    /// What was told last counts.
+    pub(crate) fn add_user(&self, user: User) {
+        let mut state = self.lock();
+        let known = state.user.take().unwrap_or_default();
+        state.user = Some(report::merged_users(user, known));
+    }
+
+    pub(crate) fn user(&self) -> Option<User> {
+        self.lock().user.clone()
+    }
+
+    /// What was told last counts.
+    pub(crate) fn add_tags(&self, tags: &[(String, String)]) {
+        let mut state = self.lock();
+        for (key, value) in tags {
+            state.tags.retain(|(known, _)| known != key);
+            state.tags.push((key.clone(), value.clone()));
+        }
     }
 
     /// Adds a breadcrumb within the limits that `client` sets.
@@ -188,7 +215,10 @@ impl Trail {
         move |mut event| {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
-                trail.note(event.event_id);
+                if !trail.note(&event) {
+                    trail.keep_as_breadcrumb(&event);
+                    return None;
+                }
                 trail.apply(&mut event, max_breadcrumbs);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
@@ -200,14 +230,35 @@ impl Trail {
         }
     }
 
-    /// An event of the root is about to be sent from the current hub.
-    fn note(&self, event: Uuid) {
+    /// An event of the root is about to be sent from the current hub; `false`
+    /// where it tells of a failure that was told, and is not to be sent.
+    fn note(&self, event: &Event<'_>) -> bool {
         let hub = Hub::current();
-        self.told.note(event, &hub);
-        if let Some(root) = self.root.get().and_then(Weak::upgrade)
-            && let Some(cell) = thread_stack::last_in(&root)
-        {
-            cell.note_event(&root, event, &hub);
+        let errors = repeats::errors_of(event);
+        let root = self.root.get().and_then(Weak::upgrade);
+        let cell = root.as_ref().and_then(thread_stack::last_in);
+        let inside = || {
+            let cells = root.iter().zip(&cell);
+            cells.flat_map(|(root, cell)| cell.rpcs(root).map(|rpc| &rpc.told))
+        };
+        let all = || [&self.told].into_iter().chain(inside());
+        let is_told = self.is_told_once
+            && match Source::of(event) {
+                Source::Tracing => all().any(|told| told.has_sent(&errors)),
+                Source::Panic => all().any(Told::has_sent_any),
+                Source::Captured => false,
+            };
+        if !is_told {
+            all().for_each(|told| told.note(event.event_id, &hub, &errors));
+        }
+        !is_told
+    }
+
+    /// Keeps what an event says that is not sent, for the ones that follow.
+    fn keep_as_breadcrumb(&self, event: &Event<'_>) {
+        let root = self.root.get().and_then(Weak::upgrade);
+        if let Some(client) = root.as_ref().and_then(|root| root.client.as_ref()) {
+            self.add_breadcrumb(breadcrumb::from_sentry_event(event), client);
         }
     }
 
@@ -223,20 +274,30 @@ impl Trail {
         if event.transaction.is_none() {
             event.transaction.clone_from(&state.transaction);
         }
-        if let Some(Rpc { service, method }) = &state.rpc {
+        for (key, value) in &state.tags {
+            let tag = event.tags.entry(key.clone());
+            tag.or_insert_with(|| value.clone());
+        }
+        if let Some(user) = &state.user {
+            let known = event.user.take().unwrap_or_default();
+            event.user = Some(report::merged_users(known, user.clone()));
+        }
+        if let Some(rpc) = &state.rpc {
+            let RpcStart {
+                service, method, ..
+            } = rpc.as_ref();
             for (key, value) in [(fields::RPC_SERVICE, service), (fields::RPC_METHOD, method)] {
-                event
-                    .tags
-                    .entry(key.to_owned())
-                    .or_insert_with(|| value.clone());
+                let tag = event.tags.entry(key.to_owned());
+                tag.or_insert_with(|| value.clone());
             }
-            event.contexts.entry("rpc".to_owned()).or_insert_with(|| {
-                Context::Other(Map::from([
-                    ("system".to_owned(), Value::from("grpc")),
-                    ("service".to_owned(), Value::from(service.as_str())),
-                    ("method".to_owned(), Value::from(method.as_str())),
-                ]))
-            });
+            if let Some(context) = &rpc.facts.context {
+                let entry = event.contexts.entry(report::RPC_CONTEXT.to_owned());
+                entry.or_insert_with(|| {
+                    let mut context = context.clone();
+                    report::name_stream(&mut context, self.root_id());
+                    Context::Other(context)
+                });
+            }
         }
     }
 

@@ -6,9 +6,16 @@ use std::fmt::Debug;
 use sentry_core::protocol::Value;
 use tracing::field::{Field, Visit};
 
+use crate::report;
+
 /// Takes the fields that a [`ValueVisitor`] reads.
 pub(crate) trait FieldSink {
     fn take(&mut self, name: &'static str, value: Value);
+
+    /// Of how many bytes of a text it makes use.
+    fn max_len(&self, _name: &str) -> usize {
+        usize::MAX
+    }
 
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
         self.take(name, error.to_string().into());
@@ -45,6 +52,11 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.take(field.name(), format!("{value:?}").into());
+        let name = field.name();
+        let text = match self.0.max_len(name) {
+            usize::MAX => format!("{value:?}"),
+            max => report::bounded(max, format_args!("{value:?}")),
+        };
+        self.0.take(name, text.into());
     }
 }

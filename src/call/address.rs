@@ -26,7 +26,7 @@ pub(crate) fn is_of_unix_socket(_: &Parts) -> bool {
     false
 }
 
-/// Asks tonic, which knows where each of its transports puts the address.
+/// That of who is at the other end of the connection. Asks tonic, which knows where each of its transports puts the address.
 #[cfg(feature = "transport")]
 pub(crate) fn remote_addr(parts: &mut Parts) -> Option<std::net::SocketAddr> {
     let extensions = std::mem::take(&mut parts.extensions);
@@ -34,4 +34,9 @@ pub(crate) fn remote_addr(parts: &mut Parts) -> Option<std::net::SocketAddr> {
     let peer = request.remote_addr();
     (_, parts.extensions, ()) = request.into_parts();
     peer
+}
+
+#[cfg(not(feature = "transport"))]
+pub(crate) fn remote_addr(_: &mut Parts) -> Option<std::net::SocketAddr> {
+    None
 }

@@ -6,12 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::request::Parts;
+use sentry_core::protocol::{Map, Value};
 
-use crate::report::Capture;
-use crate::rpc::{MethodFilter, MethodPath};
-use crate::span_ext::RpcStart;
+use crate::report::{self, Capture, EventLimiter, Metadata, MetadataOptions, RpcOutcome};
+use crate::rpc::{MethodFilter, MethodPath, MethodPatterns};
+use crate::span_ext::{RpcFacts, RpcStart};
+use crate::watch::OnPanic;
 
 type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
+type FingerprintFn = dyn Fn(&RpcOutcome<'_>) -> Vec<String> + Send + Sync;
+
+/// Of one method and code, in a minute: more tell no more.
+const DEFAULT_MAX_EVENTS: u32 = 100;
 
 /// How the calls of a layer are shown in Sentry.
 #[derive(Clone)]
@@ -19,23 +25,41 @@ pub(crate) struct CallOptions {
     pub(crate) op: Cow<'static, str>,
     pub(crate) name: Option<Arc<NameFn>>,
     pub(crate) capture: Capture,
+    pub(crate) fingerprint: Option<Arc<FingerprintFn>>,
+    /// Shared by all services of a layer.
+    pub(crate) limiter: Option<Arc<EventLimiter>>,
+    pub(crate) on_panic: OnPanic,
     pub(crate) breadcrumbs: bool,
     pub(crate) ignored: MethodFilter,
+    /// `None` where it is not known which methods stream.
+    pub(crate) streaming: Option<MethodPatterns>,
+    pub(crate) metadata: MetadataOptions,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) rpc_context: bool,
+    pub(crate) server_id: Option<String>,
 }
 
 impl CallOptions {
-    pub(crate) fn new(op: &'static str, capture: Capture, breadcrumbs: bool) -> Self {
+    pub(crate) fn new(op: &'static str, capture: Capture) -> Self {
         Self {
             op: op.into(),
             name: None,
             capture,
-            breadcrumbs,
+            fingerprint: None,
+            limiter: Some(Arc::new(EventLimiter::new(DEFAULT_MAX_EVENTS))),
+            on_panic: OnPanic::Ignore,
+            breadcrumbs: false,
             ignored: MethodFilter::default(),
+            streaming: None,
+            metadata: MetadataOptions::default(),
+            tags: Vec::new(),
+            rpc_context: true,
+            server_id: None,
         }
     }
 
     /// What the Sentry layer is told of a call by default.
-    pub(crate) fn start(&self, path: &MethodPath, parts: &Parts) -> RpcStart {
+    pub(crate) fn start(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcStart {
         let named = self.name.as_ref().and_then(|name| {
             // A naming function that panics must not take the call with it.
             catch_unwind(AssertUnwindSafe(|| name(parts))).ok()
@@ -48,7 +72,52 @@ impl CallOptions {
             incoming: None,
             force_transaction: false,
             only_if_parent: false,
+            facts: self.facts(path, parts, sends_pii),
         }
+    }
+
+    fn facts(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcFacts {
+        let mut metadata = Metadata::default();
+        let MetadataOptions {
+            request, denied, ..
+        } = &self.metadata;
+        metadata.add(&parts.headers, request, denied, sends_pii);
+        RpcFacts {
+            context: self.rpc_context.then(|| self.context(path, &metadata)),
+            data: metadata.attributes("request", sends_pii),
+            tags: self.tags.clone(),
+            user: None,
+            is_session: false,
+        }
+    }
+
+    fn context(&self, path: &MethodPath, metadata: &Metadata) -> Map<String, Value> {
+        let text = |text: &str| Value::from(text);
+        let known = [
+            ("system", Some(text("grpc"))),
+            ("service", Some(text(path.service()))),
+            ("method", Some(text(path.method()))),
+            ("server_id", self.server_id.as_deref().map(text)),
+            (
+                "request_metadata",
+                (!metadata.is_empty()).then(|| metadata.to_value()),
+            ),
+        ];
+        let known = known
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let mut context = known.collect();
+        if let Some(streaming) = &self.streaming {
+            report::set_method_type(&mut context, streaming.matches(path));
+        }
+        context
+    }
+
+    /// Issues are grouped as the application says, or as they are by default where
+    /// it panics.
+    pub(crate) fn fingerprint(&self, outcome: &RpcOutcome<'_>) -> Option<Vec<String>> {
+        let fingerprint = self.fingerprint.as_ref()?;
+        catch_unwind(AssertUnwindSafe(|| fingerprint(outcome))).ok()
     }
 }
 
@@ -58,15 +127,31 @@ impl fmt::Debug for CallOptions {
             op,
             name,
             capture,
+            fingerprint,
+            limiter,
+            on_panic,
             breadcrumbs,
             ignored,
+            streaming,
+            metadata,
+            tags,
+            rpc_context,
+            server_id,
         } = self;
         f.debug_struct("CallOptions")
             .field("op", op)
             .field("name", &name.is_some())
             .field("capture", capture)
+            .field("fingerprint", &fingerprint.is_some())
+            .field("limiter", &limiter.is_some())
+            .field("on_panic", on_panic)
             .field("breadcrumbs", breadcrumbs)
             .field("ignored", ignored)
+            .field("streaming", streaming)
+            .field("metadata", metadata)
+            .field("tags", tags)
+            .field("rpc_context", rpc_context)
+            .field("server_id", server_id)
             .finish()
     }
 }

@@ -1,56 +1,21 @@
-//! One observed RPC: opens its tracing span, and joins what is watched to what
-//! is reported.
+//! One observed RPC: joins what is watched to what is reported.
 
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Uri};
+use http::{HeaderMap, Uri};
+use sentry_core::protocol::{Context, Event, Value};
 use tonic::Code;
-use tracing::field::Empty;
+use tracing::Span;
 use tracing::span::Entered;
-use tracing::{Span, info_span};
 
-use crate::call::address;
+use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
-use crate::fields;
-use crate::report::{self, Capture, RpcOutcome};
-use crate::rpc::{self, MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, Muted, RpcEnd, RpcStart};
-use crate::watch::{self, Deadline, Finished, Guard, Observer, Watch};
-
-/// The request body that a service below this crate's middleware receives.
-///
-/// Services of tonic and axum take a body of any type. Middleware that is
-/// written for `Request<tonic::body::Body>` alone takes it from a
-/// `MapRequestLayer`:
-///
-/// ```
-/// use http::Request;
-/// use sentry_tonic::{GrpcServerLayer, RequestBody};
-/// use tonic::body::Body;
-/// use tower::util::MapRequestLayer;
-///
-/// let server = tonic::transport::Server::builder()
-///     .layer(GrpcServerLayer::new())
-///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
-///         request.map(Body::new)
-///     }));
-/// // .layer(TypedLayer)
-/// # let _ = server;
-/// ```
-pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
-/// The body of a response that came through this crate's middleware.
-pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
-/// The future of a call through this crate's middleware.
-pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
-
-/// Of a DNS name; a caller may write more.
-const MAX_HOST_LEN: usize = 253;
-
-/// Left in the extensions of a request that is observed, for the case that a
-/// layer is applied twice. A server may pass them on to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Observed(RpcSide);
+use crate::call::span;
+use crate::report::{self, Metadata, RpcOutcome};
+use crate::rpc::{MethodPath, Outcome, RpcSide};
+use crate::span_ext::{self, Muted, RpcEnd, RpcStart, SpanSink};
+use crate::watch::{Finished, Observer, OnPanic, Watch};
 
 /// The span of a running RPC.
 #[derive(Debug)]
@@ -60,10 +25,15 @@ pub struct RpcCall {
     is_ignored: bool,
     side: RpcSide,
     path: MethodPath,
-    capture: Capture,
-    breadcrumbs: bool,
-    /// Not one that the application gave it.
-    has_default_name: bool,
+    options: Arc<CallOptions>,
+    response: Seen,
+}
+
+/// What a response said, as far as it is told.
+#[derive(Debug, Default)]
+struct Seen {
+    metadata: Metadata,
+    details: SeenDetails,
 }
 
 /// Enters the span of an RPC and has no say in its end.
@@ -80,95 +50,16 @@ pub struct RpcEntered<'a> {
     _muted: Option<Muted>,
 }
 
-/// Opens a call of `request`, unless a layer on this side has it already.
-pub(crate) fn observe<B>(
-    side: RpcSide,
-    request: Request<B>,
-    open: impl FnOnce(&mut Parts) -> Option<(RpcCall, Deadline)>,
-) -> (Request<B>, Option<(RpcCall, Deadline)>) {
-    let (mut parts, body) = request.into_parts();
-    let call = match parts.extensions.insert(Observed(side)) {
-        Some(observed) if observed == Observed(side) => None,
-        _ => open(&mut parts),
-    };
-    (Request::from_parts(parts, body), call)
-}
-
-/// Makes a call, watched where there is an RPC to watch.
-pub(crate) fn make<B, F>(
-    observed: Option<(RpcCall, Deadline)>,
-    request: Request<B>,
-    call: impl FnOnce(Request<RequestBody<B>>) -> F,
-) -> ResponseFuture<F> {
-    let Some((rpc, deadline)) = observed else {
-        let request = request.map(|body| RequestBody::new(body, None));
-        return ResponseFuture::new(call(request), None);
-    };
-    let progress = Arc::default();
-    let scope = RpcScope {
-        span: rpc.span.clone(),
-        is_ignored: rpc.is_ignored,
-    };
-    let watched = (scope, Arc::clone(&progress));
-    let request = request.map(|body| RequestBody::new(body, Some(watched)));
-    let mut guard = Guard::new(rpc, deadline, progress);
-    let future = guard.poll(|| call(request));
-    ResponseFuture::new(future, Some(guard))
-}
-
-/// A span with the fields of an RPC; late ones are empty. Each side has a name
-/// of its own, by which filters know it.
-macro_rules! rpc_span {
-    ($name:expr, $kind:expr, $path:expr, $authority:expr) => {
-        info_span!(
-            target: fields::TARGET,
-            $name,
-            { fields::OTEL_NAME } = $path.qualified(),
-            { fields::OTEL_KIND } = $kind,
-            { fields::RPC_SYSTEM } = "grpc",
-            { fields::RPC_SERVICE } = $path.service(),
-            { fields::RPC_METHOD } = $path.method(),
-            { fields::SERVER_ADDRESS } = $authority.map(|a| rpc::clip(a.host(), MAX_HOST_LEN)),
-            { fields::SERVER_PORT } = $authority.and_then(|a| a.port_u16()).map(i64::from),
-            { fields::NETWORK_PEER_ADDRESS } = Empty,
-            { fields::NETWORK_PEER_PORT } = Empty,
-            { fields::RPC_GRPC_STATUS_CODE } = Empty,
-            { fields::RPC_RESPONSE_STATUS_CODE } = Empty,
-            { fields::RPC_REQUEST_MESSAGE_COUNT } = Empty,
-            { fields::RPC_RESPONSE_MESSAGE_COUNT } = Empty,
-            { fields::ERROR_TYPE } = Empty,
-            { fields::OTEL_STATUS_CODE } = Empty,
-            { fields::OTEL_STATUS_DESCRIPTION } = Empty,
-        )
-    };
-}
-
 impl RpcCall {
     /// Opens the span of an RPC that a server received; `None` where no
     /// subscriber wants it.
     pub(crate) fn open_server(
         path: &MethodPath,
         parts: &mut Parts,
-        options: &CallOptions,
+        options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let host = address::host(parts);
-        let authority = match address::is_of_unix_socket(parts) {
-            true => None,
-            false => parts.uri.authority().or(host.as_ref()),
-        };
-        let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority);
-        if span.is_disabled() {
-            return None;
-        }
-        #[cfg(feature = "transport")]
-        if let Some(peer) = address::remote_addr(parts) {
-            span.record(
-                fields::NETWORK_PEER_ADDRESS,
-                tracing::field::display(peer.ip()),
-            );
-            span.record(fields::NETWORK_PEER_PORT, i64::from(peer.port()));
-        }
-        Some(Self::new(span, RpcSide::Server, path, options))
+        let span = span::of_server(path, parts);
+        (!span.is_disabled()).then(|| Self::new(span, RpcSide::Server, path, options))
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
@@ -176,38 +67,28 @@ impl RpcCall {
     pub(crate) fn open_client(
         path: &MethodPath,
         server: Option<&Uri>,
-        options: &CallOptions,
+        options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let authority = server.and_then(Uri::authority);
-        let span = rpc_span!(fields::CLIENT_SPAN, "client", path, authority);
+        let span = span::of_client(path, server);
         (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
     }
 
     /// Of a call that is to be left alone.
-    pub(crate) fn ignore(side: RpcSide, path: &MethodPath, options: &CallOptions) -> Self {
+    pub(crate) fn ignore(side: RpcSide, path: &MethodPath, options: &Arc<CallOptions>) -> Self {
         Self {
             is_ignored: true,
             ..Self::new(Span::none(), side, path, options)
         }
     }
 
-    /// tonic answers so where there is no such method.
-    fn is_unknown_method(&self, outcome: &Outcome) -> bool {
-        self.has_default_name
-            && self.side == RpcSide::Server
-            && outcome.code == Code::Unimplemented
-            && outcome.message.is_none()
-    }
-
-    fn new(span: Span, side: RpcSide, path: &MethodPath, options: &CallOptions) -> Self {
+    fn new(span: Span, side: RpcSide, path: &MethodPath, options: &Arc<CallOptions>) -> Self {
         Self {
             span,
             is_ignored: false,
             side,
             path: path.clone(),
-            capture: options.capture.clone(),
-            breadcrumbs: options.breadcrumbs,
-            has_default_name: options.name.is_none(),
+            options: Arc::clone(options),
+            response: Seen::default(),
         }
     }
 
@@ -215,12 +96,115 @@ impl RpcCall {
         &self.span
     }
 
-    /// Tells the Sentry layer what this span is; `start` is asked only where
-    /// there is one.
-    pub(crate) fn announce(&self, start: impl FnOnce() -> RpcStart) {
-        if let Some(sink) = span_ext::sink(&self.span) {
-            sink.open(start());
+    pub(crate) fn scope(&self) -> RpcScope {
+        RpcScope {
+            span: self.span.clone(),
+            is_ignored: self.is_ignored,
         }
+    }
+
+    /// Tells the Sentry layer what this span is; `start` is asked only where
+    /// there is one, and told whether personal data is sent.
+    pub(crate) fn announce(&self, start: impl FnOnce(bool) -> RpcStart) {
+        if let Some(sink) = span_ext::sink(&self.span) {
+            let start = start(sink.sends_pii());
+            sink.open(start);
+        }
+    }
+
+    /// tonic answers so where there is no such method.
+    fn is_unknown_method(&self, outcome: &Outcome) -> bool {
+        self.options.name.is_none()
+            && self.side == RpcSide::Server
+            && outcome.code == Code::Unimplemented
+            && outcome.message.is_none()
+    }
+
+    /// What the response said, as attributes of the span.
+    fn response_data(&self, sends_pii: bool) -> Vec<(String, Value)> {
+        let metadata = &self.response.metadata;
+        let data = metadata.attributes("response", sends_pii);
+        let details = self.response.details.attributes(sends_pii);
+        data.into_iter().chain(details).collect()
+    }
+
+    /// `None` where it is held back.
+    fn event(
+        &self,
+        known: &RpcOutcome<'_>,
+        finished: &Finished<'_>,
+        sends_pii: bool,
+    ) -> Option<Event<'static>> {
+        let limiter = self.options.limiter.as_ref();
+        let held_back = match limiter {
+            Some(limiter) => limiter.admit(self.path.full(), known.code())?,
+            None => 0,
+        };
+        let mut event = match finished.panic {
+            Some(message) => report::event_of_panic(known, message),
+            None => report::event_of_status(known),
+        };
+        if let Some(fingerprint) = self.options.fingerprint(known) {
+            event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
+        }
+        if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
+            let mut tell = |key: &str, value: Value| {
+                context.insert(key.to_owned(), value);
+            };
+            if held_back > 0 {
+                tell("held_back", held_back.into());
+            }
+            if !self.response.metadata.is_empty() {
+                tell("response_metadata", self.response.metadata.to_value());
+            }
+            let counts = [finished.request_messages, finished.response_messages];
+            if counts.into_iter().flatten().any(|count| count > 1) {
+                report::set_method_type(context, true);
+            }
+        }
+        self.response.details.tell(&mut event, sends_pii);
+        if !self.options.rpc_context {
+            event.contexts.remove(report::RPC_CONTEXT);
+        }
+        Some(event)
+    }
+
+    fn tell(&self, sink: Arc<dyn SpanSink>, finished: &Finished<'_>) {
+        let outcome = &finished.outcome;
+        // Of a stream, tonic tells no source.
+        let kept = sink.kept_status();
+        let kept = kept.as_ref().filter(|kept| outcome.is_of(kept));
+        let known = RpcOutcome {
+            side: self.side,
+            path: &self.path,
+            outcome,
+            duration: finished.duration,
+            cause: finished
+                .cause
+                .or_else(|| kept.and_then(std::error::Error::source)),
+            is_panic: finished.panic.is_some(),
+        };
+        let breadcrumb = || {
+            report::breadcrumb_of_call(
+                &known,
+                finished.request_messages,
+                finished.response_messages,
+            )
+        };
+        let sends_pii = sink.sends_pii();
+        let event = || self.event(&known, finished, sends_pii);
+        // A panic that was not caught is for whoever catches it.
+        let is_captured =
+            known.is_panic || !outcome.has_panicked && self.options.capture.wants(&known);
+        sink.end(RpcEnd {
+            status: report::span_status(outcome.code),
+            message: outcome.message.as_deref(),
+            unknown_method: self.is_unknown_method(outcome).then(|| self.path.full()),
+            has_panicked: outcome.has_panicked,
+            data: self.response_data(sends_pii),
+            breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
+            event: is_captured.then_some(&event),
+        });
     }
 }
 
@@ -247,44 +231,45 @@ impl Watch for RpcScope {
 }
 
 impl Observer for RpcCall {
-    fn end(self, finished: Finished<'_>) {
-        let Finished {
-            outcome,
-            cause,
-            duration,
-            request_messages,
-            response_messages,
-        } = finished;
+    fn on_panic(&self) -> OnPanic {
+        match self.is_ignored {
+            true => OnPanic::Ignore,
+            false => self.options.on_panic,
+        }
+    }
+
+    fn see_response(&mut self, headers: &HeaderMap) {
         if self.is_ignored {
             return;
+        }
+        let options = &self.options.metadata;
+        let sends_pii = span_ext::sink(&self.span).is_some_and(|sink| sink.sends_pii());
+        let metadata = &mut self.response.metadata;
+        metadata.add(headers, &options.response, &options.denied, sends_pii);
+        self.response.details.see(headers);
+    }
+
+    fn end(self, mut finished: Finished<'_>) {
+        if self.is_ignored {
+            return;
+        }
+        // tonic takes a request whose caller hung up for one that is at its end, and
+        // then misses its message. Nobody is there to read the answer.
+        let is_cut = self.side == RpcSide::Server && finished.request_is_cut;
+        if is_cut && finished.outcome.is_of_cut_request() {
+            finished.outcome = Outcome::dropped();
         }
         // An OpenTelemetry layer takes the last exit for the end of a span.
         let _entered = self.enter();
         report::record_outcome(
             &self.span,
             self.side,
-            &outcome,
-            request_messages,
-            response_messages,
+            &finished.outcome,
+            finished.request_messages,
+            finished.response_messages,
         );
-        let Some(sink) = span_ext::sink(&self.span) else {
-            return;
-        };
-        let known = RpcOutcome {
-            side: self.side,
-            path: &self.path,
-            outcome: &outcome,
-            duration,
-            cause,
-        };
-        let breadcrumb = || report::breadcrumb_of_call(&known, request_messages, response_messages);
-        let event = || report::event_of_status(&known);
-        sink.end(RpcEnd {
-            status: report::span_status(outcome.code),
-            message: outcome.message.as_deref(),
-            unknown_method: self.is_unknown_method(&outcome).then(|| self.path.full()),
-            breadcrumb: self.breadcrumbs.then_some(&breadcrumb),
-            event: self.capture.wants(&known).then_some(&event),
-        });
+        if let Some(sink) = span_ext::sink(&self.span) {
+            self.tell(sink, &finished);
+        }
     }
 }

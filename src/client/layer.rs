@@ -8,10 +8,11 @@ use http::request::Parts;
 use tonic::Code;
 use tower_layer::Layer;
 
+use crate::call::{CallOptions, call_setters};
 use crate::client::options::GrpcClientOptions;
 use crate::client::service::GrpcClientService;
 use crate::propagation::PropagationTargets;
-use crate::report::{Capture, RpcOutcome};
+use crate::report::Capture;
 
 /// A tower layer that opens a tracing span for each gRPC call a client makes,
 /// keeps it until the call has ended, and takes its trace to the server.
@@ -59,7 +60,7 @@ impl GrpcClientLayer {
     ///
     /// Defaults to `grpc.client`.
     pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|options| options.call.op = op.into())
+        self.with_call(|call| call.op = op.into())
     }
 
     /// Names the spans. Called once for each call, before its span is first
@@ -71,7 +72,7 @@ impl GrpcClientLayer {
     ///
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.with(|options| options.call.name = Some(Arc::new(name)))
+        self.with_call(|call| call.name = Some(Arc::new(name)))
     }
 
     /// Whether each call leaves a breadcrumb: for the errors of the call, span or
@@ -88,7 +89,7 @@ impl GrpcClientLayer {
     ///
     /// Defaults to `true`.
     pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
-        self.with(|options| options.call.breadcrumbs = breadcrumbs)
+        self.with_call(|call| call.breadcrumbs = breadcrumbs)
     }
 
     /// Services whose calls are left alone, by their exact names: such a call
@@ -98,17 +99,7 @@ impl GrpcClientLayer {
     /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
     pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let services = services.into_iter().map(Into::into);
-        self.with(|options| options.call.ignored.set_services(services))
-    }
-
-    /// Which calls are left alone beside those of
-    /// [`ignore_services`](Self::ignore_services): those for which `ignores`
-    /// returns `true`. Called once for each call. Where it panics, the call is
-    /// observed.
-    ///
-    /// Defaults to none.
-    pub fn ignore_if(self, ignores: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.with(|options| options.call.ignored.set_also(ignores))
+        self.with_call(|call| call.ignored.set_services(services))
     }
 
     /// Which failed calls become error events: those with one of these codes.
@@ -121,23 +112,10 @@ impl GrpcClientLayer {
     ///
     /// Defaults to none: what a failed call means, its caller knows.
     pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
-        self.with(|options| options.call.capture = Capture::Codes(codes.into_iter().collect()))
+        self.with_call(|call| call.capture = Capture::Codes(codes.into_iter().collect()))
     }
 
-    /// Which failed calls become error events: those for which `wants` returns
-    /// `true`. Called at the end of each call that is not OK, sampled or not,
-    /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
-    ///
-    /// It is also called for calls that were cancelled, on whatever thread drops
-    /// them, and must not block. The last of this and
-    /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
-    /// no event.
-    pub fn capture_if(
-        self,
-        wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.with(|options| options.call.capture = Capture::If(Arc::new(wants)))
-    }
+    call_setters!();
 
     /// The URI of the server, for `server.address`, `server.port` and
     /// [`trace_propagation_targets`](Self::trace_propagation_targets).
@@ -179,6 +157,10 @@ impl GrpcClientLayer {
     ) -> Self {
         let targets = PropagationTargets::new(targets);
         self.with(|options| options.targets = targets)
+    }
+
+    fn with_call(self, set: impl FnOnce(&mut CallOptions)) -> Self {
+        self.with(|options| set(Arc::make_mut(&mut options.call)))
     }
 
     fn with(mut self, set: impl FnOnce(&mut GrpcClientOptions)) -> Self {

@@ -1,5 +1,7 @@
 //! What a client layer can be told, shared by all the services it makes.
 
+use std::sync::Arc;
+
 use http::Uri;
 
 use crate::call::CallOptions;
@@ -10,7 +12,7 @@ const DEFAULT_OP: &str = "grpc.client";
 
 #[derive(Debug, Clone)]
 pub(crate) struct GrpcClientOptions {
-    pub(crate) call: CallOptions,
+    pub(crate) call: Arc<CallOptions>,
     pub(crate) endpoint: Option<Uri>,
     pub(crate) only_if_parent: bool,
     pub(crate) targets: PropagationTargets,
@@ -19,7 +21,10 @@ pub(crate) struct GrpcClientOptions {
 impl Default for GrpcClientOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP, Capture::client_default(), true),
+            call: Arc::new(CallOptions {
+                breadcrumbs: true,
+                ..CallOptions::new(DEFAULT_OP, Capture::client_default())
+            }),
             endpoint: None,
             only_if_parent: false,
             targets: PropagationTargets::default(),

@@ -57,9 +57,9 @@ impl<S> GrpcClientService<S> {
         };
         let rpc = RpcCall::open_client(&path, server, &self.options.call);
         if let Some(rpc) = &rpc {
-            rpc.announce(|| RpcStart {
+            rpc.announce(|sends_pii| RpcStart {
                 only_if_parent: self.options.only_if_parent,
-                ..self.options.call.start(&path, parts)
+                ..self.options.call.start(&path, parts, sends_pii)
             });
         }
         if self.options.targets.include(server, path.full()) {

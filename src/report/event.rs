@@ -1,16 +1,19 @@
 //! A failed RPC as an error event.
 
+use std::borrow::Cow;
 use std::error::Error;
-use std::fmt::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sentry_core::protocol::{Context, Event, Exception, Level, Map, Mechanism, Value};
 use tonic::Status;
 
 use crate::fields;
+use crate::report::context;
 use crate::report::outcome::RpcOutcome;
 use crate::rpc::{self, RpcSide};
+
+/// The type by which Sentry's SDKs for Rust call a panic.
+const PANIC: &str = "panic";
 
 /// Where the exceptions of this crate come from.
 const MECHANISM: &str = "auto.rpc.tonic";
@@ -28,20 +31,10 @@ const MAX_TYPE_LEN: usize = 128;
 pub(crate) fn of_status(outcome: &RpcOutcome<'_>) -> Event<'static> {
     let sources = exceptions(outcome.source());
     let root = sources.first().map(|source| source.ty.clone());
-    let fingerprint = [outcome.full_method(), outcome.code_name()]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(root)
-        .map(Into::into)
-        .collect::<Vec<_>>();
     let status = Exception {
         ty: outcome.code_name().to_owned(),
         value: outcome.message().map(str::to_owned),
-        mechanism: Some(Mechanism {
-            ty: MECHANISM.to_owned(),
-            handled: Some(true),
-            ..Mechanism::default()
-        }),
+        mechanism: Some(mechanism(true)),
         ..Exception::default()
     };
     Event {
@@ -51,11 +44,51 @@ pub(crate) fn of_status(outcome: &RpcOutcome<'_>) -> Event<'static> {
             .chain([status])
             .collect::<Vec<_>>()
             .into(),
-        fingerprint: fingerprint.into(),
+        fingerprint: fingerprint(outcome, root),
+        ..of_call(outcome)
+    }
+}
+
+/// The event of a panic that was caught. It has no stack trace: where it was
+/// caught is not where it happened.
+pub(crate) fn of_panic(outcome: &RpcOutcome<'_>, message: &str) -> Event<'static> {
+    let panic = Exception {
+        ty: PANIC.to_owned(),
+        value: Some(rpc::clip(message, MAX_VALUE_LEN).to_owned()),
+        mechanism: Some(mechanism(false)),
+        ..Exception::default()
+    };
+    Event {
+        level: Level::Fatal,
+        exception: vec![panic].into(),
+        fingerprint: fingerprint(outcome, Some(PANIC.to_owned())),
+        ..of_call(outcome)
+    }
+}
+
+fn of_call(outcome: &RpcOutcome<'_>) -> Event<'static> {
+    Event {
         tags: tags(outcome),
-        contexts: Map::from([("rpc".to_owned(), context(outcome))]),
+        contexts: Map::from([(context::NAME.to_owned(), context_of(outcome))]),
         ..Event::default()
     }
+}
+
+fn mechanism(handled: bool) -> Mechanism {
+    Mechanism {
+        ty: MECHANISM.to_owned(),
+        handled: Some(handled),
+        ..Mechanism::default()
+    }
+}
+
+fn fingerprint(
+    outcome: &RpcOutcome<'_>,
+    root: Option<String>,
+) -> Cow<'static, [Cow<'static, str>]> {
+    let of_call = [outcome.full_method(), outcome.code_name()].map(str::to_owned);
+    let parts = of_call.into_iter().chain(root);
+    parts.map(Cow::Owned).collect()
 }
 
 fn tags(outcome: &RpcOutcome<'_>) -> Map<String, String> {
@@ -69,7 +102,7 @@ fn tags(outcome: &RpcOutcome<'_>) -> Map<String, String> {
     ])
 }
 
-fn context(outcome: &RpcOutcome<'_>) -> Context {
+fn context_of(outcome: &RpcOutcome<'_>) -> Context {
     let kind = match outcome.side() {
         RpcSide::Server => "server",
         RpcSide::Client => "client",
@@ -109,8 +142,8 @@ fn exception(error: &(dyn Error + 'static)) -> Exception {
             ..Exception::default()
         };
     }
-    let value = bounded(MAX_VALUE_LEN, format_args!("{error}"));
-    let debug = bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
+    let value = rpc::bounded(MAX_VALUE_LEN, format_args!("{error}"));
+    let debug = rpc::bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
     // One that prints a status below it.
     let tells_metadata = value.contains("MetadataMap");
     Exception {
@@ -142,32 +175,4 @@ fn type_of<'a>(debug: &'a str, value: &str) -> &'a str {
     } else {
         "Error"
     }
-}
-
-/// What is written first: an error may print all that it holds.
-fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
-    struct Bounded {
-        text: String,
-        max: usize,
-    }
-
-    impl Write for Bounded {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            let left = self.max - self.text.len();
-            self.text.push_str(rpc::clip(part, left));
-            if part.len() > left {
-                Err(fmt::Error)
-            } else {
-                Ok(())
-            }
-        }
-    }
-
-    let mut bounded = Bounded {
-        text: String::new(),
-        max,
-    };
-    // An error here means that there is more. Whoever panics has said what there is.
-    let _ = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(text)));
-    bounded.text
 }

@@ -2,14 +2,39 @@
 
 mod attributes;
 mod breadcrumb;
+mod caller;
 mod capture;
+mod context;
+#[cfg(feature = "error-details")]
+mod details;
 mod event;
+mod limit;
+mod metadata;
 mod outcome;
+mod params;
+mod scrub;
 mod status;
+mod tags;
 
 pub(crate) use self::attributes::record_outcome;
 pub(crate) use self::breadcrumb::of_call as breadcrumb_of_call;
+pub use self::caller::RpcCaller;
+pub(crate) use self::caller::{
+    ClaimMaps, bounded as bounded_user, merged as merged_users, set_field as set_user_field,
+};
 pub(crate) use self::capture::Capture;
-pub(crate) use self::event::of_status as event_of_status;
+pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_method_type};
+#[cfg(feature = "error-details")]
+pub(crate) use self::details::{
+    CONTEXT as ERROR_CONTEXT, attributes as error_attributes, context as error_context,
+};
+pub(crate) use self::event::{of_panic as event_of_panic, of_status as event_of_status};
+pub(crate) use self::limit::EventLimiter;
+pub use self::metadata::InvalidMetadataKey;
+pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions};
 pub use self::outcome::RpcOutcome;
+pub(crate) use self::params::{ParamOptions, Redact};
 pub(crate) use self::status::{span_status, span_status_of_number};
+pub(crate) use self::tags::bounded as bounded_tag;
+
+pub(crate) use crate::rpc::{bounded, clip};

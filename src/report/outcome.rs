@@ -19,6 +19,7 @@ pub struct RpcOutcome<'a> {
     pub(crate) outcome: &'a Outcome,
     pub(crate) duration: Duration,
     pub(crate) cause: Option<&'a (dyn Error + 'static)>,
+    pub(crate) is_panic: bool,
 }
 
 impl<'a> RpcOutcome<'a> {
@@ -61,11 +62,17 @@ impl<'a> RpcOutcome<'a> {
 
     /// What the call failed with, beside its status: the
     /// [source](tonic::Status::set_source) of the status where tonic keeps it,
-    /// which is before the first message of a response; or the error of the
-    /// transport.
+    /// which is before the first message of a response, or where it was
+    /// [kept](crate::keep_source); or the error of the transport.
     #[must_use]
     pub fn source(&self) -> Option<&'a (dyn Error + 'static)> {
         self.cause
+    }
+
+    /// Whether the call panicked, and the panic was caught.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        self.is_panic
     }
 
     pub(crate) fn code_name(&self) -> &'static str {
@@ -91,6 +98,7 @@ impl fmt::Debug for RpcOutcome<'_> {
             .field("code", &self.code())
             .field("message", &self.message())
             .field("duration", &self.duration)
+            .field("is_panic", &self.is_panic)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::rpc::method::MethodPath;
+use crate::rpc::method_patterns::MethodPatterns;
 
 /// They are called again and again, by machines, and say nothing.
 const DEFAULT_SERVICES: [&str; 3] = [
@@ -17,16 +18,21 @@ const DEFAULT_SERVICES: [&str; 3] = [
 
 type PartsFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
-/// Matches calls by the exact name of their service, or by a closure.
+/// Matches calls by the exact name of their service, by patterns, or by a closure.
 #[derive(Clone)]
 pub(crate) struct MethodFilter {
     services: Arc<[String]>,
+    methods: MethodPatterns,
     also: Option<Arc<PartsFn>>,
 }
 
 impl MethodFilter {
     pub(crate) fn set_services(&mut self, services: impl IntoIterator<Item = String>) {
         self.services = services.into_iter().collect();
+    }
+
+    pub(crate) fn set_methods(&mut self, patterns: impl IntoIterator<Item = String>) {
+        self.methods = MethodPatterns::new(patterns);
     }
 
     pub(crate) fn set_also(&mut self, also: impl Fn(&Parts) -> bool + Send + Sync + 'static) {
@@ -36,11 +42,11 @@ impl MethodFilter {
     /// A closure that panics matches nothing.
     pub(crate) fn matches(&self, path: &MethodPath, parts: &Parts) -> bool {
         let service = path.service();
+        let also =
+            |also: &Arc<PartsFn>| catch_unwind(AssertUnwindSafe(|| also(parts))).unwrap_or(false);
         self.services.iter().any(|ignored| ignored == service)
-            || self
-                .also
-                .as_ref()
-                .is_some_and(|also| catch_unwind(AssertUnwindSafe(|| also(parts))).unwrap_or(false))
+            || self.methods.matches(path)
+            || self.also.as_ref().is_some_and(also)
     }
 }
 
@@ -48,6 +54,7 @@ impl Default for MethodFilter {
     fn default() -> Self {
         Self {
             services: DEFAULT_SERVICES.map(str::to_owned).into(),
+            methods: MethodPatterns::default(),
             also: None,
         }
     }
@@ -57,6 +64,7 @@ impl fmt::Debug for MethodFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MethodFilter")
             .field("services", &self.services)
+            .field("methods", &self.methods)
             .field("also", &self.also.is_some())
             .finish()
     }

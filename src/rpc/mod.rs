@@ -3,9 +3,12 @@
 
 mod code;
 mod content_type;
+#[cfg(feature = "error-details")]
+mod details;
 mod messages;
 mod method;
 mod method_filter;
+mod method_patterns;
 mod outcome;
 mod side;
 mod status;
@@ -16,10 +19,14 @@ mod transport;
 
 pub(crate) use self::code::name as code_name;
 pub(crate) use self::content_type::{ContentType, content_type};
+#[cfg(feature = "error-details")]
+pub(crate) use self::details::{ErrorDetails, from_headers as error_details};
 pub(crate) use self::messages::MessageCounter;
 pub(crate) use self::method::MethodPath;
 pub(crate) use self::method_filter::MethodFilter;
+pub(crate) use self::method_patterns::MethodPatterns;
 pub(crate) use self::outcome::{Outcome, cause_of};
 pub use self::side::RpcSide;
-pub(crate) use self::text::clip;
+pub(crate) use self::status::internal as internal_status;
+pub(crate) use self::text::{bounded, clip};
 pub(crate) use self::timeout::grpc_timeout;

@@ -25,6 +25,7 @@ pub(crate) struct Outcome {
     pub(crate) code: Code,
     /// The message of a status that is a failure; never empty.
     pub(crate) message: Option<Cow<'static, str>>,
+    pub(crate) has_panicked: bool,
 }
 
 impl Outcome {
@@ -38,7 +39,11 @@ impl Outcome {
                 text
             }
         });
-        Self { code, message }
+        Self {
+            code,
+            message,
+            has_panicked: false,
+        }
     }
 
     /// From the `grpc-status` in a head or in trailers; `None` where there is
@@ -82,9 +87,30 @@ impl Outcome {
         Self::new(Code::Cancelled, None)
     }
 
-    /// Dropped by a panic.
+    /// What is said of a panic that says nothing.
+    pub(crate) const PANICKED: &'static str = "panicked";
+
+    /// Ended by a panic.
     pub(crate) fn panicked() -> Self {
-        Self::new(Code::Internal, Some("panicked".into()))
+        Self {
+            has_panicked: true,
+            ..Self::new(Code::Internal, Some(Self::PANICKED.into()))
+        }
+    }
+
+    /// Whether tonic's server says this of a request that ended too early.
+    pub(crate) fn is_of_cut_request(&self) -> bool {
+        const MESSAGES: [&str; 2] = [
+            "Missing request message.",
+            "Unexpected EOF decoding stream.",
+        ];
+        let is_its = |message: &str| MESSAGES.contains(&message);
+        self.code == Code::Internal && self.message.as_deref().is_some_and(is_its)
+    }
+
+    /// Whether `status` arrived as this.
+    pub(crate) fn is_of(&self, status: &Status) -> bool {
+        *self == Self::new(status.code(), Some(status.message().to_owned().into()))
     }
 
     /// Looks at an error without taking it: the types that gRPC services of

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
 use tonic::Code;
 
@@ -37,6 +37,22 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<(Code, Option<Cow<'sta
     })
 }
 
+/// The status of a call that failed for reasons that are none of the caller's
+/// business.
+pub(crate) fn internal() -> HeaderMap {
+    HeaderMap::from_iter([
+        (
+            HeaderName::from_static(GRPC_STATUS),
+            HeaderValue::from(Code::Internal as u16),
+        ),
+        (
+            HeaderName::from_static(GRPC_MESSAGE),
+            // Percent-encoding leaves it as it is.
+            HeaderValue::from_static("internal server error"),
+        ),
+    ])
+}
+
 fn parse(value: &[u8]) -> Option<Code> {
     if value.is_empty() || value.len() > 8 || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -48,7 +64,6 @@ fn parse(value: &[u8]) -> Option<Code> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn read(status: &[u8], message: Option<&[u8]>) -> Option<(Code, Option<String>)> {
         let mut headers = HeaderMap::new();

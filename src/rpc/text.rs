@@ -1,4 +1,7 @@
-//! Bounds on text that a peer wrote.
+//! Bounds on text that somebody else wrote.
+
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The longest piece of `text` that is at most `max` bytes long and ends at a
 /// character.
@@ -11,6 +14,35 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
         .find(|&i| text.is_char_boundary(i))
         .unwrap_or(0);
     text.get(..end).unwrap_or_default()
+}
+
+/// What is written first, at most `max` bytes: what is printed may be endless, and
+/// may panic.
+pub(crate) fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
+    struct Bounded {
+        text: String,
+        max: usize,
+    }
+
+    impl Write for Bounded {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            let left = self.max - self.text.len();
+            self.text.push_str(clip(part, left));
+            if part.len() > left {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    let mut bounded = Bounded {
+        text: String::new(),
+        max,
+    };
+    // An error here means that there is more. Whoever panics has said what there is.
+    let _ = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(text)));
+    bounded.text
 }
 
 #[cfg(test)]

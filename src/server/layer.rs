@@ -8,9 +8,11 @@ use http::request::Parts;
 use tonic::Code;
 use tower_layer::Layer;
 
-use crate::report::{Capture, RpcOutcome};
+use crate::call::{CallOptions, call_setters};
+use crate::report::{Capture, RpcCaller};
 use crate::server::options::GrpcServerOptions;
 use crate::server::service::GrpcServerService;
+use crate::watch::OnPanic;
 
 /// A tower layer that opens a tracing span for each gRPC call a server
 /// receives, and keeps it until the call has ended.
@@ -51,7 +53,7 @@ impl GrpcServerLayer {
     ///
     /// Defaults to `grpc.server`.
     pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|options| options.call.op = op.into())
+        self.with_call(|call| call.op = op.into())
     }
 
     /// Names the transactions. Called once for each call, before its span is
@@ -65,7 +67,7 @@ impl GrpcServerLayer {
     /// the server does not know, which is answered with UNIMPLEMENTED and no
     /// message, to `_OTHER`, with the path in `rpc.method_original`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.with(|options| options.call.name = Some(Arc::new(name)))
+        self.with_call(|call| call.name = Some(Arc::new(name)))
     }
 
     /// Whether each call leaves a breadcrumb: for the errors of the span that it is
@@ -77,7 +79,7 @@ impl GrpcServerLayer {
     ///
     /// Defaults to `false`.
     pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
-        self.with(|options| options.call.breadcrumbs = breadcrumbs)
+        self.with_call(|call| call.breadcrumbs = breadcrumbs)
     }
 
     /// Services whose calls are left alone, by their exact names: such a call
@@ -88,17 +90,7 @@ impl GrpcServerLayer {
     /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
     pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let services = services.into_iter().map(Into::into);
-        self.with(|options| options.call.ignored.set_services(services))
-    }
-
-    /// Which calls are left alone beside those of
-    /// [`ignore_services`](Self::ignore_services): those for which `ignores`
-    /// returns `true`. Called once for each call. Where it panics, the call is
-    /// observed.
-    ///
-    /// Defaults to none.
-    pub fn ignore_if(self, ignores: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.with(|options| options.call.ignored.set_also(ignores))
+        self.with_call(|call| call.ignored.set_services(services))
     }
 
     /// Which failed calls become error events: those with one of these codes.
@@ -112,22 +104,73 @@ impl GrpcServerLayer {
     /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS, which are faults of the
     /// service itself; with no codes there are no events.
     pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
-        self.with(|options| options.call.capture = Capture::Codes(codes.into_iter().collect()))
+        self.with_call(|call| call.capture = Capture::Codes(codes.into_iter().collect()))
     }
 
-    /// Which failed calls become error events: those for which `wants` returns
-    /// `true`. Called at the end of each call that is not OK, sampled or not,
-    /// where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it.
+    call_setters!();
+
+    /// What becomes of a panic in a handler: in its call, or in the stream of its
+    /// replies. A task that it spawns is none of these.
     ///
-    /// It is also called for calls that were cancelled, on whatever thread drops
-    /// them, and must not block. The last of this and
-    /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
-    /// no event.
-    pub fn capture_if(
-        self,
-        wants: impl Fn(&RpcOutcome<'_>) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.with(|options| options.call.capture = Capture::If(Arc::new(wants)))
+    /// The panic is one error event, fatal and unhandled, whatever
+    /// [`capture_codes`](Self::capture_codes) says; where `sentry`'s panic
+    /// integration is there, it is that one's, with the stack trace. The span is
+    /// INTERNAL, and the session has crashed. With `panic = "abort"` nothing can be
+    /// caught.
+    ///
+    /// Defaults to [`OnPanic::Answer`].
+    pub fn on_panic(self, on_panic: OnPanic) -> Self {
+        self.with_call(|call| call.on_panic = on_panic)
+    }
+
+    /// Tells who makes a call, from the head of its request: the user and the tags
+    /// of the transaction and of all errors in it. Called once for each call, before
+    /// its handler, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it,
+    /// sampled or not. Where it panics, nobody is known.
+    ///
+    /// What a layer outside of this one left in the extensions is there: verified
+    /// claims, or tonic's `TlsConnectInfo`. What a handler or interceptor finds out
+    /// goes to the scope (`sentry::configure_scope`), or into the fields `user.id`,
+    /// `user.email` and `user.name` of any span in the call. The scope outranks this,
+    /// and both outrank the fields.
+    ///
+    /// Defaults to nobody.
+    pub fn caller(self, caller: impl Fn(&Parts) -> RpcCaller + Send + Sync + 'static) -> Self {
+        self.with(|options| options.caller = Some(Arc::new(caller)))
+    }
+
+    /// Which [claims](RpcCaller::claim) of a caller are tags: pairs of a claim and the
+    /// tag it becomes. Of texts, numbers and booleans alone.
+    ///
+    /// Defaults to none.
+    pub fn claim_tags<C, T>(self, pairs: impl IntoIterator<Item = (C, T)>) -> Self
+    where
+        C: Into<String>,
+        T: Into<String>,
+    {
+        let pairs = pairs.into_iter().map(|(c, t)| (c.into(), t.into()));
+        self.with(|options| options.claims.tags = pairs.collect())
+    }
+
+    /// Which [claims](RpcCaller::claim) of a caller are fields of the user: pairs of a
+    /// claim and `id`, `email`, `username`, `ip_address` or any other field.
+    ///
+    /// Defaults to none.
+    pub fn claim_user_fields<C, F>(self, pairs: impl IntoIterator<Item = (C, F)>) -> Self
+    where
+        C: Into<String>,
+        F: Into<String>,
+    {
+        let pairs = pairs.into_iter().map(|(c, f)| (c.into(), f.into()));
+        self.with(|options| options.claims.user_fields = pairs.collect())
+    }
+
+    /// Which of several servers this one is: `server_id` in the `rpc` context of
+    /// events.
+    ///
+    /// Defaults to none; `sentry`'s own `server_name` names the machine.
+    pub fn server_id(self, id: impl Into<String>) -> Self {
+        self.with_call(|call| call.server_id = Some(id.into()))
     }
 
     /// Whether each call is a transaction of its own, even where it is made
@@ -150,6 +193,10 @@ impl GrpcServerLayer {
     /// Defaults to none.
     pub fn server_timeout(self, timeout: Duration) -> Self {
         self.with(|options| options.server_timeout = Some(timeout))
+    }
+
+    fn with_call(self, set: impl FnOnce(&mut CallOptions)) -> Self {
+        self.with(|options| set(Arc::make_mut(&mut options.call)))
     }
 
     fn with(mut self, set: impl FnOnce(&mut GrpcServerOptions)) -> Self {

@@ -1,15 +1,24 @@
 //! What a server layer can be told, shared by all the services it makes.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
+
 use crate::call::CallOptions;
-use crate::report::Capture;
+use crate::report::{Capture, ClaimMaps, RpcCaller};
+use crate::watch::OnPanic;
 
 const DEFAULT_OP: &str = "grpc.server";
 
-#[derive(Debug, Clone)]
+type CallerFn = dyn Fn(&Parts) -> RpcCaller + Send + Sync;
+
+#[derive(Clone)]
 pub(crate) struct GrpcServerOptions {
-    pub(crate) call: CallOptions,
+    pub(crate) call: Arc<CallOptions>,
+    pub(crate) caller: Option<Arc<CallerFn>>,
+    pub(crate) claims: ClaimMaps,
     pub(crate) force_transaction: bool,
     pub(crate) server_timeout: Option<Duration>,
 }
@@ -17,9 +26,33 @@ pub(crate) struct GrpcServerOptions {
 impl Default for GrpcServerOptions {
     fn default() -> Self {
         Self {
-            call: CallOptions::new(DEFAULT_OP, Capture::server_default(), false),
+            call: Arc::new(CallOptions {
+                on_panic: OnPanic::Answer,
+                ..CallOptions::new(DEFAULT_OP, Capture::server_default())
+            }),
+            caller: None,
+            claims: ClaimMaps::default(),
             force_transaction: false,
             server_timeout: None,
         }
+    }
+}
+
+impl fmt::Debug for GrpcServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            call,
+            caller,
+            claims,
+            force_transaction,
+            server_timeout,
+        } = self;
+        f.debug_struct("GrpcServerOptions")
+            .field("call", call)
+            .field("caller", &caller.is_some())
+            .field("claims", claims)
+            .field("force_transaction", force_transaction)
+            .field("server_timeout", server_timeout)
+            .finish()
     }
 }

@@ -1,6 +1,7 @@
 //! The server service.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -56,14 +57,38 @@ impl<S> GrpcServerService<S> {
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
         let rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
-        rpc.announce(|| RpcStart {
+        rpc.announce(|sends_pii| RpcStart {
             incoming: IncomingTrace::from_headers(&parts.headers),
             force_transaction: self.options.force_transaction,
-            ..self.options.call.start(&path, parts)
+            ..self.options.start(&path, parts, sends_pii)
         });
         let timeout = rpc::grpc_timeout(&parts.headers);
         let deadline = Deadline::new(RpcSide::Server, timeout, self.options.server_timeout);
         Some((rpc, deadline))
+    }
+}
+
+impl GrpcServerOptions {
+    /// What the Sentry layer is told of a call beside its trace.
+    fn start(&self, path: &MethodPath, parts: &mut Parts, sends_pii: bool) -> RpcStart {
+        let mut start = self.call.start(path, parts, sends_pii);
+        let facts = &mut start.facts;
+        facts.is_session = true;
+        if sends_pii
+            && let Some(context) = &mut facts.context
+            && let Some(peer) = call::remote_addr(parts)
+        {
+            context.insert("peer_address".to_owned(), peer.ip().to_string().into());
+        }
+        // Who makes it is not known where the closure panics.
+        let caller = self.caller.as_ref();
+        let caller = caller.and_then(|f| catch_unwind(AssertUnwindSafe(|| f(parts))).ok());
+        if let Some(caller) = caller {
+            let told = caller.told_by(&self.claims);
+            facts.user = told.user;
+            facts.tags.extend(told.tags);
+        }
+        start
     }
 }
 

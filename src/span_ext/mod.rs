@@ -2,14 +2,16 @@
 //! asked of it: by the middleware, and by applications.
 
 mod ext;
+mod keep;
 mod mute;
 mod sink;
 mod thread_guard;
 
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
+pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 pub(crate) use self::sink::{
-    RpcEnd, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
+    RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };
 pub(crate) use self::thread_guard::{guarded, is_alive, is_free};

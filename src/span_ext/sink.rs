@@ -11,7 +11,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use sentry_core::Breadcrumb;
-use sentry_core::protocol::{Event, SpanStatus};
+use sentry_core::protocol::{Event, Map, SpanStatus, User, Value};
+use tonic::Status;
 use tracing::span::Entered;
 use tracing::{Dispatch, Span, span};
 use tracing_subscriber::Registry;
@@ -21,8 +22,17 @@ use crate::propagation::{IncomingTrace, TraceHeaders};
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: Send + Sync {
+    /// Whether Sentry is to know who the people are that a call tells of.
+    fn sends_pii(&self) -> bool;
+
     /// Called before the span is first entered.
     fn open(&self, start: RpcStart);
+
+    /// Keeps the status that a stream of the RPC around this span fails with.
+    fn keep_status(&self, status: Status);
+
+    /// What was kept last.
+    fn kept_status(&self) -> Option<Status>;
 
     /// Whether it was in time: before the span starts.
     fn continue_trace(&self, trace: IncomingTrace) -> bool;
@@ -51,6 +61,20 @@ pub(crate) struct RpcStart {
     pub(crate) force_transaction: bool,
     /// Whether it is left out of Sentry where there is no span around it.
     pub(crate) only_if_parent: bool,
+    pub(crate) facts: RpcFacts,
+}
+
+/// What is told of an RPC, however it ends.
+#[derive(Debug, Default)]
+pub(crate) struct RpcFacts {
+    /// The context of events in it; `None` where there is to be none.
+    pub(crate) context: Option<Map<String, Value>>,
+    /// Attributes of its span.
+    pub(crate) data: Vec<(String, Value)>,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) user: Option<User>,
+    /// Whether it is a session where sessions are requests.
+    pub(crate) is_session: bool,
 }
 
 /// How the RPC of a tracing span ended.
@@ -59,10 +83,14 @@ pub(crate) struct RpcEnd<'a> {
     pub(crate) message: Option<&'a str>,
     /// The path of a method that the server does not know.
     pub(crate) unknown_method: Option<&'a str>,
+    pub(crate) has_panicked: bool,
+    /// Attributes of its span.
+    pub(crate) data: Vec<(String, Value)>,
     /// Makes the breadcrumb of the call; `None` where there is to be none.
     pub(crate) breadcrumb: Option<&'a dyn Fn() -> Breadcrumb>,
-    /// Makes the event of a failure; `None` where there is to be none.
-    pub(crate) event: Option<&'a dyn Fn() -> Event<'static>>,
+    /// Makes the event of a failure, unless it is held back; `None` where there is
+    /// to be none.
+    pub(crate) event: Option<&'a dyn Fn() -> Option<Event<'static>>>,
 }
 
 /// The sink of `span`; `None` where no layer of ours records it.

@@ -39,6 +39,14 @@ pin_project! {
 }
 
 impl<B: Body, O: Observer> ResponseBody<B, O> {
+    /// One that has ended.
+    pub(crate) fn ended() -> Self {
+        Self {
+            inner: None,
+            guard: None,
+        }
+    }
+
     pub(crate) fn new(inner: B, guard: Option<Guard<O>>) -> Self {
         Self {
             inner: Some(inner),
@@ -60,19 +68,26 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let Some(inner) = this.inner.as_pin_mut() else {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
         let Some(guard) = this.guard else {
             return inner.poll_frame(cx);
         };
-        let frame = ready!(guard.poll(|| inner.poll_frame(cx)));
+        let frame = match guard.poll(|| inner.poll_frame(cx)) {
+            Ok(frame) => ready!(frame),
+            Err(panic) => {
+                guard.end_panicked(panic, || this.inner.set(None));
+                return Poll::Ready(Some(Ok(Frame::trailers(rpc::internal_status()))));
+            }
+        };
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     guard.response_mut().see(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
+                    guard.see_response(trailers);
                     match Outcome::from_headers(trailers) {
                         Some(outcome) => guard.end(outcome),
                         None => guard.end_without_status(),

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{HeaderValue, Response, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tonic::Status;
@@ -26,6 +26,8 @@ pin_project! {
         inner: Option<F>,
         // `Some` while the call is watched and has no response head.
         guard: Option<Guard<O>>,
+        // The call panicked before there was a future.
+        has_panicked: bool,
     }
 
     impl<F, O: Observer> PinnedDrop for ResponseFuture<F, O> {
@@ -46,6 +48,16 @@ impl<F, O: Observer> ResponseFuture<F, O> {
         Self {
             inner: Some(inner),
             guard,
+            has_panicked: false,
+        }
+    }
+
+    /// Of a call that panicked, and is to be answered.
+    pub(crate) fn panicked() -> Self {
+        Self {
+            inner: None,
+            guard: None,
+            has_panicked: true,
         }
     }
 }
@@ -60,18 +72,28 @@ where
     type Output = Result<Response<ResponseBody<B, O>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(inner) = this.inner.as_pin_mut() else {
-            return Poll::Pending;
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return match std::mem::take(this.has_panicked) {
+                true => Poll::Ready(Ok(answer_to_panic())),
+                false => Poll::Pending,
+            };
         };
-        let result = ready!(match this.guard.as_mut() {
-            Some(guard) => guard.poll(|| inner.poll(cx)),
-            None => inner.poll(cx),
-        });
+        let result = match this.guard.as_mut() {
+            Some(guard) => match guard.poll(|| inner.poll(cx)) {
+                Ok(result) => ready!(result),
+                Err(panic) => {
+                    guard.end_panicked(panic, || this.inner.set(None));
+                    return Poll::Ready(Ok(answer_to_panic()));
+                }
+            },
+            None => ready!(inner.poll(cx)),
+        };
         let mut guard = this.guard.take();
         Poll::Ready(match result {
             Ok(response) => {
                 if let Some(guard) = guard.as_mut() {
+                    guard.see_response(response.headers());
                     match Outcome::from_headers(response.headers()) {
                         Some(outcome) => {
                             // tonic leaves the whole status there, with its source.
@@ -92,6 +114,17 @@ where
             }
         })
     }
+}
+
+/// Trailers alone, as there is no message to answer with.
+fn answer_to_panic<B: Body, O: Observer>() -> Response<ResponseBody<B, O>> {
+    let mut response = Response::new(ResponseBody::ended());
+    *response.headers_mut() = rpc::internal_status();
+    let content_type = HeaderValue::from_static("application/grpc");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
 }
 
 impl<F, O: Observer> fmt::Debug for ResponseFuture<F, O> {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use http::HeaderMap;
+
 use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
 use crate::watch::observer::{Finished, Observer};
+use crate::watch::panic::{OnPanic, Panic};
 use crate::watch::request_body::RequestProgress;
 
 /// Holds the observer of a running RPC, and ends the RPC when it is dropped.
@@ -44,17 +47,49 @@ impl<O: Observer> Guard<O> {
     }
 
     /// Runs one poll of the watched part. After the end it runs unobserved.
-    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> T {
+    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Panic> {
         let Some(observer) = &self.observer else {
-            return poll();
+            return Ok(poll());
         };
         self.polling = true;
         let result = {
             let _entered = observer.enter();
-            poll()
+            match observer.on_panic() {
+                OnPanic::Answer | OnPanic::Resume => Panic::catch(poll),
+                OnPanic::Ignore => Ok(poll()),
+            }
         };
         self.polling = false;
         result
+    }
+
+    /// Ends the RPC by a panic in its watched part, which is let go by `drop`.
+    /// Returns where the caller is to be answered.
+    pub(crate) fn end_panicked(&mut self, panic: Panic, drop: impl FnOnce()) {
+        let dropped = {
+            let _entered = self.observer.as_ref().map(O::enter);
+            Panic::catch(drop)
+        };
+        if let Err(another) = dropped {
+            another.discard();
+        }
+        let Some(observer) = self.observer.take() else {
+            return panic.discard();
+        };
+        let on_panic = observer.on_panic();
+        let message = panic.message().unwrap_or(Outcome::PANICKED);
+        self.finish(observer, Outcome::panicked(), None, Some(message));
+        match on_panic {
+            OnPanic::Resume => panic.resume(),
+            OnPanic::Answer | OnPanic::Ignore => panic.discard(),
+        }
+    }
+
+    /// Shows the observer what the server said of its response.
+    pub(crate) fn see_response(&mut self, headers: &HeaderMap) {
+        if let Some(observer) = &mut self.observer {
+            observer.see_response(headers);
+        }
     }
 
     /// Drops the watched part where its own destructors are still observed.
@@ -96,10 +131,22 @@ impl<O: Observer> Guard<O> {
         let Some(observer) = self.observer.take() else {
             return;
         };
+        self.finish(observer, outcome, cause, None);
+    }
+
+    fn finish(
+        &self,
+        observer: O,
+        outcome: Outcome,
+        cause: Option<&(dyn Error + 'static)>,
+        panic: Option<&str>,
+    ) {
         observer.end(Finished {
             outcome,
             cause,
+            panic,
             duration: self.started_at.elapsed(),
+            request_is_cut: self.request.is_cut(),
             request_messages: self.request.messages(),
             response_messages: self.response.messages(),
         });

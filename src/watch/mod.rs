@@ -12,6 +12,7 @@ mod deadline;
 mod future;
 mod guard;
 mod observer;
+mod panic;
 mod request_body;
 
 pub(crate) use self::body::ResponseBody;
@@ -20,4 +21,5 @@ pub(crate) use self::future::ResponseFuture;
 pub(crate) use self::guard::Guard;
 pub(crate) use self::observer::Finished;
 pub(crate) use self::observer::{Observer, Watch};
+pub use self::panic::OnPanic;
 pub(crate) use self::request_body::RequestBody;

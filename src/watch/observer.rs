@@ -3,12 +3,23 @@
 use std::error::Error;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::rpc::Outcome;
+use crate::watch::panic::OnPanic;
 
 /// What is done around and at the end of an observed RPC.
 ///
 /// Implemented by this crate alone.
 pub trait Observer: Watch {
+    /// Asked before every poll.
+    #[doc(hidden)]
+    fn on_panic(&self) -> OnPanic;
+
+    /// Called with the response head, and with the trailers, before the end.
+    #[doc(hidden)]
+    fn see_response(&mut self, headers: &HeaderMap);
+
     /// Called exactly once, outside of any entered scope.
     #[doc(hidden)]
     fn end(self, finished: Finished<'_>);
@@ -35,8 +46,12 @@ pub struct Finished<'a> {
     pub(crate) outcome: Outcome,
     /// What it failed with, where that is more than the outcome says.
     pub(crate) cause: Option<&'a (dyn Error + 'static)>,
+    /// What it panicked with, where the panic was caught.
+    pub(crate) panic: Option<&'a str>,
     /// From the call to the end.
     pub(crate) duration: Duration,
+    /// Whether the request was cut off on its way.
+    pub(crate) request_is_cut: bool,
     /// `None` where they could not be counted.
     pub(crate) request_messages: Option<u32>,
     /// `None` where they could not be counted.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
@@ -19,11 +19,17 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct RequestProgress {
     messages: AtomicU64,
+    is_cut: AtomicBool,
 }
 
 impl RequestProgress {
     pub(crate) fn messages(&self) -> Option<u32> {
         u32::try_from(self.messages.load(Ordering::Relaxed)).ok()
+    }
+
+    /// Whether the body failed: the caller hung up, or the connection broke.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 
     fn store(&self, messages: Option<u32>) {
@@ -85,7 +91,11 @@ impl<B: Body, W: Watch> Body for RequestBody<B, W> {
                     watched.progress.store(watched.counter.messages());
                 }
             }
-            Some(Err(_)) | None => *this.watched = None,
+            Some(Err(_)) => {
+                watched.progress.is_cut.store(true, Ordering::Relaxed);
+                *this.watched = None;
+            }
+            None => *this.watched = None,
         }
         Poll::Ready(frame)
     }

@@ -17,10 +17,10 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status, TimeoutExpired};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use sentry_tonic::{GrpcServerLayer, RequestBody, ResponseBody};
+use sentry_tonic::{GrpcServerLayer, OnPanic, RequestBody, ResponseBody};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status, headers};
-use crate::support::received::Tx;
+use crate::support::received::{Received, Tx};
 use crate::support::world::World;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -110,10 +110,16 @@ async fn drive_like_hyper<B: Body + Unpin>(mut body: B) {
 #[track_caller]
 fn ending(world: &World) -> (SpanStatus, String, Option<String>) {
     let received = world.received();
+    let ending = ending_of(&received);
+    let is_fault = matches!(ending.1.as_str(), "UNKNOWN" | "INTERNAL" | "DATA_LOSS");
+    assert_eq!(received.events.len(), usize::from(is_fault), "{ending:?}");
+    ending
+}
+
+#[track_caller]
+fn ending_of(received: &Received) -> (SpanStatus, String, Option<String>) {
     let Tx { status, data, .. } = received.only_tx();
     let code = data["rpc.response.status_code"].as_str().unwrap();
-    let is_fault = matches!(code, "UNKNOWN" | "INTERNAL" | "DATA_LOSS");
-    assert_eq!(received.events.len(), usize::from(is_fault), "{code}");
     let number = data["rpc.grpc.status_code"].as_i64().unwrap();
     assert_eq!(NAMES[usize::try_from(number).unwrap()], code);
     let text = data.get("otel.status_description");
@@ -450,43 +456,50 @@ fn a_dropped_body_is_cancelled_or_out_of_time() {
 
 #[test]
 fn a_panic_is_internal_wherever_it_happens() {
-    type Panicking<'a> = &'a dyn Fn();
-    let in_call: Panicking<'_> = &|| {
+    type Panicking<'a> = &'a dyn Fn(GrpcServerLayer);
+    let in_call: Panicking<'_> = &|layer| {
         let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
             assert!(std::env::args().len() == 0, "the service panics");
             ready(Ok::<_, BoxError>(response::<BoxError>([])))
         });
-        drop(GrpcServerLayer::new().layer(service).call(request()));
+        drop(layer.layer(service).call(request()));
     };
-    let in_future: Panicking<'_> = &|| {
+    let in_future: Panicking<'_> = &|layer| {
         let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| async {
             assert!(std::env::args().len() == 0, "the future panics");
             Ok::<_, BoxError>(response::<BoxError>([]))
         });
-        let mut future = pin!(GrpcServerLayer::new().layer(service).call(request()));
+        let mut future = pin!(layer.layer(service).call(request()));
         let _ = future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
     };
-    let in_body: Panicking<'_> = &|| {
+    let in_body: Panicking<'_> = &|layer| {
         let mut answer = Some(response::<BoxError>([Step::Panic]));
         let service = service_fn(move |_: Request<RequestBody<_>>| {
             ready(Ok::<_, BoxError>(answer.take().unwrap()))
         });
         let cx = &mut Context::from_waker(Waker::noop());
-        let future = GrpcServerLayer::new().layer(service).oneshot(request());
+        let future = layer.layer(service).oneshot(request());
         let mut future = pin!(future);
         let std::task::Poll::Ready(Ok(response)) = future.as_mut().poll(cx) else {
             unreachable!()
         };
         let _ = pin!(response.into_body()).poll_frame(cx);
     };
-    for panicking in [in_call, in_future, in_body] {
-        let world = World::new();
-        world.sync(|| catch_unwind(AssertUnwindSafe(panicking)).unwrap_err());
-        let text = Some("panicked".to_owned());
-        let internal = (SpanStatus::InternalError, "INTERNAL".to_owned(), text);
-        assert_eq!(ending(&world), internal);
+    for on_panic in [OnPanic::Answer, OnPanic::Resume, OnPanic::Ignore] {
+        for panicking in [in_call, in_future, in_body] {
+            let world = World::new();
+            let layer = GrpcServerLayer::new().on_panic(on_panic);
+            let call = || catch_unwind(AssertUnwindSafe(|| panicking(layer)));
+            assert_eq!(world.sync(call).is_err(), on_panic != OnPanic::Answer);
+            let text = Some("panicked".to_owned());
+            let internal = (SpanStatus::InternalError, "INTERNAL".to_owned(), text);
+            let received = world.received();
+            assert_eq!(ending_of(&received), internal);
+            let is_told = on_panic != OnPanic::Ignore;
+            assert_eq!(received.events.len(), usize::from(is_told));
+        }
     }
 }
 
@@ -499,7 +512,8 @@ fn a_panic_that_somebody_caught_is_internal_too() {
             ready(Ok::<_, BoxError>(answer.take().unwrap()))
         });
         let cx = &mut Context::from_waker(Waker::noop());
-        let mut future = Box::pin(GrpcServerLayer::new().layer(service).oneshot(request()));
+        let layer = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
+        let mut future = Box::pin(layer.layer(service).oneshot(request()));
         let std::task::Poll::Ready(Ok(response)) = future.as_mut().poll(cx) else {
             unreachable!()
         };
@@ -511,7 +525,7 @@ fn a_panic_that_somebody_caught_is_internal_too() {
         assert!(!std::thread::panicking());
         drop(body);
     });
-    assert_eq!(ending(&world).0, SpanStatus::InternalError);
+    assert_eq!(ending_of(&world.received()).0, SpanStatus::InternalError);
 }
 
 #[test]
@@ -635,7 +649,7 @@ fn a_panic_and_a_deadline_outrank_an_announced_end() {
                 ready(Ok::<_, BoxError>(Response::new(body)))
             });
             let request = timeout.map_or_else(request, with_timeout);
-            let layer = GrpcServerLayer::new();
+            let layer = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
             let response = layer.layer(service).oneshot(request).await.unwrap();
             let mut body = Box::pin(response.into_body());
             let poll = || {
@@ -646,6 +660,6 @@ fn a_panic_and_a_deadline_outrank_an_announced_end() {
             };
             assert_eq!(catch_unwind(AssertUnwindSafe(poll)).is_err(), panics);
         });
-        assert_eq!(ending(&world).0, status);
+        assert_eq!(ending_of(&world.received()).0, status);
     }
 }

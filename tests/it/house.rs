@@ -39,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "propagation",
             "report",
             "rpc",
+            "watch",
         ],
     ),
 ];

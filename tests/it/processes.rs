@@ -169,7 +169,7 @@ fn a_chain_of_processes_is_one_trace_by_the_decision_of_its_head() {
          notfound: NotFound: nobody has this name\n\
          internal: Internal: lookup failed\n\
          unavailable: Unavailable: the name store is down\n\
-         panic: Cancelled: h2 protocol error: http2 error\n"
+         panic: Internal: internal server error\n"
     );
     let said = call(&front, &ingest, "1", &["--streams", "Ada"]);
     assert_eq!(
@@ -202,7 +202,7 @@ fn a_chain_of_processes_is_one_trace_by_the_decision_of_its_head() {
         chain("not_found", "not_found"),
         chain("internal_error", "internal_error"),
         chain("unavailable", "unavailable"),
-        chain("cancelled", "internal_error"),
+        chain("internal_error", "internal_error"),
         chain("ok", "ok"),
         vec![
             row("client@1.0", "greet_in_streams", "function", "ok"),

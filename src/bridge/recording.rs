@@ -1,0 +1,223 @@
+//! What the layer does with spans and events.
+
+use std::sync::Arc;
+
+use sentry_core::Hub;
+use sentry_tracing::ErrorLayer;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+
+use crate::bridge::breadcrumb;
+use crate::bridge::draft::SpanFields;
+use crate::bridge::hubs::base_hub;
+use crate::bridge::layer::SentryGrpcLayer;
+use crate::bridge::origin::{Fork, Origin};
+use crate::bridge::span_cell::SpanCell;
+use crate::bridge::thread_stack;
+use crate::bridge::visitor::ValueVisitor;
+use crate::propagation::TraceHeaders;
+use crate::span_ext::{self, LayerFns, SpanLink, guarded};
+
+pub(crate) const LAYER_FNS: LayerFns = LayerFns {
+    headers_of_fork,
+    pinned_hub,
+};
+
+impl<S> Layer<S> for SentryGrpcLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
+            return;
+        }
+        let Some(span) = ctx.span(id) else { return };
+        let Some(origin) = self.origin(attrs, &ctx) else {
+            return;
+        };
+        let mut fields = SpanFields::new(&self.options);
+        attrs.record(&mut ValueVisitor(&mut fields));
+        let key = id.into_u64();
+        let cell = SpanCell::new(
+            Arc::clone(&self.options),
+            key,
+            attrs.metadata(),
+            origin,
+            fields,
+        );
+        let link = SpanLink(Arc::new(cell));
+        let mut extensions = span.extensions_mut();
+        // Of two layers in one registry, the first has the span.
+        if extensions.get_mut::<SpanLink>().is_none() {
+            extensions.insert(link);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        if let Some(cell) = self.cell_of(id, &ctx) {
+            let mut fields = SpanFields::new(&self.options);
+            values.record(&mut ValueVisitor(&mut fields));
+            cell.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        let level = *event.metadata().level();
+        let is_error = level == Level::ERROR;
+        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
+            return;
+        }
+        let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
+        // Of two layers in one registry, the one that has the span has its
+        // events.
+        if cell
+            .as_ref()
+            .is_some_and(|cell| cell.layer() != self.options.id)
+        {
+            return;
+        }
+        if is_error && self.capture_errors {
+            self.capture_error(event, cell.as_ref(), ctx);
+        } else {
+            if let (true, Some(cell)) = (is_error, &cell) {
+                cell.saw_error();
+            }
+            if level <= self.breadcrumb_level {
+                self.add_breadcrumb(event, cell.as_deref());
+            }
+        }
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        if let Some(cell) = self.cell_of(id, &ctx) {
+            thread_stack::enter(&cell, span_ext::runs_the_call());
+        }
+    }
+
+    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
+        thread_stack::exit(id.into_u64(), self.options.id);
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        let Some(cell) = ctx.span(&id).as_ref().and_then(cell) else {
+            return;
+        };
+        match span_ext::is_alive() {
+            _ if cell.layer() != self.options.id => {}
+            true => cell.close(),
+            false => cell.abandon(),
+        }
+    }
+}
+
+impl SentryGrpcLayer {
+    fn origin<S>(&self, attrs: &Attributes<'_>, ctx: &Context<'_, S>) -> Option<Origin>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let parent = match attrs.parent() {
+            Some(id) => ctx.span(id),
+            None if attrs.is_contextual() => ctx.lookup_current(),
+            None => None,
+        };
+        match parent.as_ref().and_then(nearest_cell) {
+            Some(parent) => Some(Origin::Child(parent)),
+            None => {
+                let origin = Origin::without_parent(self.hub.as_ref(), attrs);
+                let is_muted = !attrs.is_root() && span_ext::is_muted();
+                origin.filter(|origin| !(is_muted && origin.begins_a_trace()))
+            }
+        }
+    }
+
+    fn cell_of<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanCell>>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if !span_ext::is_alive() {
+            return None;
+        }
+        cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.options.id)
+    }
+
+    /// The hub for an event outside of any span.
+    fn hub_outside(&self, event: &Event<'_>) -> Option<Arc<Hub>> {
+        let pinned = self.hub.as_ref();
+        let fork = || Fork::current(pinned).filter(|_| event.is_contextual());
+        match fork() {
+            Some(fork) => Some(fork.hub),
+            None => base_hub(pinned),
+        }
+    }
+
+    fn add_breadcrumb(&self, event: &Event<'_>, cell: Option<&SpanCell>) {
+        let breadcrumb = breadcrumb::from_event(event);
+        match cell {
+            Some(cell) => {
+                let root = cell.start().root;
+                if let Some(client) = &root.client {
+                    guarded(|| root.trail.add_breadcrumb(breadcrumb, client));
+                }
+            }
+            None => {
+                if let Some(hub) = self.hub_outside(event) {
+                    guarded(|| hub.add_breadcrumb(breadcrumb));
+                }
+            }
+        }
+    }
+
+    fn capture_error<S>(&self, event: &Event<'_>, cell: Option<&Arc<SpanCell>>, ctx: Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let capture = || {
+            guarded(|| ErrorLayer::new().on_event(event, ctx));
+        };
+        match cell {
+            Some(cell) => {
+                cell.saw_error();
+                if event.is_contextual() && thread_stack::is_in(&cell.start().root) {
+                    capture();
+                } else {
+                    thread_stack::run_beside(cell, capture);
+                }
+            }
+            None => {
+                if let Some(hub) = self.hub_outside(event) {
+                    Hub::run(hub, capture);
+                }
+            }
+        }
+    }
+}
+
+fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
+    dispatch.downcast_ref::<SentryGrpcLayer>()?.hub.clone()
+}
+
+fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
+    let fork = Fork::current(pinned)?;
+    Some(fork.trail.headers(&fork.span))
+}
+
+/// The cell of the innermost span from `span` outwards that has one.
+fn nearest_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    span.scope().find_map(|span| cell(&span))
+}
+
+fn cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    // The lock on the extensions ends here: what is done with a cell calls
+    // into Sentry.
+    let sink = Arc::clone(&span.extensions().get::<SpanLink>()?.0);
+    sink.into_any().downcast().ok()
+}

@@ -1,0 +1,60 @@
+//! What is told of a span, and of the call that it is in, beside its name and its
+//! times.
+
+use sentry_core::protocol::Value;
+
+use crate::bridge::attributes;
+use crate::bridge::draft::SpanFields;
+use crate::bridge::span_cell::SpanCell;
+use crate::bridge::span_state::Live;
+use crate::fields;
+use crate::report;
+use crate::span_ext::{RpcFacts, guarded};
+
+impl SpanCell {
+    pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
+        let params = std::mem::take(&mut fields.params);
+        let user = report::bounded_user(std::mem::take(&mut fields.user));
+        guarded(|| {
+            if let Some(user) = user {
+                live.root.trail.add_user(user);
+            }
+            if !params.is_empty() {
+                self.set_params(live, params);
+            }
+            live.set_fields(fields, self.is_of_middleware());
+        });
+    }
+
+    /// Parameters are those of the call: they stand on its span, and on this one
+    /// where there is no call around it.
+    fn set_params(&self, live: &Live, params: Vec<(&'static str, Value)>) {
+        let options = &self.options().params;
+        let mut data = Vec::new();
+        let mut tags = Vec::new();
+        for (field, value) in params {
+            let name = field.strip_prefix(fields::PARAM_PREFIX).unwrap_or(field);
+            let told = options.tell(name, value);
+            tags.extend(options.tag(field, name, &told));
+            data.push((field, told));
+        }
+        live.root.trail.add_tags(&tags);
+        let rpc = self.around().find(|cell| cell.is_of_middleware());
+        let of_rpc = rpc.map(|rpc| rpc.start());
+        if let Some(span) = &of_rpc.as_ref().unwrap_or(live).recorded {
+            attributes::set(span, data, tags);
+        }
+    }
+
+    /// What the middleware knows of its call.
+    pub(crate) fn set_facts(&self, live: &Live, facts: &RpcFacts) {
+        guarded(|| {
+            if self.runs_root(live) {
+                live.root.open_call(facts);
+            }
+            if let Some(span) = &live.recorded {
+                attributes::set(span, facts.data.clone(), facts.tags.clone());
+            }
+        });
+    }
+}

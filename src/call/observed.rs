@@ -1,0 +1,78 @@
+//! Calls on their way through a layer, joined to what watches them.
+
+use std::sync::Arc;
+
+use http::Request;
+use http::request::Parts;
+
+use crate::call::rpc_call::{RpcCall, RpcScope};
+use crate::rpc::RpcSide;
+use crate::watch::{self, Deadline, Guard};
+
+/// The request body that a service below this crate's middleware receives.
+///
+/// Services of tonic and axum take a body of any type. Middleware that is
+/// written for `Request<tonic::body::Body>` alone takes it from a
+/// `MapRequestLayer`:
+///
+/// ```
+/// use http::Request;
+/// use sentry_tonic::{GrpcServerLayer, RequestBody};
+/// use tonic::body::Body;
+/// use tower::util::MapRequestLayer;
+///
+/// let server = tonic::transport::Server::builder()
+///     .layer(GrpcServerLayer::new())
+///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
+///         request.map(Body::new)
+///     }));
+/// // .layer(TypedLayer)
+/// # let _ = server;
+/// ```
+pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
+/// The body of a response that came through this crate's middleware.
+pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
+/// The future of a call through this crate's middleware.
+pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
+
+/// Left in the extensions of a request that is observed, for the case that a
+/// layer is applied twice. A server may pass them on to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Observed(RpcSide);
+
+/// Opens a call of `request`, unless a layer on this side has it already.
+pub(crate) fn observe<B>(
+    side: RpcSide,
+    request: Request<B>,
+    open: impl FnOnce(&mut Parts) -> Option<(RpcCall, Deadline)>,
+) -> (Request<B>, Option<(RpcCall, Deadline)>) {
+    let (mut parts, body) = request.into_parts();
+    let call = match parts.extensions.insert(Observed(side)) {
+        Some(observed) if observed == Observed(side) => None,
+        _ => open(&mut parts),
+    };
+    (Request::from_parts(parts, body), call)
+}
+
+/// Makes a call, watched where there is an RPC to watch.
+pub(crate) fn make<B, F>(
+    observed: Option<(RpcCall, Deadline)>,
+    request: Request<B>,
+    call: impl FnOnce(Request<RequestBody<B>>) -> F,
+) -> ResponseFuture<F> {
+    let Some((rpc, deadline)) = observed else {
+        let request = request.map(|body| RequestBody::new(body, None));
+        return ResponseFuture::new(call(request), None);
+    };
+    let progress = Arc::default();
+    let watched = (rpc.scope(), Arc::clone(&progress));
+    let request = request.map(|body| RequestBody::new(body, Some(watched)));
+    let mut guard = Guard::new(rpc, deadline, progress);
+    match guard.poll(|| call(request)) {
+        Ok(future) => ResponseFuture::new(future, Some(guard)),
+        Err(panic) => {
+            guard.end_panicked(panic, || ());
+            ResponseFuture::panicked()
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The options that both layers have, in the same words.
+
+/// Setters of a builder whose `with_call` gives its
+/// [`CallOptions`](crate::call::CallOptions) to a closure.
+macro_rules! call_setters {
+    () => {
+        /// Which calls are left alone beside those of
+        /// [`ignore_services`](Self::ignore_services), by patterns for their paths: `*`
+        /// stands for any text, as in `/internal.*` or `*/Ping`.
+        ///
+        /// Defaults to none.
+        pub fn ignore_methods(
+            self,
+            patterns: impl IntoIterator<Item = impl Into<String>>,
+        ) -> Self {
+            let patterns = patterns.into_iter().map(Into::into);
+            self.with_call(|call| call.ignored.set_methods(patterns))
+        }
+
+        /// Which calls are left alone beside those of
+        /// [`ignore_services`](Self::ignore_services) and
+        /// [`ignore_methods`](Self::ignore_methods): those for which `ignores` returns
+        /// `true`. Called once for each call. Where it panics, the call is observed.
+        ///
+        /// Defaults to none.
+        pub fn ignore_if(
+            self,
+            ignores: impl Fn(&::http::request::Parts) -> bool + Send + Sync + 'static,
+        ) -> Self {
+            self.with_call(|call| call.ignored.set_also(ignores))
+        }
+
+        /// Which failed calls become error events: those for which `wants` returns
+        /// `true`. Called at the end of each call that is not OK and has not panicked,
+        /// sampled or not, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records
+        /// it.
+        ///
+        /// It is also called for calls that were cancelled, on whatever thread drops
+        /// them, and must not block. The last of this and
+        /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
+        /// no event.
+        pub fn capture_if(
+            self,
+            wants: impl Fn(&crate::report::RpcOutcome<'_>) -> bool + Send + Sync + 'static,
+        ) -> Self {
+            let capture = crate::report::Capture::If(::std::sync::Arc::new(wants));
+            self.with_call(|call| call.capture = capture)
+        }
+
+        /// How the events of failed calls are grouped into issues: by what
+        /// `fingerprint` returns. Called for each event of this layer. Where it panics,
+        /// the default holds; `{{ default }}` among the parts stands for [what Sentry
+        /// groups by].
+        ///
+        /// Defaults to the path of the method, the name of the code, and the type of
+        /// the innermost [source](crate::RpcOutcome::source), or `panic`: never to the
+        /// message, which may say anything.
+        ///
+        /// [what Sentry groups by]: https://docs.sentry.io/platforms/rust/usage/sdk-fingerprinting/
+        pub fn fingerprint(
+            self,
+            fingerprint: impl Fn(&crate::report::RpcOutcome<'_>) -> Vec<String> + Send + Sync + 'static,
+        ) -> Self {
+            let fingerprint = ::std::sync::Arc::new(fingerprint);
+            self.with_call(|call| call.fingerprint = Some(fingerprint))
+        }
+
+        /// How many events of this layer are sent in a minute for each method and code,
+        /// so that a storm of failures does not use up a quota. `None` is no limit.
+        ///
+        /// The event after some that were held back says how many in `held_back` of
+        /// its `rpc` context. Beyond 1024 methods and codes the rest have one limit
+        /// for each code. What applications capture and trace themselves, and what the
+        /// panic integration of `sentry` captures, is not limited.
+        ///
+        /// Defaults to 100.
+        pub fn max_events_per_minute(self, max: impl Into<Option<u32>>) -> Self {
+            let limiter = max.into().map(crate::report::EventLimiter::new);
+            self.with_call(|call| call.limiter = limiter.map(::std::sync::Arc::new))
+        }
+
+        /// Keys of the request's metadata whose values are captured: as
+        /// `rpc.grpc.request.metadata.<key>` on the span, [with `_` for `-`][names], and
+        /// as `request_metadata` in the `rpc` context of events. Sixteen values of a key,
+        /// 1024 bytes of each.
+        ///
+        /// Of a key that is [denied](Self::deny_metadata), or whose value is marked
+        /// [sensitive](http::HeaderValue::set_sensitive), the value is `[Filtered]`; of a
+        /// `-bin` key its length.
+        ///
+        /// With `send_default_pii` all metadata is captured, as
+        /// `rpc.request.metadata.<key>`, but for what HTTP and gRPC themselves say (`te`,
+        /// `content-type`, `grpc-*`).
+        ///
+        /// Defaults to none.
+        ///
+        /// # Errors
+        ///
+        /// Where a key is one that no metadata can have.
+        ///
+        /// [names]: https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
+        pub fn request_metadata(
+            self,
+            keys: impl IntoIterator<Item = impl Into<String>>,
+        ) -> Result<Self, crate::report::InvalidMetadataKey> {
+            let keys = crate::report::MetadataKeys::new(keys)?;
+            Ok(self.with_call(|call| call.metadata.request = keys))
+        }
+
+        /// Keys of the response's metadata whose values are captured, from its head
+        /// and its trailers, as those of the [request](Self::request_metadata).
+        ///
+        /// Defaults to none.
+        ///
+        /// # Errors
+        ///
+        /// Where a key is one that no metadata can have.
+        pub fn response_metadata(
+            self,
+            keys: impl IntoIterator<Item = impl Into<String>>,
+        ) -> Result<Self, crate::report::InvalidMetadataKey> {
+            let keys = crate::report::MetadataKeys::new(keys)?;
+            Ok(self.with_call(|call| call.metadata.response = keys))
+        }
+
+        /// Terms by which secrets are known, beside the default ones: the value of
+        /// a key that contains one, in any case, is `[Filtered]`, even where the key is
+        /// asked for.
+        ///
+        /// The default ones are [Sentry's]: `auth`, `bearer`, `cookie`, `credential`,
+        /// `csrf`, `identity`, `jwt`, `key`, `passwd`, `password`, `pwd`, `saml`, `secret`,
+        /// `session`, `sid`, `sso`, `token` and `xsrf`.
+        ///
+        /// [Sentry's]: https://develop.sentry.dev/sdk/expected-features/data-handling/
+        pub fn deny_metadata(self, terms: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            let terms = terms.into_iter().map(Into::into);
+            self.with_call(|call| call.metadata.denied.add(terms))
+        }
+
+        /// A tag of all calls of this layer: of their spans and of the events of
+        /// their failures. One that Sentry does not take is left out, as in
+        /// [`RpcCaller::tag`](crate::RpcCaller::tag).
+        ///
+        /// Defaults to none.
+        pub fn tag(self, key: &str, value: impl ::std::fmt::Display) -> Self {
+            let tag = crate::report::bounded_tag(key, &value.to_string());
+            self.with_call(|call| call.tags.extend(tag))
+        }
+
+        /// Whether events say, in a context `rpc`, of which call they are.
+        ///
+        /// Defaults to `true`.
+        pub fn rpc_context(self, context: bool) -> Self {
+            self.with_call(|call| call.rpc_context = context)
+        }
+
+        /// Which methods stream, in either direction, by patterns for their paths as in
+        /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do
+        /// not say. It is `method_type` in the `rpc` context of events, `stream` or
+        /// `unary`; with `stream` there is a `stream_id`, the id of the call's span.
+        ///
+        /// Defaults to not knowing: a call is a `stream` once it has ended with more than
+        /// one message in either direction, and before that there is no `method_type`.
+        pub fn streaming_methods(
+            self,
+            patterns: impl IntoIterator<Item = impl Into<String>>,
+        ) -> Self {
+            let patterns = patterns.into_iter().map(Into::into);
+            let streaming = crate::rpc::MethodPatterns::new(patterns);
+            self.with_call(|call| call.streaming = Some(streaming))
+        }
+    };
+}
+
+pub(crate) use call_setters;

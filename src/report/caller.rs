@@ -1,0 +1,270 @@
+//! Who makes a call, as an application tells it.
+
+use std::fmt;
+
+use sentry_core::protocol::{Map, User, Value};
+
+use crate::report::tags;
+use crate::rpc;
+
+const MAX_TEXT_LEN: usize = 1024;
+const MAX_TAGS: usize = 64;
+const MAX_OTHER: usize = 32;
+
+/// Who makes a call: the user and the tags of its transaction and of the errors in
+/// it.
+///
+/// Made by the closure of
+/// [`GrpcServerLayer::caller`](crate::GrpcServerLayer::caller). It is told as it
+/// is, whatever `send_default_pii` says: leave out what Sentry is not to know.
+///
+/// ```
+/// use http::request::Parts;
+/// use sentry_core::User;
+/// use sentry_tonic::{GrpcServerLayer, RpcCaller};
+///
+/// /// What an authenticating layer outside of this one found out.
+/// #[derive(Clone)]
+/// struct Claims {
+///     subject: String,
+///     tenant: String,
+/// }
+///
+/// let layer = GrpcServerLayer::new().caller(|request: &Parts| {
+///     let Some(claims) = request.extensions.get::<Claims>() else {
+///         return RpcCaller::new().authenticated(false);
+///     };
+///     RpcCaller::from(User {
+///         id: Some(claims.subject.clone()),
+///         ..User::default()
+///     })
+///     .authenticated(true)
+///     .tag("tenant", &claims.tenant)
+/// });
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a caller does nothing until it is returned"]
+pub struct RpcCaller {
+    user: User,
+    tags: Vec<(String, String)>,
+    claims: Map<String, Value>,
+}
+
+impl RpcCaller {
+    /// Nobody that is known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The user. Texts are cut at 1024 bytes, other data at 32 entries.
+    pub fn user(self, user: User) -> Self {
+        Self { user, ..self }
+    }
+
+    /// A tag. One with a key that Sentry does not take (letters, digits, `_`, `.`,
+    /// `:` and `-`) or an empty value is left out; a value is cut at 200
+    /// characters.
+    pub fn tag(mut self, key: &str, value: impl fmt::Display) -> Self {
+        let tag = tags::bounded(key, &value.to_string());
+        self.tags.extend(tag.filter(|_| self.tags.len() < MAX_TAGS));
+        self
+    }
+
+    /// How the caller was authenticated: the tag `auth.domain`.
+    pub fn auth_domain(self, domain: &str) -> Self {
+        self.tag("auth.domain", domain)
+    }
+
+    /// Whether the caller was authenticated: the tag `auth.authenticated`.
+    pub fn authenticated(self, authenticated: bool) -> Self {
+        self.tag("auth.authenticated", authenticated)
+    }
+
+    /// A verified claim of the caller's, for
+    /// [`GrpcServerLayer::claim_tags`](crate::GrpcServerLayer::claim_tags) and
+    /// [`GrpcServerLayer::claim_user_fields`](crate::GrpcServerLayer::claim_user_fields);
+    /// one that they do not name is not told.
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.into(), value.into());
+        self
+    }
+
+    /// Several [claims](Self::claim), as a decoded token has them.
+    pub fn claims<N, V>(mut self, claims: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<String>,
+        V: Into<Value>,
+    {
+        let claims = claims.into_iter();
+        self.claims
+            .extend(claims.map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// Names claims: each goes where `maps` says.
+    pub(crate) fn told_by(mut self, maps: &ClaimMaps) -> Told {
+        let claims = std::mem::take(&mut self.claims);
+        let told = |claim: &str| claims.get(claim).and_then(text);
+        for (claim, tag) in &maps.tags {
+            if let Some(value) = told(claim) {
+                self = self.tag(tag, value);
+            }
+        }
+        for (claim, field) in &maps.user_fields {
+            if let Some(value) = told(claim) {
+                set_field(&mut self.user, field, value);
+            }
+        }
+        Told {
+            user: bounded(self.user),
+            tags: self.tags,
+        }
+    }
+}
+
+impl From<User> for RpcCaller {
+    fn from(user: User) -> Self {
+        Self::new().user(user)
+    }
+}
+
+impl fmt::Debug for RpcCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcCaller").finish_non_exhaustive()
+    }
+}
+
+/// Where claims go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClaimMaps {
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) user_fields: Vec<(String, String)>,
+}
+
+/// What is told of a caller.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) user: Option<User>,
+    pub(crate) tags: Vec<(String, String)>,
+}
+
+fn text(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(claim.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Sets a field of a user by its name in Sentry.
+pub(crate) fn set_field(user: &mut User, field: &str, text: String) {
+    match field {
+        "id" => user.id = Some(text),
+        "email" => user.email = Some(text),
+        "name" | "username" => user.username = Some(text),
+        "ip_address" => user.ip_address = text.parse().ok(),
+        _ => {
+            user.other.insert(field.to_owned(), text.into());
+        }
+    }
+}
+
+/// What `first` does not say of a user, `second` may.
+pub(crate) fn merged(first: User, second: User) -> User {
+    let mut other = second.other;
+    other.extend(first.other);
+    User {
+        id: first.id.or(second.id),
+        email: first.email.or(second.email),
+        ip_address: first.ip_address.or(second.ip_address),
+        username: first.username.or(second.username),
+        other,
+    }
+}
+
+/// `None` where nothing is known of the user.
+pub(crate) fn bounded(user: User) -> Option<User> {
+    let cut = |text: Option<String>| {
+        text.filter(|text| !text.is_empty())
+            .map(|text| rpc::clip(&text, MAX_TEXT_LEN).to_owned())
+    };
+    let other = user.other.into_iter().take(MAX_OTHER);
+    let other = other.map(|(key, value)| {
+        let value = match value {
+            Value::String(text) => rpc::clip(&text, MAX_TEXT_LEN).into(),
+            value => value,
+        };
+        (rpc::clip(&key, MAX_TEXT_LEN).to_owned(), value)
+    });
+    let user = User {
+        id: cut(user.id),
+        email: cut(user.email),
+        ip_address: user.ip_address,
+        username: cut(user.username),
+        other: other.collect(),
+    };
+    (user != User::default()).then_some(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_bounded_or_left_out() {
+        let nobody = User {
+            id: Some(String::new()),
+            ..User::default()
+        };
+        assert_eq!(bounded(nobody), None);
+        let mut other = Map::new();
+        for i in 0..1000 {
+            other.insert(format!("{i}"), "x".repeat(2000).into());
+        }
+        let huge = bounded(User {
+            id: Some("é".repeat(1 << 20)),
+            other,
+            ..User::default()
+        });
+        let huge = huge.unwrap();
+        assert_eq!(huge.id, Some("é".repeat(512)));
+        assert_eq!(huge.other.len(), MAX_OTHER);
+        assert_eq!(huge.other["0"], Value::from("x".repeat(1024)));
+    }
+
+    #[test]
+    fn claims_go_where_they_are_sent_and_nowhere_else() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                .collect()
+        };
+        let maps = ClaimMaps {
+            tags: pairs(&[
+                ("tenant", "auth.tenant"),
+                ("admin", "auth.admin"),
+                ("gone", "gone"),
+            ]),
+            user_fields: pairs(&[("sub", "id"), ("plan", "plan"), ("ip", "ip_address")]),
+        };
+        let told = RpcCaller::new()
+            .claims([("tenant", "acme"), ("sub", "u-1"), ("secret", "never")])
+            .claim("admin", true)
+            .claim("plan", 7)
+            .claim("ip", "not an address")
+            .claim("nested", Value::Array(vec![]))
+            .told_by(&maps);
+        assert_eq!(
+            told.tags,
+            pairs(&[("auth.tenant", "acme"), ("auth.admin", "true")]) as Vec<_>
+        );
+        let user = User {
+            id: Some("u-1".to_owned()),
+            other: Map::from([("plan".to_owned(), "7".into())]),
+            ..User::default()
+        };
+        assert_eq!(told.user, Some(user));
+    }
+}

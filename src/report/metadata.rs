@@ -1,0 +1,313 @@
+//! Metadata of a call, as far as it may be told.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use sentry_core::protocol::{Map, Value};
+
+use crate::report::scrub::{DenyList, FILTERED};
+use crate::rpc;
+
+/// Beyond that, keys are left out: a peer chooses them.
+const MAX_KEYS: usize = 64;
+const MAX_VALUES: usize = 16;
+const MAX_VALUE_LEN: usize = 1024;
+
+/// Which metadata is captured.
+#[derive(Debug, Clone)]
+pub(crate) struct MetadataOptions {
+    pub(crate) request: MetadataKeys,
+    pub(crate) response: MetadataKeys,
+    pub(crate) denied: DenyList,
+}
+
+impl Default for MetadataOptions {
+    fn default() -> Self {
+        Self {
+            request: MetadataKeys::default(),
+            response: MetadataKeys::default(),
+            denied: DenyList::of_metadata(),
+        }
+    }
+}
+
+/// Keys that are captured whoever the values tell of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MetadataKeys(Arc<[HeaderName]>);
+
+/// A key that no metadata can have.
+///
+/// A key is made of letters, digits, `-`, `_` and `.`: see
+/// [the specification](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidMetadataKey(String);
+
+impl fmt::Display for InvalidMetadataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no metadata can have the key {:?}", self.0)
+    }
+}
+
+impl Error for InvalidMetadataKey {}
+
+impl MetadataKeys {
+    pub(crate) fn new<I>(keys: I) -> Result<Self, InvalidMetadataKey>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let keys = keys.into_iter().map(|key| {
+            let key = key.into();
+            let is_legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            if !key.bytes().all(is_legal) {
+                return Err(InvalidMetadataKey(key));
+            }
+            HeaderName::try_from(&key).map_err(|_| InvalidMetadataKey(key))
+        });
+        keys.collect::<Result<Arc<[_]>, _>>().map(Self)
+    }
+}
+
+/// Metadata that was captured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Metadata(Vec<Entry>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    key: HeaderName,
+    values: Vec<String>,
+    /// Not only for who sends personal data.
+    is_allowed: bool,
+}
+
+impl Metadata {
+    /// Adds what may be told of `headers`: what is `allowed`, or with `sends_pii`
+    /// all that is an application's.
+    pub(crate) fn add(
+        &mut self,
+        headers: &HeaderMap,
+        allowed: &MetadataKeys,
+        denied: &DenyList,
+        sends_pii: bool,
+    ) {
+        for key in allowed.0.iter() {
+            self.add_key(headers, key, denied, true);
+        }
+        if sends_pii {
+            let others = headers.keys().filter(|key| !allowed.0.contains(key));
+            for key in others.filter(|key| !is_of_protocol(key)) {
+                self.add_key(headers, key, denied, false);
+            }
+        }
+    }
+
+    fn add_key(
+        &mut self,
+        headers: &HeaderMap,
+        key: &HeaderName,
+        denied: &DenyList,
+        is_allowed: bool,
+    ) {
+        let is_secret = denied.denies(key.as_str());
+        let values = headers.get_all(key).iter();
+        let mut values = values.map(|value| tell(key, value, is_secret)).peekable();
+        if values.peek().is_none() {
+            return;
+        }
+        let known = self.0.iter().position(|entry| entry.key == *key);
+        let index = match known {
+            Some(index) => index,
+            None if self.0.len() < MAX_KEYS => {
+                self.0.push(Entry {
+                    key: key.clone(),
+                    values: Vec::new(),
+                    is_allowed,
+                });
+                self.0.len() - 1
+            }
+            None => return,
+        };
+        if let Some(entry) = self.0.get_mut(index) {
+            let left = MAX_VALUES.saturating_sub(entry.values.len());
+            entry.values.extend(values.take(left));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As attributes of a span; `kind` is `request` or `response`.
+    pub(crate) fn attributes(&self, kind: &str, sends_pii: bool) -> Vec<(String, Value)> {
+        let mut attributes = Vec::new();
+        for entry in &self.0 {
+            let values = Value::from(entry.values.as_slice());
+            if entry.is_allowed {
+                // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
+                let key = entry.key.as_str().replace('-', "_");
+                let name = format!("rpc.grpc.{kind}.metadata.{key}");
+                attributes.push((name, values.clone()));
+            }
+            if sends_pii {
+                attributes.push((format!("rpc.{kind}.metadata.{}", entry.key), values));
+            }
+        }
+        attributes
+    }
+
+    /// As a part of an event's context.
+    pub(crate) fn to_value(&self) -> Value {
+        let entries = self.0.iter();
+        let entries = entries.map(|e| (e.key.as_str().to_owned(), e.values.as_slice().into()));
+        Value::Object(entries.collect::<Map<_, _>>().into_iter().collect())
+    }
+}
+
+/// What HTTP/2 and gRPC themselves say by it.
+fn is_of_protocol(key: &HeaderName) -> bool {
+    let key = key.as_str();
+    matches!(key, "te" | "content-type") || key.starts_with("grpc-")
+}
+
+fn tell(key: &HeaderName, value: &HeaderValue, is_secret: bool) -> String {
+    if is_secret || value.is_sensitive() {
+        return FILTERED.to_owned();
+    }
+    if key.as_str().ends_with("-bin") {
+        return format!("[{} bytes in base64]", value.len());
+    }
+    let text = String::from_utf8_lossy(value.as_bytes());
+    rpc::clip(&text, MAX_VALUE_LEN).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(headers: &[(&str, &str)], allowed: &[&str], sends_pii: bool) -> Metadata {
+        let mut map = HeaderMap::new();
+        for (key, value) in headers {
+            let key = HeaderName::try_from(*key).unwrap();
+            map.append(key, HeaderValue::from_str(value).unwrap());
+        }
+        let mut metadata = Metadata::default();
+        let allowed = MetadataKeys::new(allowed.iter().copied()).unwrap();
+        metadata.add(&map, &allowed, &DenyList::of_metadata(), sends_pii);
+        metadata
+    }
+
+    const HEADERS: [(&str, &str); 8] = [
+        ("x-tenant", "acme"),
+        ("x-tenant", "other"),
+        ("authorization", "Bearer s3cret"),
+        ("x-api-key", "s3cret"),
+        ("trace-bin", "AAECAw"),
+        ("te", "trailers"),
+        ("grpc-timeout", "1S"),
+        ("user-agent", "grpc-go"),
+    ];
+
+    #[test]
+    fn what_is_not_allowed_is_not_told() {
+        assert!(of(&HEADERS, &[], false).is_empty());
+        let some = of(&HEADERS, &["X-Tenant", "authorization", "trace-bin"], false);
+        let expected = json!({
+            "x-tenant": ["acme", "other"],
+            "authorization": ["[Filtered]"],
+            "trace-bin": ["[6 bytes in base64]"],
+        });
+        assert_eq!(some.to_value(), expected);
+        assert_eq!(
+            some.attributes("request", false),
+            [
+                (
+                    "rpc.grpc.request.metadata.x_tenant".to_owned(),
+                    json!(["acme", "other"])
+                ),
+                (
+                    "rpc.grpc.request.metadata.authorization".to_owned(),
+                    json!(["[Filtered]"])
+                ),
+                (
+                    "rpc.grpc.request.metadata.trace_bin".to_owned(),
+                    json!(["[6 bytes in base64]"])
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn personal_data_includes_all_but_secrets() {
+        let all = of(&HEADERS, &["x-tenant"], true);
+        let expected = json!({
+            "x-tenant": ["acme", "other"],
+            "authorization": ["[Filtered]"],
+            "x-api-key": ["[Filtered]"],
+            "trace-bin": ["[6 bytes in base64]"],
+            "user-agent": ["grpc-go"],
+        });
+        assert_eq!(all.to_value(), expected);
+        let names: Vec<_> = all
+            .attributes("response", true)
+            .into_iter()
+            .map(|a| a.0)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "rpc.grpc.response.metadata.x_tenant",
+                "rpc.response.metadata.x-tenant",
+                "rpc.response.metadata.authorization",
+                "rpc.response.metadata.x-api-key",
+                "rpc.response.metadata.trace-bin",
+                "rpc.response.metadata.user-agent",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_peer_sends_is_bounded() {
+        let mut map = HeaderMap::new();
+        for i in 0..1000 {
+            let key = HeaderName::try_from(format!("x-{i}")).unwrap();
+            map.append(key, HeaderValue::from_static("v"));
+        }
+        for _ in 0..1000 {
+            map.append("x-0", HeaderValue::from_str(&"v".repeat(2000)).unwrap());
+        }
+        let mut metadata = Metadata::default();
+        let keys = MetadataKeys::new(["x-0"]).unwrap();
+        metadata.add(&map, &keys, &DenyList::of_metadata(), true);
+        assert_eq!(metadata.0.len(), MAX_KEYS);
+        assert_eq!(metadata.0[0].values.len(), MAX_VALUES);
+        assert_eq!(metadata.0[0].values[1].len(), MAX_VALUE_LEN);
+    }
+
+    #[test]
+    fn keys_are_checked() {
+        for key in ["", "with space", "ü", ":path", "a/b", "a\n"] {
+            let error = MetadataKeys::new([key]).unwrap_err();
+            assert_eq!(error, InvalidMetadataKey(key.to_owned()));
+        }
+        assert!(MetadataKeys::new(["X-Request_ID.1", "trace-bin"]).is_ok());
+    }
+
+    #[test]
+    fn sensitive_values_and_own_terms_are_filtered() {
+        let mut map = HeaderMap::new();
+        let mut value = HeaderValue::from_static("hidden");
+        value.set_sensitive(true);
+        map.append("x-a", value);
+        map.append("x-ssn", HeaderValue::from_static("hidden"));
+        let mut denied = DenyList::of_metadata();
+        denied.add(["SSN".to_owned(), String::new()]);
+        let mut metadata = Metadata::default();
+        let keys = MetadataKeys::new(["x-a", "x-ssn"]).unwrap();
+        metadata.add(&map, &keys, &denied, false);
+        let expected = json!({"x-a": ["[Filtered]"], "x-ssn": ["[Filtered]"]});
+        assert_eq!(metadata.to_value(), expected);
+    }
+}

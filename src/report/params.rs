@@ -1,0 +1,162 @@
+//! Parameters of calls, as far as they may be told.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sentry_core::protocol::Value;
+use sentry_core::sentry_debug;
+
+use crate::report::scrub::FILTERED;
+use crate::report::tags;
+use crate::rpc;
+
+const SECRET_TERMS: [&str; 5] = ["password", "token", "secret", "key", "authorization"];
+
+const DEFAULT_MAX_LEN: usize = 1024;
+
+type RedactFn = dyn Fn(&str, Value) -> Value + Send + Sync;
+
+/// What is told of the parameters that spans have.
+#[derive(Clone)]
+pub(crate) struct ParamOptions {
+    pub(crate) tags: Vec<String>,
+    pub(crate) redact: Redact,
+    /// In bytes.
+    pub(crate) max_len: usize,
+}
+
+/// How secrets are taken out.
+#[derive(Clone)]
+pub(crate) enum Redact {
+    ByName,
+    With(Arc<RedactFn>),
+    Off,
+}
+
+impl Default for ParamOptions {
+    fn default() -> Self {
+        Self {
+            tags: Vec::new(),
+            redact: Redact::ByName,
+            max_len: DEFAULT_MAX_LEN,
+        }
+    }
+}
+
+impl ParamOptions {
+    /// What is told of a parameter.
+    pub(crate) fn tell(&self, name: &str, value: Value) -> Value {
+        let value = match &self.redact {
+            Redact::ByName if is_secret(name) => FILTERED.into(),
+            Redact::ByName | Redact::Off => value,
+            // Of one that panics it is not known what it would have taken out.
+            Redact::With(redact) => catch_unwind(AssertUnwindSafe(|| redact(name, value)))
+                .unwrap_or_else(|_| FILTERED.into()),
+        };
+        match value {
+            Value::String(text) if text.len() > self.max_len => {
+                sentry_debug!("rpc.param.{name} is cut at {} bytes", self.max_len);
+                rpc::clip(&text, self.max_len).into()
+            }
+            // No field of a span has one; a redactor may make one up.
+            Value::Array(_) | Value::Object(_) | Value::Null => FILTERED.into(),
+            value => value,
+        }
+    }
+
+    /// The tag of a parameter that was told, where it is to be one.
+    pub(crate) fn tag(&self, field: &str, name: &str, told: &Value) -> Option<(String, String)> {
+        if !self.tags.iter().any(|tag| tag == name) {
+            return None;
+        }
+        match told {
+            Value::String(text) => tags::bounded(field, text),
+            value => tags::bounded(field, &value.to_string()),
+        }
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_TERMS.iter().any(|term| name.contains(term))
+}
+
+impl fmt::Debug for ParamOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tags,
+            redact,
+            max_len,
+        } = self;
+        let redact = match redact {
+            Redact::ByName => "ByName",
+            Redact::With(_) => "With(..)",
+            Redact::Off => "Off",
+        };
+        f.debug_struct("ParamOptions")
+            .field("tags", tags)
+            .field("redact", &format_args!("{redact}"))
+            .field("max_len", max_len)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_filtered_by_name_and_texts_cut_at_a_character() {
+        let params = ParamOptions::default();
+        for name in [
+            "password",
+            "api_KEY",
+            "user_token",
+            "client_secret",
+            "Authorization",
+        ] {
+            assert_eq!(params.tell(name, "hidden".into()), FILTERED);
+            assert_eq!(params.tell(name, 7.into()), FILTERED);
+        }
+        assert_eq!(params.tell("table", "users".into()), "users");
+        assert_eq!(params.tell("page", 7.into()), 7);
+        assert_eq!(params.tell("all", true.into()), true);
+        let text = format!("x{}", "é".repeat(600));
+        assert_eq!(
+            params.tell("text", text.into()),
+            format!("x{}", "é".repeat(511))
+        );
+    }
+
+    #[test]
+    fn a_redactor_has_the_last_word_but_for_the_length() {
+        let mut params = ParamOptions {
+            redact: Redact::With(Arc::new(|name, value| match name {
+                "panics" => panic!("a bad redactor"),
+                "grows" => "x".repeat(5000).into(),
+                "nests" => Value::Array(vec![]),
+                _ => value,
+            })),
+            ..ParamOptions::default()
+        };
+        assert_eq!(params.tell("password", "told".into()), "told");
+        assert_eq!(params.tell("panics", "hidden".into()), FILTERED);
+        assert_eq!(params.tell("nests", "hidden".into()), FILTERED);
+        assert_eq!(params.tell("grows", "".into()), "x".repeat(1024));
+        params.redact = Redact::Off;
+        assert_eq!(params.tell("password", "told".into()), "told");
+    }
+
+    #[test]
+    fn tags_are_those_that_are_asked_for() {
+        let params = ParamOptions {
+            tags: vec!["table".to_owned()],
+            ..ParamOptions::default()
+        };
+        let tag = |name, told: Value| params.tag("rpc.param.x", name, &told).map(|(_, tag)| tag);
+        assert_eq!(tag("table", "é".repeat(300).into()), Some("é".repeat(200)));
+        assert_eq!(tag("table", 7.into()), Some("7".to_owned()));
+        assert_eq!(tag("page", 7.into()), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! What becomes of a panic in a watched call.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a server does with a panic in a handler: in the call, or in the stream
+/// of its replies.
+///
+/// Without any of this tonic's server resets the stream, and the caller sees
+/// CANCELLED. See [`GrpcServerLayer::on_panic`](crate::GrpcServerLayer::on_panic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnPanic {
+    /// Catch it, report it, and answer INTERNAL with a message that says nothing of
+    /// it: in the response head, or where that has been sent, in the trailers.
+    #[default]
+    Answer,
+    /// Catch it, report it, and let it go on to whatever is around the layer.
+    Resume,
+    /// Neither catch nor report it. The span is INTERNAL all the same.
+    Ignore,
+}
+
+/// A panic that was caught, on its way to be reported.
+#[derive(Debug)]
+pub(crate) struct Panic {
+    payload: Box<dyn Any + Send>,
+}
+
+impl Panic {
+    /// Runs `f`, catching its panic. Of what panicked nothing must be used again,
+    /// but to drop it.
+    pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Self> {
+        catch_unwind(AssertUnwindSafe(f)).map_err(|payload| Self { payload })
+    }
+
+    /// What was said, where that was text.
+    pub(crate) fn message(&self) -> Option<&str> {
+        let text = self.payload.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| self.payload.downcast_ref::<&'static str>().copied())
+    }
+
+    pub(crate) fn resume(self) -> ! {
+        std::panic::resume_unwind(self.payload)
+    }
+
+    /// Ends it here.
+    pub(crate) fn discard(self) {
+        // A payload may panic when it is dropped, with a payload that does.
+        if let Err(again) = Self::catch(|| drop(self.payload)) {
+            mem::forget(again);
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! What becomes of a handler that panics.
+
+use std::fmt;
+use std::process::Command;
+use std::sync::Arc;
+
+use sentry::integrations::panic::PanicIntegration;
+use sentry::protocol::{Event, SpanStatus};
+use sentry::{ClientOptions, Level};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+use tracing::{error, info, instrument};
+
+use sentry_tonic::{GrpcServerLayer, OnPanic, SentryGrpcLayer};
+
+use crate::support::greeter::{Replies, Scripted, reply, request};
+use crate::support::helloworld::greeter_client::GreeterClient;
+use crate::support::received::{event_trace, messages, trace};
+use crate::support::world::World;
+
+/// Where it panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Unary,
+    BeforeStream,
+    InStream,
+    AfterMessages,
+    InRequests,
+}
+
+const PLACES: [Place; 5] = [
+    Place::Unary,
+    Place::BeforeStream,
+    Place::InStream,
+    Place::AfterMessages,
+    Place::InRequests,
+];
+
+impl Place {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Unary => "SayHello",
+            Self::BeforeStream | Self::InStream | Self::AfterMessages => "SayHelloStream",
+            Self::InRequests => "CollectHellos",
+        }
+    }
+}
+
+/// What is there beside this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    None,
+    /// sentry's panic integration.
+    Sentry,
+}
+
+const BOTH: [Hook; 2] = [Hook::None, Hook::Sentry];
+
+impl Hook {
+    fn world(self, options: impl FnOnce(ClientOptions) -> ClientOptions) -> World {
+        self.world_with(options, |layer| layer)
+    }
+
+    fn world_with(
+        self,
+        options: impl FnOnce(ClientOptions) -> ClientOptions,
+        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+    ) -> World {
+        let with_hook = |client: ClientOptions| match self {
+            Self::None => options(client),
+            Self::Sentry => options(client.add_integration(PanicIntegration::new())),
+        };
+        World::with(with_hook, layer)
+    }
+}
+
+fn boom() -> Status {
+    info!("about to panic");
+    panic!("boom {}", 7)
+}
+
+fn panicking(place: Place) -> Scripted {
+    Scripted::new()
+        .say_hello(|_| async { Err(boom()) })
+        .say_hello_stream(move |name| async move {
+            let skip = match place {
+                Place::BeforeStream => return Err(boom()),
+                Place::InStream => 0,
+                _ => 2,
+            };
+            let replies = tokio_stream::iter(0..3);
+            let replies = replies.then(move |i| {
+                let name = name.clone();
+                async move {
+                    // tonic sends no message before the stream waits.
+                    tokio::task::yield_now().await;
+                    match i < skip {
+                        true => Ok(reply(&name)),
+                        false => Err(boom()),
+                    }
+                }
+            });
+            Ok(Box::pin(replies) as Replies)
+        })
+        .collect_hellos(|requests| async move {
+            let requests = requests.map(|_| boom());
+            let mut requests = Box::pin(requests);
+            Err(requests.next().await.unwrap())
+        })
+}
+
+/// How many messages came, and how it ended.
+async fn call(layer: GrpcServerLayer, greeter: Scripted, place: Place) -> (usize, Status) {
+    let server = greeter.serve_with(layer).await;
+    let mut client = server.client().await;
+    let (mut messages, mut failure) = (0, None);
+    match place {
+        Place::Unary => failure = client.say_hello(request("Ferris")).await.err(),
+        Place::InRequests => {
+            let requests = tokio_stream::once(request("Ferris"));
+            failure = client.collect_hellos(requests).await.err();
+        }
+        Place::BeforeStream | Place::InStream | Place::AfterMessages => {
+            match client.say_hello_stream(request("Ferris")).await {
+                Err(status) => failure = Some(status),
+                Ok(replies) => {
+                    let mut replies = replies.into_inner();
+                    while let Some(reply) = replies.next().await {
+                        match reply {
+                            Ok(_) => messages += 1,
+                            Err(status) => failure = Some(status),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    drop(client);
+    server.stop().await;
+    (messages, failure.unwrap())
+}
+
+#[track_caller]
+fn assert_panic(event: &Event<'_>, hook: Hook) {
+    let [exception] = event.exception.values.as_slice() else {
+        panic!("{:?}", event.exception)
+    };
+    let mechanism = exception.mechanism.as_ref().unwrap();
+    assert_eq!(event.level, Level::Fatal);
+    assert_eq!(mechanism.handled, Some(false));
+    assert_eq!(exception.ty, "panic");
+    assert_eq!(exception.value.as_deref(), Some("boom 7"));
+    assert_eq!(exception.stacktrace.is_some(), hook == Hook::Sentry);
+    assert_eq!(
+        mechanism.ty,
+        match hook {
+            Hook::None => "auto.rpc.tonic",
+            Hook::Sentry => "panic",
+        }
+    );
+}
+
+#[test]
+fn a_panic_is_one_event_and_the_caller_gets_internal() {
+    for (hook, place) in BOTH.into_iter().flat_map(|h| PLACES.map(|p| (h, p))) {
+        for rate in [Some(1.0), Some(0.0), None] {
+            let world = hook.world(|options| match rate {
+                Some(rate) => options.traces_sample_rate(rate),
+                None => options,
+            });
+            let case = format!("{hook:?} {place:?} {rate:?}");
+            let answer = world.run(call(GrpcServerLayer::new(), panicking(place), place));
+            let (count, status) = answer;
+            assert_eq!(
+                count,
+                if place == Place::AfterMessages { 2 } else { 0 },
+                "{case}"
+            );
+            assert_eq!(status.code(), Code::Internal, "{case}");
+            assert_eq!(status.message(), "internal server error", "{case}");
+            let received = world.received();
+            let event = received.only_event();
+            assert_panic(event, hook);
+            let name = format!("/helloworld.Greeter/{}", place.method());
+            assert_eq!(event.transaction.as_deref(), Some(name.as_str()), "{case}");
+            assert_eq!(event.tags["rpc.method"], place.method(), "{case}");
+            assert_eq!(messages(&event.breadcrumbs), ["about to panic"], "{case}");
+            if hook == Hook::None {
+                assert_eq!(
+                    event.fingerprint.as_ref(),
+                    [name.as_str(), "INTERNAL", "panic"]
+                );
+                assert_eq!(event.tags["rpc.grpc.status_code"], "13");
+            }
+            if rate == Some(1.0) {
+                let transaction = received.only_transaction();
+                let (event, transaction) = (event_trace(event), trace(transaction));
+                assert_eq!(event.trace_id, transaction.trace_id);
+                assert_eq!(event.span_id, transaction.span_id);
+                assert_eq!(transaction.status, Some(SpanStatus::InternalError));
+            } else {
+                assert_eq!(received.statuses(), []);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_panic_may_go_on_and_be_left_alone() {
+    for (on_panic, hook, events) in [
+        (OnPanic::Resume, Hook::None, 1),
+        (OnPanic::Resume, Hook::Sentry, 1),
+        (OnPanic::Ignore, Hook::None, 0),
+        (OnPanic::Ignore, Hook::Sentry, 1),
+    ] {
+        for place in PLACES {
+            let world = hook.world(|options| options.traces_sample_rate(1.0));
+            let layer = GrpcServerLayer::new().on_panic(on_panic);
+            let (_, status) = world.run(call(layer, panicking(place), place));
+            // tonic resets the stream.
+            assert_eq!(status.code(), Code::Cancelled, "{place:?}");
+            let received = world.received();
+            assert_eq!(
+                received.events.len(),
+                events,
+                "{on_panic:?} {hook:?} {place:?}"
+            );
+            received
+                .events
+                .iter()
+                .for_each(|event| assert_panic(event, hook));
+            let status = received.only_tx().status;
+            assert_eq!(status, SpanStatus::InternalError);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+#[instrument(err)]
+fn connect() -> Result<(), Refused> {
+    Err(Refused)
+}
+
+#[instrument(err)]
+fn query() -> Result<(), Refused> {
+    connect()
+}
+
+#[instrument(err)]
+fn look_up() -> Result<(), Refused> {
+    query()
+}
+
+/// Through three functions, a log line, and a status or a panic.
+fn failing(panics: bool) -> Scripted {
+    Scripted::new().say_hello(move |_| async move {
+        let Err(error) = look_up() else {
+            return Ok(reply("nobody"));
+        };
+        error!("cannot greet: {error}");
+        error!(error = &error as &dyn std::error::Error, "cannot greet");
+        assert!(!panics, "cannot greet: {error}");
+        let mut status = Status::internal("cannot greet");
+        status.set_source(Arc::new(error));
+        Err(status)
+    })
+}
+
+#[test]
+fn one_failure_is_one_event_whatever_tells_it() {
+    for hook in BOTH {
+        for panics in [false, true] {
+            for (one, told) in [(true, 1), (false, 6)] {
+                let world = hook.world_with(
+                    |options| options.traces_sample_rate(1.0),
+                    |layer| layer.one_event_per_failure(one),
+                );
+                let call = call(GrpcServerLayer::new(), failing(panics), Place::Unary);
+                let (_, status) = world.run(call);
+                assert_eq!(status.code(), Code::Internal);
+                let events = world.received().events;
+                // Without the rule, a panic is told by the hook and by its status.
+                let twice = usize::from(!one && panics && hook == Hook::Sentry);
+                assert_eq!(events.len(), told + twice, "{hook:?} {panics} {one}");
+                assert_eq!(events[0].message.as_deref(), Some("refused"));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_left_out_is_a_breadcrumb_of_what_follows() {
+    let world = World::new();
+    let greeter = Scripted::new().say_hello(|_| async {
+        let _ = look_up();
+        error!("the disk is full");
+        Ok(reply("Ferris"))
+    });
+    world.run(greeter.say_hello_once("Ferris")).unwrap();
+    let events = world.received().events;
+    let [first, second] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(first.message.as_deref(), Some("refused"));
+    assert_eq!(second.message.as_deref(), Some("the disk is full"));
+    assert_eq!(messages(&second.breadcrumbs), ["refused", "refused"]);
+}
+
+#[test]
+fn different_errors_are_told_each_and_those_of_other_calls_too() {
+    let world = World::new();
+    world.run(async {
+        let server = Scripted::new()
+            .say_hello_stream(|_| async {
+                let replies = tokio_stream::iter(0..300).map(|i| {
+                    error!("cannot greet number {}", i % 100);
+                    Ok(reply("Ferris"))
+                });
+                Ok(Box::pin(replies) as Replies)
+            })
+            .serve()
+            .await;
+        let mut client = server.client().await;
+        for _ in 0..2 {
+            let replies = client.say_hello_stream(request("Ferris")).await;
+            let replies = replies.map(Response::into_inner).unwrap();
+            assert_eq!(replies.collect::<Vec<_>>().await.len(), 300);
+        }
+        drop(client);
+        server.stop().await;
+    });
+    // Of the last 64 errors each is known; the hundredth is not.
+    assert_eq!(world.received().events.len(), 600);
+}
+
+#[test]
+fn what_the_application_captures_is_always_sent() {
+    let world = World::new();
+    let greeter = Scripted::new().say_hello(|_| async {
+        for _ in 0..3 {
+            sentry::capture_error(&Refused);
+            let _ = look_up();
+        }
+        Err(Status::internal("refused"))
+    });
+    world.run(greeter.say_hello_once("Ferris")).unwrap_err();
+    let events = world.received().events;
+    assert_eq!(events.len(), 3, "{events:?}");
+}
+
+/// In a process of its own, whose threads and memory nobody else uses.
+#[test]
+fn a_thousand_panics_over_one_connection_harm_nobody_else() {
+    const ALONE: &str = "SENTRY_TONIC_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return BOTH.into_iter().for_each(panic_a_thousand_times);
+    }
+    let name = "panics::a_thousand_panics_over_one_connection_harm_nobody_else";
+    let test = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(ALONE, "1")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&test.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+fn panic_a_thousand_times(hook: Hook) {
+    let world = hook.world(|options| options.traces_sample_rate(1.0));
+    let greeter = Scripted::new().say_hello(|name| async move {
+        tokio::task::yield_now().await;
+        assert_ne!(name, "panic");
+        Ok(reply(&name))
+    });
+    world.run(async {
+        let layer = GrpcServerLayer::new().max_events_per_minute(None);
+        let server = greeter.serve_with(layer).await;
+        let client = server.client().await;
+        let mut used = Vec::new();
+        for _ in 0..4 {
+            call_at_once(&client, 500).await;
+            let received = world.received();
+            assert_eq!(
+                (received.events.len(), received.transactions.len()),
+                (250, 500)
+            );
+            drop(received);
+            used.push((threads(), memory()));
+        }
+        // The first calls warm up what is kept.
+        let [_, (threads, memory), .., last] = used.as_slice() else {
+            panic!("{used:?}")
+        };
+        assert!(
+            last.0 <= *threads && last.1 <= memory + 2_000_000,
+            "{used:?}"
+        );
+        drop(client);
+        server.stop().await;
+    });
+}
+
+/// Every other call panics.
+async fn call_at_once(client: &GreeterClient<Channel>, count: usize) {
+    let mut calls = JoinSet::new();
+    for i in 0..count {
+        let mut client = client.clone();
+        let name = if i % 2 == 0 { "panic" } else { "Ferris" };
+        calls.spawn(async move {
+            match client.say_hello(request(name)).await {
+                Ok(reply) => assert_eq!(reply.into_inner().message, "Hello Ferris!"),
+                Err(status) => assert_eq!((name, status.code()), ("panic", Code::Internal)),
+            }
+        });
+    }
+    assert_eq!(calls.join_all().await.len(), count);
+}
+
+/// Of this process; none where nobody counts them.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+/// Bytes of this process that are in memory; none where nobody counts them.
+fn memory() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0_usize) * 4096
+}
+
+#[test]
+fn no_cancelled_call_is_an_event() {
+    for panics in [false, true] {
+        let world = World::new();
+        world.run(async {
+            let (entered, mut wait) = tokio::sync::mpsc::channel(1);
+            let greeter = Scripted::new()
+                .say_hello(move |_| {
+                    let entered = entered.clone();
+                    async move {
+                        entered.send(()).await.unwrap();
+                        std::future::pending::<()>().await;
+                        unreachable!()
+                    }
+                })
+                .say_hello_stream(|name| async move {
+                    let replies = tokio_stream::once(Ok(reply(&name)));
+                    let replies = replies.chain(tokio_stream::pending());
+                    Ok(Box::pin(replies) as Replies)
+                })
+                .collect_hellos(|_| async { Err(Status::cancelled("by the handler")) });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            // The caller hangs up before there is an answer.
+            let mut caller = client.clone();
+            let waiting = tokio::spawn(async move { caller.say_hello(request("Ferris")).await });
+            wait.recv().await.unwrap();
+            waiting.abort();
+            let _ = waiting.await;
+            // In a stream.
+            let replies = client.say_hello_stream(request("Ferris")).await.unwrap();
+            let mut replies = replies.into_inner();
+            replies.next().await.unwrap().unwrap();
+            drop(replies);
+            // The handler says so.
+            let requests = tokio_stream::once(request("Ferris"));
+            client.collect_hellos(requests).await.unwrap_err();
+            if panics {
+                // The task that holds a call panics elsewhere.
+                let mut caller = client.clone();
+                let task = tokio::spawn(async move {
+                    let mut call = std::pin::pin!(caller.say_hello(request("Ferris")));
+                    tokio::select! {
+                        _ = &mut call => {}
+                        () = tokio::task::yield_now() => panic!("elsewhere"),
+                    }
+                });
+                task.await.unwrap_err();
+            }
+            drop(client);
+            server.stop().await;
+        });
+        assert_eq!(world.received().events, []);
+    }
+}
