@@ -113,9 +113,16 @@
 //!
 //! # Features
 //!
+//! * `error-details`: reads the `google.rpc` details of failed calls, by
+//!   [tonic-types](https://docs.rs/tonic-types).
+//! * `release-health` (default): makes each call of a server a [session], where the
+//!   Sentry client asks for sessions that are requests. A call that panics has crashed,
+//!   one in which an error was sent has errored. Failures that were held back in a storm do
+//!   not count as errors.
 //! * `transport` (default): reads the peer's address and the transport errors of
 //!   `tonic::transport`, hyper and h2.
 //!
+//! [session]: https://docs.sentry.io/product/releases/health/
 //! [tonic]: https://docs.rs/tonic
 //! [as gRPC maps it]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 

@@ -26,6 +26,8 @@ pub struct RpcCall {
     side: RpcSide,
     path: MethodPath,
     options: Arc<CallOptions>,
+    /// As the Sentry layer said.
+    sends_pii: bool,
     response: Seen,
 }
 
@@ -88,6 +90,7 @@ impl RpcCall {
             side,
             path: path.clone(),
             options: Arc::clone(options),
+            sends_pii: false,
             response: Seen::default(),
         }
     }
@@ -105,10 +108,10 @@ impl RpcCall {
 
     /// Tells the Sentry layer what this span is; `start` is asked only where
     /// there is one, and told whether personal data is sent.
-    pub(crate) fn announce(&self, start: impl FnOnce(bool) -> RpcStart) {
+    pub(crate) fn announce(&mut self, start: impl FnOnce(bool) -> RpcStart) {
         if let Some(sink) = span_ext::sink(&self.span) {
-            let start = start(sink.sends_pii());
-            sink.open(start);
+            self.sends_pii = sink.sends_pii();
+            sink.open(start(self.sends_pii));
         }
     }
 
@@ -121,20 +124,15 @@ impl RpcCall {
     }
 
     /// What the response said, as attributes of the span.
-    fn response_data(&self, sends_pii: bool) -> Vec<(String, Value)> {
-        let metadata = &self.response.metadata;
-        let data = metadata.attributes("response", sends_pii);
-        let details = self.response.details.attributes(sends_pii);
+    fn response_data(&self) -> Vec<(String, Value)> {
+        let Seen { metadata, details } = &self.response;
+        let data = metadata.attributes("response", self.sends_pii);
+        let details = details.attributes(self.sends_pii);
         data.into_iter().chain(details).collect()
     }
 
     /// `None` where it is held back.
-    fn event(
-        &self,
-        known: &RpcOutcome<'_>,
-        finished: &Finished<'_>,
-        sends_pii: bool,
-    ) -> Option<Event<'static>> {
+    fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
         let limiter = self.options.limiter.as_ref();
         let held_back = match limiter {
             Some(limiter) => limiter.admit(self.path.full(), known.code())?,
@@ -162,7 +160,7 @@ impl RpcCall {
                 report::set_method_type(context, true);
             }
         }
-        self.response.details.tell(&mut event, sends_pii);
+        self.response.details.tell(&mut event, self.sends_pii);
         if !self.options.rpc_context {
             event.contexts.remove(report::RPC_CONTEXT);
         }
@@ -191,8 +189,7 @@ impl RpcCall {
                 finished.response_messages,
             )
         };
-        let sends_pii = sink.sends_pii();
-        let event = || self.event(&known, finished, sends_pii);
+        let event = || self.event(&known, finished);
         // A panic that was not caught is for whoever catches it.
         let is_captured =
             known.is_panic || !outcome.has_panicked && self.options.capture.wants(&known);
@@ -201,7 +198,7 @@ impl RpcCall {
             message: outcome.message.as_deref(),
             unknown_method: self.is_unknown_method(outcome).then(|| self.path.full()),
             has_panicked: outcome.has_panicked,
-            data: self.response_data(sends_pii),
+            data: self.response_data(),
             breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });
@@ -243,9 +240,8 @@ impl Observer for RpcCall {
             return;
         }
         let options = &self.options.metadata;
-        let sends_pii = span_ext::sink(&self.span).is_some_and(|sink| sink.sends_pii());
         let metadata = &mut self.response.metadata;
-        metadata.add(headers, &options.response, &options.denied, sends_pii);
+        metadata.add(headers, &options.response, &options.denied, self.sends_pii);
         self.response.details.see(headers);
     }
 

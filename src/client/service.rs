@@ -55,8 +55,8 @@ impl<S> GrpcClientService<S> {
             Some(_) => Some(&parts.uri),
             None => self.options.endpoint.as_ref(),
         };
-        let rpc = RpcCall::open_client(&path, server, &self.options.call);
-        if let Some(rpc) = &rpc {
+        let mut rpc = RpcCall::open_client(&path, server, &self.options.call);
+        if let Some(rpc) = &mut rpc {
             rpc.announce(|sends_pii| RpcStart {
                 only_if_parent: self.options.only_if_parent,
                 ..self.options.call.start(&path, parts, sends_pii)

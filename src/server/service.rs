@@ -56,7 +56,7 @@ impl<S> GrpcServerService<S> {
             let ignored = RpcCall::ignore(RpcSide::Server, &path, &self.options.call);
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
-        let rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
+        let mut rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
         rpc.announce(|sends_pii| RpcStart {
             incoming: IncomingTrace::from_headers(&parts.headers),
             force_transaction: self.options.force_transaction,

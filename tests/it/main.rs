@@ -21,6 +21,7 @@ mod hubs;
 mod isolation;
 mod middleware;
 mod noise;
+mod outcomes;
 mod panics;
 #[cfg(unix)]
 mod processes;
