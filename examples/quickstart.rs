@@ -18,10 +18,12 @@ use std::time::Duration;
 
 use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
-use sentry::{ClientOptions, Hub};
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry::{ClientOptions, Hub, User};
+use sentry_tonic::{GrpcServerLayer, RpcCaller, SentryGrpcLayer, TraceTransport};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
+use tonic::codegen::http::request::Parts;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Status};
@@ -30,23 +32,12 @@ use tracing::{Instrument, info_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
+use support::arguments::{self, Arguments};
 use support::greeter::{MyGreeter, Upstream, connect};
 use support::helloworld::HelloRequest;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
-use support::spotlight::Spotlight;
-use support::waterfall;
-
-const USAGE: &str = "usage: quickstart [--json] [--spotlight http://<host>:<port>]";
-
-const INTRODUCTION: &str = "\
-A client has called a Greeter server, which asks a second one for its answers.
-This is what Sentry received from the three of them, by HTTP, in an ingest that
-the example brings with it. For each trace its spans: where, operation and name,
-status, duration, and where it lies in the trace. A span has the status that it
-was given: those inside a call that fails with `?` or is cut short are `ok` unless
-they say otherwise.
-";
+use support::printed;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,17 +51,11 @@ fn main() -> ExitCode {
     }
 }
 
-struct Arguments {
-    json: bool,
-    spotlight: Option<Spotlight>,
-}
-
 fn run() -> Result<(), Error> {
-    let Some(arguments) = arguments(std::env::args().skip(1))? else {
-        println!("{USAGE}");
+    let Some(Arguments { json, spotlight }) = Arguments::read(std::env::args().skip(1))? else {
+        println!("{}", arguments::USAGE);
         return Ok(());
     };
-    let Arguments { json, spotlight } = arguments;
     let own_dsn = std::env::var("SENTRY_DSN")
         .ok()
         .filter(|dsn| !dsn.is_empty());
@@ -94,16 +79,23 @@ fn run() -> Result<(), Error> {
         .parse()
         .map_err(|error| format!("SENTRY_DSN is not a DSN: {error}"))?;
 
-    let back = Service::new("back", &dsn("back")).serve(None)?;
-    let front = Service::new("front", &dsn("front")).serve(Some(back.address))?;
-    let client = Service::new("client", &dsn("client"));
+    let back = Service::new("back", &dsn("back"), 1.0).serve(None)?;
+    let front = Service::new("front", &dsn("front"), 1.0).serve(Some(back.address))?;
+    let client = Service::new("client", &dsn("client"), 1.0);
     let calls = client.run(call(front.address))?;
+    // The head of a trace decides for all services: these calls are errors alone.
+    let storm = Service::new("storm", &dsn("storm"), 0.0).run(storm(back.address))?;
     front.stop()?;
     back.stop()?;
     calls?;
+    let failed = storm?;
 
     let text = match &ingest {
-        Some(ingest) => received(ingest, json)?,
+        Some(ingest) if ingest.items().is_empty() => {
+            return Err("the ingest received nothing".into());
+        }
+        Some(ingest) if json => printed::json(&ingest.items()),
+        Some(ingest) => printed::text(&ingest.items(), failed),
         None => format!(
             "Handed to Sentry's transport, for project {} on {}: look there.\n",
             project.project_id(),
@@ -120,73 +112,33 @@ fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// `None` where help is wanted.
-fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, Error> {
-    let mut json = false;
-    let mut spotlight = None;
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--json" => json = true,
-            "--spotlight" => {
-                let url = arguments
-                    .next()
-                    .ok_or_else(|| format!("--spotlight needs a value, {USAGE}"))?;
-                let at = Spotlight::at(&url).map_err(|error| format!("--spotlight {error}"))?;
-                spotlight = Some(at);
-            }
-            _ => return Err(format!("unknown argument {argument:?}, {USAGE}").into()),
-        }
-    }
-    if spotlight.is_none() {
-        let value = std::env::var_os("SENTRY_SPOTLIGHT").unwrap_or_default();
-        spotlight = Spotlight::configured(&value.to_string_lossy())
-            .map_err(|error| format!("SENTRY_SPOTLIGHT {error}"))?;
-    }
-    Ok(Some(Arguments { json, spotlight }))
-}
-
-fn received(ingest: &Ingest, json: bool) -> Result<String, Error> {
-    let items = ingest.items();
-    if items.is_empty() {
-        return Err("the ingest received nothing".into());
-    }
-    if !json {
-        return Ok(format!("{INTRODUCTION}\n{}", waterfall::render(&items)));
-    }
-    let lines = items.iter().map(|item| {
-        let line = serde_json::json!({
-            "type": item.kind(),
-            "envelope_header": item.envelope_header,
-            "item_header": item.item_header,
-            "payload": item.payload,
-        });
-        format!("{line}\n")
-    });
-    Ok(lines.collect())
-}
-
 /// A Sentry client and a subscriber that goes with it. A process has one of each,
 /// `sentry::init` and a global subscriber; this example is three in one.
 struct Service {
+    name: &'static str,
     hub: Arc<Hub>,
     subscriber: Dispatch,
 }
 
 impl Service {
-    fn new(name: &'static str, dsn: &str) -> Self {
+    fn new(name: &'static str, dsn: &str, sample_rate: f32) -> Self {
         let options = ClientOptions::new()
             .dsn(dsn)
             .server_name(name)
-            .traces_sample_rate(1.0)
+            .traces_sample_rate(sample_rate)
             .transport_channel_capacity(1_000)
             .transport(TraceTransport::new(DefaultTransportFactory));
         let client = sentry::Client::from(sentry::apply_defaults(options));
         let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
         let subscriber = tracing_subscriber::registry()
-            .with(SentryGrpcLayer::new().hub(Arc::clone(&hub)))
+            .with(
+                SentryGrpcLayer::new()
+                    .hub(Arc::clone(&hub))
+                    .tag_params(["table"]),
+            )
             .with(LevelFilter::INFO);
         Self {
+            name,
             hub,
             subscriber: subscriber.into(),
         }
@@ -212,7 +164,10 @@ impl Service {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || self.run(serve(listener, upstream, stopped))?);
+        // Where a handler panics, its thread is told by name.
+        let thread = thread::Builder::new()
+            .name(self.name.to_owned())
+            .spawn(move || self.run(serve(listener, upstream, stopped))?)?;
         Ok(Running {
             address,
             stop,
@@ -245,14 +200,38 @@ async fn serve(
     let greeter = MyGreeter {
         upstream: upstream.map(client).transpose()?,
     };
+    let layer = GrpcServerLayer::new()
+        .caller(caller)
+        // By default a caller's own mistakes are no events.
+        .capture_codes([
+            Code::InvalidArgument,
+            Code::Unknown,
+            Code::Internal,
+            Code::DataLoss,
+        ])
+        // By default 100, for each method and code.
+        .max_events_per_minute(3);
     Server::builder()
-        .layer(GrpcServerLayer::new())
+        .layer(layer)
         .add_service(GreeterServer::new(greeter))
         .serve_with_incoming_shutdown(incoming, async {
             let _ = stopped.await;
         })
         .await?;
     Ok(())
+}
+
+/// Who calls. In an application, this is somebody whom a layer has authenticated.
+fn caller(request: &Parts) -> RpcCaller {
+    let header = |name| request.headers.get(name)?.to_str().ok();
+    let caller = RpcCaller::from(User {
+        id: header("x-user-id").map(str::to_owned),
+        ..User::default()
+    });
+    match header("x-tenant") {
+        Some(tenant) => caller.tag("tenant", tenant),
+        None => caller,
+    }
 }
 
 fn client(server: SocketAddr) -> Result<Upstream, Error> {
@@ -288,6 +267,13 @@ async fn call(server: SocketAddr) -> Result<(), Error> {
     let names = tokio_stream::iter(["Ada", "Grace"].map(hello));
     client.collect_hellos(names).await?;
 
+    let names = tokio_stream::iter(["Ada", "panic"].map(hello));
+    let failure = client.collect_hellos(by_grace(names)).await;
+    expect(Code::Internal, failure)?;
+
+    let nobody = by_grace(hello(""));
+    expect(Code::InvalidArgument, client.say_hello(nobody).await)?;
+
     let names = tokio_stream::iter(["Ada", "internal"].map(hello));
     let mut replies = client.chat(names).await?.into_inner();
     replies.next().await.transpose()?;
@@ -306,6 +292,26 @@ async fn call(server: SocketAddr) -> Result<(), Error> {
     hurried.set_timeout(Duration::from_millis(200));
     // What tonic makes of a deadline that expires.
     expect(Code::Cancelled, client.say_hello(hurried).await)
+}
+
+/// Calls that fail one after the other, all of them in the same way; gives back how
+/// many did.
+async fn storm(server: SocketAddr) -> Result<usize, Error> {
+    let mut client = client(server)?;
+    let mut failed = 0;
+    for _ in 0..40 {
+        expect(Code::DataLoss, client.say_hello(hello("dataloss")).await)?;
+        failed += 1;
+    }
+    Ok(failed)
+}
+
+fn by_grace<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert("x-user-id", MetadataValue::from_static("grace"));
+    metadata.insert("x-tenant", MetadataValue::from_static("navy"));
+    request
 }
 
 fn hello(name: &str) -> HelloRequest {

@@ -1,8 +1,9 @@
 //! A Greeter as an application would write it. The name in a request chooses
-//! what happens: `notfound`, `internal` and `unavailable` fail, `panic` panics,
-//! `slow` takes a second, for each message of a stream; any other is greeted, and
-//! `endless`, in a stream of replies, without end.
+//! what happens: `notfound`, `internal`, `unavailable` and `dataloss` fail, `panic`
+//! panics, `slow` takes a second, for each message of a stream; any other is greeted,
+//! and `endless`, in a stream of replies, without end. Without a name, `SayHello` fails.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio_stream::{Stream, StreamExt};
 use tonic::codegen::http::Uri;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower::Layer;
 use tracing::{error, info, instrument};
 
@@ -64,6 +66,19 @@ impl Error for LookupError {
     }
 }
 
+/// Says by `google.rpc` details what is wrong with a request.
+fn check(request: &HelloRequest) -> Result<(), Status> {
+    if !request.name.is_empty() {
+        return Ok(());
+    }
+    let mut details = ErrorDetails::new();
+    details
+        .set_error_info("NAME_MISSING", "greeter.example.com", HashMap::new())
+        .add_bad_request_violation("name", "must not be empty");
+    let code = Code::InvalidArgument;
+    Err(Status::with_error_details(code, "whom to greet?", details))
+}
+
 #[instrument(fields(sentry.op = "function"))]
 async fn find_name(name: &str) -> Result<String, Status> {
     info!(name, "looking up a name");
@@ -71,7 +86,12 @@ async fn find_name(name: &str) -> Result<String, Status> {
     Ok(name.to_uppercase())
 }
 
-#[instrument(fields(sentry.op = "db.query"))]
+// Parameters of the call, of which one is a secret.
+#[instrument(fields(
+    sentry.op = "db.query",
+    rpc.param.table = "names",
+    rpc.param.api_key = "only for the store",
+))]
 async fn query_store(name: &str) -> Result<(), Status> {
     tokio::time::sleep(Duration::from_millis(2)).await;
     match name {
@@ -84,6 +104,7 @@ async fn query_store(name: &str) -> Result<(), Status> {
             Err(status)
         }
         "unavailable" => Err(Status::unavailable("the name store is down")),
+        "dataloss" => Err(Status::data_loss("the name store is damaged")),
         "panic" => panic!("nobody expected this name"),
         "slow" => {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -108,6 +129,7 @@ impl Greeter for MyGreeter {
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
         let request = request.into_inner();
+        check(&request)?;
         if let Some(upstream) = &self.upstream {
             let reply = upstream.clone().say_hello(request).await?;
             return Ok(Response::new(reply.into_inner()));

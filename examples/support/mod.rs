@@ -1,6 +1,12 @@
 //! What the examples share: a Greeter, a Sentry on this machine, and ways to
 //! look at what it received.
 
+pub(crate) mod arguments;
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of JSON, which has null for what is missing"
+)]
+pub(crate) mod errors;
 pub(crate) mod greeter;
 #[expect(
     clippy::allow_attributes,
@@ -15,6 +21,11 @@ pub(crate) mod helloworld;
     reason = "of JSON, which has null for what is missing"
 )]
 pub(crate) mod ingest;
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of JSON, which has null for what is missing"
+)]
+pub(crate) mod printed;
 pub(crate) mod spotlight;
 pub(crate) mod uri;
 #[expect(

@@ -1,7 +1,6 @@
-//! Prints received envelopes for a person: a waterfall for each trace, then
-//! the errors with what led to them.
+//! Prints received transactions for a person: a waterfall for each trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::UNIX_EPOCH;
 
@@ -22,12 +21,11 @@ struct Bar<'a> {
     op: &'a str,
     name: &'a str,
     status: &'a str,
-    is_transaction: bool,
     start: f64,
     end: f64,
 }
 
-/// All that `items` tell, as text.
+/// All traces of `items`.
 pub(crate) fn render(items: &[Item]) -> String {
     let mut out = String::new();
     let mut traces: Vec<(&str, Vec<Bar<'_>>)> = Vec::new();
@@ -57,11 +55,6 @@ pub(crate) fn render(items: &[Item]) -> String {
         }
         out.push('\n');
     }
-    let errors: Vec<&Item> = items.iter().filter(|item| item.kind() == "event").collect();
-    for error in &errors {
-        write_error(&mut out, &error.payload);
-    }
-    write_totals(&mut out, items, &traces);
     out
 }
 
@@ -91,13 +84,12 @@ fn bars(transaction: &Value) -> Vec<Bar<'_>> {
     let trace = &transaction["contexts"]["trace"];
     let name = text(&transaction["transaction"]);
     let spans = transaction["spans"].as_array().into_iter().flatten();
-    let spans = spans.map(|span| (span, span, text(&span["description"]), false));
-    std::iter::once((transaction, trace, name, true))
+    let spans = spans.map(|span| (span, span, text(&span["description"])));
+    std::iter::once((transaction, trace, name))
         .chain(spans)
-        .map(|(times, span, name, is_transaction)| Bar {
+        .map(|(times, span, name)| Bar {
             service: text(&transaction["server_name"]),
             name,
-            is_transaction,
             ..bar(times, span)
         })
         .collect()
@@ -111,7 +103,6 @@ fn bar<'a>(times: &'a Value, span: &'a Value) -> Bar<'a> {
         op: text(&span["op"]),
         name: "",
         status: text(&span["status"]),
-        is_transaction: false,
         start: seconds(&times["start_timestamp"]),
         end: seconds(&times["timestamp"]),
     }
@@ -134,56 +125,32 @@ fn write_bar(out: &mut String, all: &[Bar<'_>], bar: &Bar<'_>, depth: usize, fro
     }
 }
 
-fn write_error(out: &mut String, event: &Value) {
-    let exceptions = event["exception"]["values"].as_array();
-    let title = match text(&event["message"]) {
-        "" => exceptions
-            .and_then(|exceptions| exceptions.last())
-            .map_or("", |exception| text(&exception["value"])),
-        message => message,
-    };
-    let _ = writeln!(
-        out,
-        "error {title:?} in {}, trace {}",
-        text(&event["transaction"]),
-        text(&event["contexts"]["trace"]["trace_id"]),
-    );
-    for exception in exceptions.into_iter().flatten().rev() {
-        let (ty, value) = (text(&exception["type"]), text(&exception["value"]));
-        let _ = writeln!(out, "    {ty}: {value}");
-    }
-    let breadcrumbs = event["breadcrumbs"]["values"].as_array();
-    for breadcrumb in breadcrumbs.into_iter().flatten() {
-        let _ = writeln!(
-            out,
-            "    breadcrumb {} {}: {} {}",
-            // Left out where it is the default.
-            breadcrumb["level"].as_str().unwrap_or("info"),
-            text(&breadcrumb["category"]),
-            text(&breadcrumb["message"]),
-            breadcrumb.get("data").unwrap_or(&Value::Null),
-        );
-    }
-    out.push('\n');
-}
-
-fn write_totals(out: &mut String, items: &[Item], traces: &[(&str, Vec<Bar<'_>>)]) {
+/// How much there is of what.
+pub(crate) fn totals(items: &[Item]) -> String {
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut statuses: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut traces: BTreeSet<&str> = BTreeSet::new();
+    let mut spans = 0;
     for item in items {
         *kinds.entry(item.kind()).or_default() += 1;
-    }
-    let mut statuses: BTreeMap<&str, usize> = BTreeMap::new();
-    let bars = traces.iter().flat_map(|(_, bars)| bars);
-    for bar in bars.clone().filter(|bar| bar.is_transaction) {
-        *statuses.entry(bar.status).or_default() += 1;
+        if item.kind() == "transaction" {
+            let bars = bars(&item.payload);
+            let status = bars.first().map_or("", |transaction| transaction.status);
+            *statuses.entry(status).or_default() += 1;
+            traces.insert(text(&item.payload["contexts"]["trace"]["trace_id"]));
+            spans += bars.len();
+        }
     }
     let list = |map: &BTreeMap<&str, usize>| {
         let parts: Vec<String> = map.iter().map(|(key, n)| format!("{key} {n}")).collect();
         parts.join(", ")
     };
-    let _ = writeln!(out, "envelope items: {}", list(&kinds));
-    let _ = writeln!(out, "traces {}, spans {}", traces.len(), bars.count());
-    let _ = writeln!(out, "transactions by status: {}", list(&statuses));
+    format!(
+        "envelope items: {}\ntraces {}, spans {spans}\ntransactions by status: {}\n",
+        list(&kinds),
+        traces.len(),
+        list(&statuses)
+    )
 }
 
 fn text(value: &Value) -> &str {
@@ -191,7 +158,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// A timestamp is a number of seconds or RFC 3339 text.
-fn seconds(timestamp: &Value) -> f64 {
+pub(crate) fn seconds(timestamp: &Value) -> f64 {
     if let Some(seconds) = timestamp.as_f64() {
         return seconds;
     }

@@ -30,5 +30,6 @@ mod quickstart;
 mod sampling;
 mod span_ext;
 mod spans;
+mod spotlight;
 mod support;
 mod transport;

@@ -1,21 +1,11 @@
 //! The example as a newcomer runs it.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::Value;
 
 use crate::support::example::example;
-use crate::support::ingest::Ingest;
-use crate::support::spotlight::Spotlight;
 
 fn quickstart(arguments: &[&str], dsn: Option<&str>) -> Output {
     let mut command = example("quickstart");
@@ -92,6 +82,10 @@ fn it_prints_a_waterfall() {
     expected.extend(find("front", 3, "ok"));
     expected.extend(find("front", 3, "ok"));
     expected.push(render("front", 3));
+    expected.extend(pair("CollectHellos", "internal_error"));
+    expected.extend(find("front", 3, "ok"));
+    expected.extend(find("front", 3, "ok"));
+    expected.extend(pair("SayHello", "invalid_argument"));
     expected.extend(pair("Chat", "internal_error"));
     expected.extend(find("front", 3, "ok"));
     expected.push(render("front", 3));
@@ -112,16 +106,120 @@ fn it_prints_a_waterfall() {
     assert_eq!(rest, slow.iter().collect::<Vec<_>>(), "{text}");
     for expected in [
         ", begun by \"main\" of client, sampled true at rate 1 by 0.",
-        "error \"lookup failed\" in /helloworld.Greeter/SayHello, trace ",
-        "    StoreError: connection to the name store lost\n",
-        "looking up a name {\"name\":\"internal\"}\n",
-        "envelope items: event 3, transaction 22\ntraces 8, spans ",
-        "transactions by status: cancelled 3, deadline_exceeded 2, internal_error 5, \
-         not_found 2, ok 7, unavailable 3\n",
+        "\nenvelope items: client_report 2, event 8, transaction 26\ntraces 10, spans ",
+        "\ntransactions by status: cancelled 3, deadline_exceeded 2, internal_error 7, \
+         invalid_argument 2, not_found 2, ok 7, unavailable 3\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     assert!(!text.contains("different things"), "{text}");
+}
+
+/// Where a trace's id stands for `<id>`, and the number of a line for `<line>`.
+const ERRORS: &str = "\
+error  LookupError: cannot look up a name (logged)
+    caused by   StoreError: connection to the name store lost
+    message     lookup failed
+    at          examples/support/greeter.rs:<line>
+    in          /helloworld.Greeter/SayHello of back
+    trace       <id>
+    caller got  INTERNAL: lookup failed
+    tags        rpc.param.table=names
+    params      api_key=[Filtered], table=names
+    breadcrumbs info: looking up a name, name=internal
+
+error  INTERNAL: lookup failed (handled)
+    in          /helloworld.Greeter/SayHello of front
+    trace       <id>
+    caller got  INTERNAL: lookup failed
+    breadcrumbs error: grpc.client /helloworld.Greeter/SayHello ended with INTERNAL: lookup failed
+
+fatal  panic: nobody expected this name (unhandled)
+    at          greeter.rs:<line>, in quickstart::support::greeter::query_store
+    in          /helloworld.Greeter/CollectHellos of front
+    trace       <id>
+    caller got  INTERNAL: internal server error
+    user        id=grace
+    tags        rpc.param.table=names, tenant=navy
+    params      api_key=[Filtered], table=names
+    breadcrumbs info: looking up a name, name=Ada
+                info: looking up a name, name=panic
+
+error  INVALID_ARGUMENT: whom to greet? (handled)
+    in          /helloworld.Greeter/SayHello of front
+    trace       <id>
+    caller got  INVALID_ARGUMENT: whom to greet?
+    user        id=grace
+    tags        tenant=navy
+    details     bad_request.field_violations: name must not be empty
+                error_info.domain: greeter.example.com
+                error_info.reason: NAME_MISSING
+
+error  LookupError: cannot look up a name (logged)
+    caused by   StoreError: connection to the name store lost
+    message     lookup failed
+    at          examples/support/greeter.rs:<line>
+    in          /helloworld.Greeter/Chat of front
+    trace       <id>
+    caller got  INTERNAL: lookup failed
+    tags        rpc.param.table=names
+    params      api_key=[Filtered], table=names
+    breadcrumbs info: looking up a name, name=Ada
+                info: looking up a name, name=internal
+
+error  DATA_LOSS: the name store is damaged (handled, 3 events)
+    in          /helloworld.Greeter/SayHello of back
+    trace       <id>, which is not sampled
+    tags        rpc.param.table=names
+    params      api_key=[Filtered], table=names
+    breadcrumbs info: looking up a name, name=dataloss
+
+That was a storm: 40 calls failed, 3 events. `max_events_per_minute` held back the rest.
+";
+
+#[test]
+fn it_prints_errors() {
+    let output = quickstart(&[], None);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (traces, rest) = text.split_once("\nerror  ").unwrap();
+    let (errors, _) = rest.split_once("\nenvelope items: ").unwrap();
+    let lines = errors.lines().map(|line| {
+        let Some((label, value)) = line.split_at_checked(16) else {
+            return line.to_owned();
+        };
+        match label.trim() {
+            "trace" => {
+                let (id, rest) = value.split_at(32);
+                // An error is of a trace above, unless that was not sampled.
+                let is_shown = traces.contains(&format!("trace {id}, begun by"));
+                assert_eq!(is_shown, rest.is_empty(), "{text}");
+                format!("{label}<id>{rest}")
+            }
+            "at" => {
+                let (file, place) = value.split_once(".rs:").unwrap();
+                let place = place.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{label}{file}.rs:<line>{place}")
+            }
+            _ => line.to_owned(),
+        }
+    });
+    let lines: Vec<String> = lines.collect();
+    assert_eq!(format!("error  {}\n", lines.join("\n")), ERRORS);
+}
+
+/// What Rust itself says of it, and nothing else.
+#[test]
+fn it_panics_once() {
+    let output = example("quickstart")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].starts_with("thread 'front' "), "{said}");
+    assert_eq!(lines[1], "nobody expected this name");
+    assert_eq!(lines.len(), 3, "{said}");
 }
 
 #[test]
@@ -141,11 +239,14 @@ fn it_prints_json() {
         assert_eq!(item["type"], item["item_header"]["type"]);
         *kinds.entry(text(&item["type"])).or_default() += 1;
     }
-    assert_eq!(kinds, BTreeMap::from([("event", 3), ("transaction", 22)]));
+    assert_eq!(
+        kinds,
+        BTreeMap::from([("client_report", 2), ("event", 8), ("transaction", 26)])
+    );
 
     // Each span has its parent, each error its transaction.
-    let (events, transactions): (Vec<&Value>, Vec<&Value>) =
-        items.iter().partition(|item| item["type"] == "event");
+    let of_kind = |kind: &'static str| items.iter().filter(move |item| item["type"] == kind);
+    let transactions: Vec<&Value> = of_kind("transaction").collect();
     for item in &transactions {
         let transaction = &item["payload"];
         let trace = &transaction["contexts"]["trace"];
@@ -161,16 +262,24 @@ fn it_prints_json() {
             );
         }
     }
-    for item in events {
+    for item in of_kind("event") {
         let trace = &item["payload"]["contexts"]["trace"];
         let mine = transactions.iter().find(|transaction| {
             transaction["payload"]["contexts"]["trace"]["trace_id"] == trace["trace_id"]
         });
         // With the sampling context of its trace, as its transactions.
         let context = &item["envelope_header"]["trace"];
-        assert_eq!(context, &mine.unwrap()["envelope_header"]["trace"]);
         assert_eq!(context["trace_id"], trace["trace_id"]);
-        assert_eq!(context["public_key"], "client");
+        match mine {
+            Some(mine) => {
+                assert_eq!(context, &mine["envelope_header"]["trace"]);
+                assert_eq!(context["public_key"], "client");
+            }
+            None => {
+                assert_eq!(context["sampled"], "false");
+                assert_eq!(context["public_key"], "storm");
+            }
+        }
     }
 }
 
@@ -226,201 +335,6 @@ fn it_says_what_is_wrong() {
         let output = quickstart(arguments, dsn);
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
-        assert!(output.stdout.is_empty());
-    }
-}
-
-/// What Spotlight is to those who send it something.
-struct FakeSpotlight {
-    address: SocketAddr,
-    received: Received,
-}
-
-type Received = Arc<Mutex<Vec<(String, String, Bytes)>>>;
-
-impl FakeSpotlight {
-    fn start(answer: StatusCode) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let received = Received::default();
-        let receive = async move |State(received): State<Received>,
-                                  method: Method,
-                                  uri: Uri,
-                                  headers: HeaderMap,
-                                  body: Bytes| {
-            let content_type = headers["content-type"].to_str().unwrap();
-            let request = (format!("{method} {uri}"), content_type.to_owned(), body);
-            received.lock().unwrap().push(request);
-            answer
-        };
-        let app = Router::new()
-            .fallback(receive)
-            .with_state(Arc::clone(&received));
-        thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(async {
-                    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                    axum::serve(listener, app).await
-                })
-        });
-        Self { address, received }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// The envelopes, each of which came as Spotlight wants it.
-    fn envelopes(&self, path: &str) -> Vec<Bytes> {
-        let received = std::mem::take(&mut *self.received.lock().unwrap());
-        let envelopes = received
-            .into_iter()
-            .map(|(request, content_type, envelope)| {
-                assert_eq!(request, format!("POST {path}"));
-                assert_eq!(content_type, "application/x-sentry-envelope");
-                envelope
-            });
-        envelopes.collect()
-    }
-}
-
-#[test]
-fn spotlight_gets_each_byte() {
-    let envelopes = [
-        "{ \"event_id\" :\"9ec79c33ec9942ab8353589fcb2e04dc\"}\n{\"type\":\"event\"}\n{\"b\" : 1e0,\"a\":\"\u{e4}\"}",
-        "{}\r\n{\"type\":\"event\", \"length\":4}\n{\n\n}\n\n",
-    ];
-    let ingest = Ingest::start().unwrap();
-    let address = ingest.dsn("key").replace("http://key@", "");
-    let address = address.strip_suffix("/1").unwrap();
-    for envelope in envelopes {
-        let mut stream = TcpStream::connect(address).unwrap();
-        let length = envelope.len();
-        write!(
-            stream,
-            "POST /api/1/envelope/ HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-             content-length: {length}\r\n\r\n{envelope}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    }
-    let fake = FakeSpotlight::start(StatusCode::OK);
-    let spotlight = Spotlight::at(&fake.url()).unwrap();
-    let forwarded = spotlight.forward(ingest.envelopes()).unwrap();
-    let expected = format!("2 envelopes are in Spotlight now: {}", fake.url());
-    assert_eq!(forwarded, expected);
-    assert_eq!(fake.envelopes("/stream"), envelopes);
-}
-
-#[test]
-fn it_hands_on_to_spotlight() {
-    let fake = FakeSpotlight::start(StatusCode::OK);
-    let url = fake.url();
-    let nowhere = "http://127.0.0.1:1";
-    for (argument, variable, path) in [
-        (Some(url.clone()), None, ""),
-        (
-            Some(format!("{url}/behind/a/proxy/")),
-            None,
-            "/behind/a/proxy",
-        ),
-        (Some(format!("{url}/stream")), Some(nowhere), ""),
-        (None, Some(&*url), ""),
-    ] {
-        let mut command = example("quickstart");
-        command.arg("--json");
-        if let Some(url) = argument {
-            command.args(["--spotlight", &url]);
-        }
-        if let Some(url) = variable {
-            command.env("SENTRY_SPOTLIGHT", url);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(
-            String::from_utf8(output.stderr).unwrap(),
-            format!("25 envelopes are in Spotlight now: {url}{path}\n")
-        );
-        let printed = String::from_utf8(output.stdout).unwrap();
-        let printed = printed.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            [
-                &line["envelope_header"],
-                &line["item_header"],
-                &line["payload"],
-            ]
-            .map(Value::clone)
-        });
-        let received = fake.envelopes(&format!("{path}/stream"));
-        let received = received.into_iter().map(|envelope| {
-            let mut lines = serde_json::Deserializer::from_slice(&envelope).into_iter::<Value>();
-            [(); 3].map(|()| lines.next().unwrap().unwrap())
-        });
-        assert_eq!(received.collect::<Vec<_>>(), printed.collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn it_says_what_spotlight_did_not_get() {
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let unreachable = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
-    let refusing = FakeSpotlight::start(StatusCode::IM_A_TEAPOT).url();
-    for (url, expected) in [
-        (unreachable, "client error (Connect): tcp connect error: "),
-        (refusing, "it answered 418 I'm a teapot\n"),
-    ] {
-        let output = quickstart(&["--spotlight", &url], None);
-        assert_eq!(output.status.code(), Some(1));
-        let error = String::from_utf8(output.stderr).unwrap();
-        let expected = format!(
-            "quickstart: 25 of 25 envelopes did not reach Spotlight at {url}/stream: {expected}"
-        );
-        assert!(error.starts_with(&expected), "{error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
-        let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(printed.contains("envelope items: event 3, transaction 22\n"));
-    }
-}
-
-#[test]
-fn spotlight_is_configured_as_in_other_sdks() {
-    let at = |url| Some(Spotlight::at(url).unwrap());
-    for value in ["", "0", "false", "F", "n", "No", " off\n"] {
-        assert_eq!(Spotlight::configured(value).unwrap(), None, "{value:?}");
-    }
-    for value in ["1", "true", "T", "y", "Yes", " on\n"] {
-        let expected = at("http://localhost:8969/stream");
-        assert_eq!(Spotlight::configured(value).unwrap(), expected, "{value:?}");
-    }
-    let expected = at("http://[::1]:80/stream");
-    let found = Spotlight::configured(" http://[::1]:80/stream/ ").unwrap();
-    assert_eq!(found, expected);
-    for value in [
-        "2",
-        "localhost:8969",
-        "https://localhost:8969",
-        "http://:8969",
-        "http://localhost:89690",
-    ] {
-        let output = example("quickstart")
-            .env("SENTRY_SPOTLIGHT", value)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        assert_eq!(
-            String::from_utf8(output.stderr).unwrap(),
-            format!(
-                "quickstart: SENTRY_SPOTLIGHT must be an http:// URL such as \
-                 http://127.0.0.1:8969, not {value}\n"
-            )
-        );
         assert!(output.stdout.is_empty());
     }
 }
