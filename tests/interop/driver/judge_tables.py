@@ -84,6 +84,8 @@ UNKNOWN_ATTRIBUTES = (
     Attribute("code.module.name", _TRACING, "string"),
     Attribute("sentry.tracing.target", _TRACING, "string"),
     Attribute("name", "Of the application: an argument of `#[instrument]` functions.", "string"),
+    Attribute("rpc.param.table", "Of the application: a parameter of a call to `quickstart`.", "string"),
+    Attribute("rpc.param.api_key", "Of the application: a secret one, which is filtered.", "string"),
 )
 
 _GRPC = "Of the crate, as in Sentry's SDK for Python; the conventions have `grpc`."

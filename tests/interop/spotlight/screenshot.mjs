@@ -108,7 +108,8 @@ function startChromium() {
   // Playwright talks to it by a pipe: it too ends with this process, however that does.
   return chromium.launchPersistentContext(join(temporary, "profile"), {
     executablePath: process.env.CHROMIUM,
-    viewport: { width: 1440, height: 1300 },
+    // What is dragged is as tall as all that is told of a span.
+    viewport: { width: 1440, height: 2000 },
     args: [
       "--no-sandbox",
       "--disable-gpu",
@@ -126,7 +127,7 @@ async function look(page, url) {
   await page.goto(`${url}/telemetry/traces`);
   const row = page.locator("a", { hasText: "14 spans, 5 txns" });
   await row.click();
-  equal(await page.locator('a[href="/telemetry/errors"]').innerText(), "Errors\n3");
+  equal(await page.locator('a[href="/telemetry/errors"]').innerText(), "Errors\n8");
 
   const tree = page.locator("ul.tree").first();
   await tree.waitFor();
