@@ -11,7 +11,7 @@ use std::task::Poll;
 use http::{Request, Response};
 use http_body_util::Empty;
 
-use sentry::protocol::{Context, Event, SpanStatus, Value};
+use sentry::protocol::SpanStatus;
 use sentry::{ClientOptions, Hub, SentryFutureExt};
 use serde_json::json;
 use tonic::body::Body;
@@ -23,7 +23,7 @@ use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, RpcSide};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
-use crate::support::received::{event_trace, map, messages, trace};
+use crate::support::received::{event_trace, exceptions, map, messages, rpc_context, trace};
 use crate::support::world::World;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -72,28 +72,8 @@ async fn fail(layer: GrpcServerLayer, status: Status) {
     server.stop().await;
 }
 
-/// Type and value of each.
-fn exceptions(event: &Event<'_>) -> Vec<(String, Option<String>)> {
-    let exceptions = event.exception.values.iter();
-    exceptions
-        .map(|exception| (exception.ty.clone(), exception.value.clone()))
-        .collect()
-}
-
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
-}
-
-/// The context of the call, but for its duration, which must be one.
-#[track_caller]
-fn rpc_context(event: &Event<'_>) -> Value {
-    let Some(Context::Other(context)) = event.contexts.get("rpc") else {
-        panic!("{:?}", event.contexts)
-    };
-    let mut context = serde_json::to_value(context).unwrap();
-    let duration = context.as_object_mut().unwrap().remove("duration_ms");
-    assert!(duration.unwrap().as_f64().unwrap() > 0.0);
-    context
 }
 
 fn count(world: &World) -> usize {

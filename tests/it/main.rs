@@ -19,6 +19,7 @@ mod hosts;
 mod house;
 mod hubs;
 mod isolation;
+mod metadata;
 mod middleware;
 mod noise;
 mod outcomes;

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
@@ -46,6 +47,7 @@ pub(crate) struct Scripted {
     say_hello_stream: Arc<ServerStreaming>,
     collect_hellos: Arc<ClientStreaming>,
     chat: Arc<Bidirectional>,
+    head: MetadataMap,
 }
 
 pub(crate) fn reply(name: &str) -> HelloReply {
@@ -86,7 +88,17 @@ impl Scripted {
                     Ok(Box::pin(replies) as Replies)
                 })
             }),
+            head: MetadataMap::new(),
         }
+    }
+
+    /// Metadata in the head of each response that is not a failure.
+    pub(crate) fn head(self, head: MetadataMap) -> Self {
+        Self { head, ..self }
+    }
+
+    fn response<T>(&self, message: T) -> Response<T> {
+        Response::from_parts(self.head.clone(), message, Extensions::new())
     }
 
     pub(crate) fn say_hello<F>(self, f: impl Fn(String) -> F + Send + Sync + 'static) -> Self
@@ -182,7 +194,7 @@ impl Greeter for Scripted {
         request: Request<HelloRequest>,
     ) -> Result<Response<HelloReply>, Status> {
         let reply = (self.say_hello)(request.into_inner().name).await?;
-        Ok(Response::new(reply))
+        Ok(self.response(reply))
     }
 
     type SayHelloStreamStream = Replies;
@@ -192,7 +204,7 @@ impl Greeter for Scripted {
         request: Request<HelloRequest>,
     ) -> Result<Response<Replies>, Status> {
         let replies = (self.say_hello_stream)(request.into_inner().name).await?;
-        Ok(Response::new(replies))
+        Ok(self.response(replies))
     }
 
     async fn collect_hellos(
@@ -200,7 +212,7 @@ impl Greeter for Scripted {
         request: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<HelloReply>, Status> {
         let reply = (self.collect_hellos)(request.into_inner()).await?;
-        Ok(Response::new(reply))
+        Ok(self.response(reply))
     }
 
     type ChatStream = Replies;
@@ -210,16 +222,16 @@ impl Greeter for Scripted {
         request: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<Replies>, Status> {
         let replies = (self.chat)(request.into_inner()).await?;
-        Ok(Response::new(replies))
+        Ok(self.response(replies))
     }
 }
 
-struct Listening {
+pub(crate) struct Listening {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
 }
 
-async fn listen() -> (Listening, TcpIncoming, impl Future<Output = ()> + Send) {
+pub(crate) async fn listen() -> (Listening, TcpIncoming, impl Future<Output = ()> + Send) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
@@ -231,7 +243,10 @@ async fn listen() -> (Listening, TcpIncoming, impl Future<Output = ()> + Send) {
 }
 
 impl Listening {
-    fn running(self, server: JoinHandle<Result<(), tonic::transport::Error>>) -> Running {
+    pub(crate) fn running(
+        self,
+        server: JoinHandle<Result<(), tonic::transport::Error>>,
+    ) -> Running {
         let Self { address, stop } = self;
         Running {
             address,

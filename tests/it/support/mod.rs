@@ -26,6 +26,7 @@ pub(crate) mod uri;
 pub(crate) mod body;
 pub(crate) mod example;
 pub(crate) mod greeter;
+pub(crate) mod observed;
 pub(crate) mod received;
 pub(crate) mod recorder;
 pub(crate) mod world;

@@ -151,6 +151,36 @@ fn trace_of(contexts: &BTreeMap<String, Context>) -> TraceContext {
     }
 }
 
+/// What an event says of its call, but for the duration: one that is of the end has
+/// it, and no other.
+#[track_caller]
+pub(crate) fn rpc_context(event: &Event<'_>) -> Value {
+    let Some(Context::Other(context)) = event.contexts.get("rpc") else {
+        panic!("{:?}", event.contexts)
+    };
+    let mut context = serde_json::to_value(context).unwrap();
+    let duration = context.as_object_mut().unwrap().remove("duration_ms");
+    assert_eq!(duration.is_some(), context["status"].is_string());
+    assert!(duration.is_none_or(|ms| ms.as_f64().unwrap() > 0.0));
+    context
+}
+
+/// Type and value of each exception.
+pub(crate) fn exceptions(event: &Event<'_>) -> Vec<(String, Option<String>)> {
+    let exceptions = event.exception.values.iter();
+    exceptions
+        .map(|exception| (exception.ty.clone(), exception.value.clone()))
+        .collect()
+}
+
+/// Those of `data` whose names begin with one of these.
+pub(crate) fn with_prefixes(data: &Data, prefixes: &[&str]) -> Data {
+    let has = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let some = data.iter().filter(|(name, _)| has(name));
+    some.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 /// The messages of the breadcrumbs.
 pub(crate) fn messages(breadcrumbs: &[Breadcrumb]) -> Vec<&str> {
     breadcrumbs

@@ -17,6 +17,9 @@ use crate::support::received::Received;
 
 pub(crate) const DSN: &str = "https://public@sentry.invalid/1";
 
+/// Sampled, not sampled, and with tracing disabled.
+pub(crate) const RATES: [Option<f32>; 3] = [Some(1.0), Some(0.0), None];
+
 /// Nothing in it is shared with another test.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -42,6 +45,24 @@ impl World {
 
     pub(crate) fn sampled(rate: f32) -> Self {
         Self::with(|options| options.traces_sample_rate(rate), |layer| layer)
+    }
+
+    /// At one of the [`RATES`].
+    pub(crate) fn rated(
+        rate: Option<f32>,
+        options: impl FnOnce(ClientOptions) -> ClientOptions,
+        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+    ) -> Self {
+        let rated = |client: ClientOptions| match rate {
+            Some(rate) => options(client.traces_sample_rate(rate)),
+            None => options(client),
+        };
+        Self::with(rated, layer)
+    }
+
+    /// At one of the [`RATES`], with personal data or without.
+    pub(crate) fn with_pii(rate: Option<f32>, pii: bool) -> Self {
+        Self::rated(rate, |options| options.send_default_pii(pii), |layer| layer)
     }
 
     pub(crate) fn with(
@@ -111,6 +132,15 @@ impl World {
             drop(runtime);
             result
         })
+    }
+
+    /// Takes what Sentry received so far, as it is sent.
+    pub(crate) fn written(&self) -> String {
+        let mut bytes = Vec::new();
+        for envelope in self.transport.0.fetch_and_clear_envelopes() {
+            envelope.to_writer(&mut bytes).unwrap();
+        }
+        String::from_utf8(bytes).unwrap()
     }
 
     /// Takes what Sentry received so far.
