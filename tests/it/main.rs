@@ -24,6 +24,7 @@ mod middleware;
 mod noise;
 mod outcomes;
 mod panics;
+mod params;
 #[cfg(unix)]
 mod processes;
 mod propagation;
