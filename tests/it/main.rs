@@ -25,6 +25,7 @@ mod noise;
 mod outcomes;
 mod panics;
 mod params;
+mod people;
 #[cfg(unix)]
 mod processes;
 mod propagation;
