@@ -10,6 +10,7 @@ mod breadcrumbs;
 mod calls;
 mod clients;
 mod codegen;
+mod contexts;
 mod contracts;
 mod endings;
 mod events;
