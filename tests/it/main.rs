@@ -34,6 +34,4 @@ mod quickstart;
 mod sampling;
 mod span_ext;
 mod spans;
-mod spotlight;
-mod support;
-mod transport;
+mod storms;
