@@ -32,6 +32,7 @@ mod processes;
 mod propagation;
 mod quickstart;
 mod sampling;
+mod sessions;
 mod span_ext;
 mod spans;
 mod storms;
