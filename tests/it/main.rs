@@ -12,6 +12,7 @@ mod clients;
 mod codegen;
 mod contexts;
 mod contracts;
+mod details;
 mod endings;
 mod events;
 mod failures;
