@@ -6,7 +6,7 @@ use sentry_core::protocol::{Map, Value};
 use sentry_core::{Breadcrumb, Level, parse_type_from_debug};
 use tracing::Event;
 
-use crate::bridge::visitor::{FieldSink, ValueVisitor};
+use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
 use crate::report;
 
 /// An error chain longer than this is a circle.
@@ -53,7 +53,7 @@ impl FieldSink for EventFields {
             .map(|error| {
                 let debug = report::bounded(MAX_TEXT_LEN, format_args!("{error:?}"));
                 let ty = parse_type_from_debug(&debug);
-                report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")).into()
+                visitor::told(report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")))
             })
             .collect();
         self.take(name, texts.into());

@@ -215,7 +215,9 @@ impl Trail {
         move |mut event| {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
-                if !trail.note(&event) {
+                let is_new = trail.note(&event);
+                report::scrub(&mut event);
+                if !is_new {
                     trail.keep_as_breadcrumb(&event);
                     return None;
                 }

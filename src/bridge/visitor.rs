@@ -18,8 +18,13 @@ pub(crate) trait FieldSink {
     }
 
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
-        self.take(name, error.to_string().into());
+        self.take(name, told(error.to_string()));
     }
+}
+
+/// A text, but for what a status that is printed in it tells of its metadata.
+pub(crate) fn told(text: String) -> Value {
+    report::without_metadata(&text).unwrap_or(text).into()
 }
 
 /// Turns what `tracing` shows into JSON values.
@@ -44,7 +49,7 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.take(field.name(), value.into());
+        self.0.take(field.name(), told(value.to_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -57,6 +62,6 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
             usize::MAX => format!("{value:?}"),
             max => report::bounded(max, format_args!("{value:?}")),
         };
-        self.0.take(name, text.into());
+        self.0.take(name, told(text));
     }
 }

@@ -10,6 +10,7 @@ use tonic::Status;
 use crate::fields;
 use crate::report::context;
 use crate::report::outcome::RpcOutcome;
+use crate::report::scrub;
 use crate::rpc::{self, RpcSide};
 
 /// The type by which Sentry's SDKs for Rust call a panic.
@@ -145,7 +146,7 @@ fn exception(error: &(dyn Error + 'static)) -> Exception {
     let value = rpc::bounded(MAX_VALUE_LEN, format_args!("{error}"));
     let debug = rpc::bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
     // One that prints a status below it.
-    let tells_metadata = value.contains("MetadataMap");
+    let tells_metadata = scrub::without_metadata(&value).is_some();
     Exception {
         ty: type_of(&debug, &value).to_owned(),
         value: (!tells_metadata).then_some(value),

@@ -34,6 +34,7 @@ pub use self::metadata::InvalidMetadataKey;
 pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions};
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
+pub(crate) use self::scrub::{scrub, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
 pub(crate) use self::tags::bounded as bounded_tag;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sentry_core::protocol::{Context, Event, Value};
+
 /// What stands in the place of a secret, as with all of Sentry's SDKs.
 pub(crate) const FILTERED: &str = "[Filtered]";
 
@@ -33,6 +35,43 @@ pub(crate) fn is_secret(name: &str) -> bool {
     METADATA_TERMS.iter().any(|term| name.contains(term))
 }
 
+/// Where a printed status begins to tell its metadata or its details, also in text
+/// that is printed as a string. tonic's `Display` prints the source of a status with
+/// `Debug`, so that a status in another one tells all it has.
+const STATUS_MARKS: [&str; 3] = ["MetadataMap {", "details: b\"", "details: b\\\""];
+
+/// What is left of a text without the metadata and the details of a status; `None`
+/// where it has none.
+pub(crate) fn without_metadata(text: &str) -> Option<String> {
+    let starts = STATUS_MARKS.iter().filter_map(|mark| text.find(mark));
+    let before = text.get(..starts.min()?)?;
+    Some(format!("{before}{FILTERED}"))
+}
+
+/// Takes metadata and details of statuses out of what an event says.
+pub(crate) fn scrub(event: &mut Event<'_>) {
+    let exceptions = event.exception.iter_mut();
+    let values = exceptions.filter_map(|exception| exception.value.as_mut());
+    for text in event.message.iter_mut().chain(values) {
+        scrub_text(text);
+    }
+    for context in event.contexts.values_mut() {
+        if let Context::Other(fields) = context {
+            for value in fields.values_mut() {
+                if let Value::String(text) = value {
+                    scrub_text(text);
+                }
+            }
+        }
+    }
+}
+
+fn scrub_text(text: &mut String) {
+    if let Some(left) = without_metadata(text) {
+        *text = left;
+    }
+}
+
 /// Names that are those of secrets: the ones that contain one of its terms, in any
 /// case.
 #[derive(Debug, Clone)]
@@ -53,5 +92,41 @@ impl DenyList {
     /// `name` is in lower case.
     pub(crate) fn denies(&self, name: &str) -> bool {
         self.0.iter().any(|term| name.contains(term.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::metadata::MetadataMap;
+    use tonic::{Code, Status};
+
+    #[test]
+    fn what_a_printed_status_tells_is_taken_out() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("a", "hidden".parse().unwrap());
+        let with_both =
+            Status::with_details_and_metadata(Code::Aborted, "m", "hidden".into(), metadata);
+        let with_details = Status::with_details(Code::Aborted, "m", "hidden".into());
+        let with_metadata = Status::with_metadata(Code::Aborted, "m", with_both.metadata().clone());
+        for status in [with_both, with_details, with_metadata] {
+            let printed = format!("{status:?}");
+            let quoted = format!("{printed:?}");
+            let mut outer = Status::internal("outer");
+            outer.set_source(Arc::new(status.clone()));
+            for text in [
+                printed,
+                quoted,
+                format!("{status:#?}"),
+                outer.to_string(),
+                format!("{outer:?}"),
+            ] {
+                assert!(text.contains("hidden") || text.contains("104"), "{text}");
+                let left = without_metadata(&text).unwrap();
+                assert!(!left.contains("hidden"), "{left}");
+                assert!(left.ends_with(FILTERED), "{left}");
+            }
+        }
+        assert_eq!(without_metadata(&Status::aborted("m").to_string()), None);
     }
 }

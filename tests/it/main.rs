@@ -33,6 +33,7 @@ mod processes;
 mod propagation;
 mod quickstart;
 mod sampling;
+mod secrets;
 mod sessions;
 mod span_ext;
 mod spans;
