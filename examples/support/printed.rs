@@ -9,7 +9,7 @@ This is what Sentry received from the three of them, by HTTP, in an ingest that
 the example brings with it. For each trace its spans: where, operation and name,
 status, duration, and where it lies in the trace. A span has the status that it
 was given: those inside a call that fails with `?` or is cut short are `ok` unless
-they say otherwise.
+they say otherwise, or a panic goes through them.
 ";
 
 const ERRORS: &str = "\

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
-use sentry_core::protocol::{Map, Value};
+use sentry_core::protocol::{Context, Map, Value};
 use sentry_core::{Breadcrumb, Level, parse_type_from_debug};
 use tracing::Event;
 
+use crate::bridge::repeats::TRACING_FIELDS;
 use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
 use crate::report;
 
@@ -64,9 +65,15 @@ impl FieldSink for EventFields {
 pub(crate) fn from_sentry_event(event: &sentry_core::protocol::Event<'_>) -> Breadcrumb {
     let error = event.exception.last().and_then(|e| e.value.clone());
     let message = event.message.clone().or(error);
+    let data = match event.contexts.get(TRACING_FIELDS) {
+        Some(Context::Other(fields)) => fields.clone(),
+        _ => Map::new(),
+    };
+    let data = data.into_iter();
     Breadcrumb {
         ty: "log".to_owned(),
         category: event.logger.clone(),
+        data: data.map(|(name, value)| (name, bounded(value))).collect(),
         level: event.level,
         message: message.map(|text| report::clip(&text, MAX_TEXT_LEN).to_owned()),
         ..Breadcrumb::default()

@@ -124,11 +124,13 @@ impl SentryGrpcLayer {
 
     /// Whether a failure that Sentry was told of in a call is not told again.
     ///
-    /// An `ERROR` event is left out where it repeats an error that was sent in the call:
-    /// one in its chain, in its field `error`, or else in its message, alone or after a
-    /// colon. The event of a status or a panic, also of `sentry`'s panic integration, is
-    /// left out where any event was sent in the call. What is left out is a breadcrumb
-    /// of the errors that follow. What the application captures is always sent.
+    /// An `ERROR` event is left out where it repeats one that was sent in the call: the
+    /// same text, of its message, its field `error` and its chain, with the same other
+    /// fields; or that text with more before it (`cannot greet: ` and the text), or with
+    /// less. It is a breadcrumb of the errors that follow. The event of a status, or of
+    /// the panic that ends the call, also that of `sentry`'s panic integration, is left
+    /// out where any event was sent in the call. What the application captures is always
+    /// sent, and so are the panics of its tasks, and those that it catches.
     ///
     /// Defaults to `true`.
     pub fn one_event_per_failure(self, one: bool) -> Self {

@@ -90,7 +90,7 @@ impl LocalRoot {
         root
     }
 
-    /// Has the scope know who makes the call that this root is, or is entered around.
+    /// Has the scope know who makes the call that this root is.
     pub(crate) fn open_call(&self, facts: &RpcFacts) {
         let hub = &self.main.hub;
         if facts.user.is_some() || !facts.tags.is_empty() {

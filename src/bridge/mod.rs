@@ -22,6 +22,7 @@ mod layer;
 mod local_root;
 mod options;
 mod origin;
+mod place;
 mod recording;
 mod repeats;
 mod root_trace;

@@ -1,34 +1,20 @@
-//! Which errors an event tells of, so that none is told twice.
+//! Which failure an event tells of, so that none is told twice.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::thread;
 
 use sentry_core::protocol::{Context, Event, Value};
 
 /// Under these names sentry-tracing puts what an event of tracing holds, and where
 /// it was made, into contexts.
-const TRACING_FIELDS: &str = "Rust Tracing Fields";
+pub(crate) const TRACING_FIELDS: &str = "Rust Tracing Fields";
 const TRACING_LOCATION: &str = "Rust Tracing Location";
 
 /// That of sentry's panic integration.
 const PANIC_MECHANISM: &str = "panic";
 
-/// Levels of a text, as in `cannot greet: no such person: refused`.
+/// Of the text of a failure, as in `cannot greet: no such person: refused`.
 const MAX_LEVELS: usize = 8;
-
-/// The text of an error, hashed: it may be long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ErrorKey(u64);
-
-impl ErrorKey {
-    fn of(text: &str) -> Option<Self> {
-        if text.is_empty() {
-            return None;
-        }
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        Some(Self(hasher.finish()))
-    }
-}
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,25 +40,74 @@ impl Source {
     }
 }
 
-/// The errors that an event tells of: those of its chain; and as
-/// `#[instrument(err)]` and `error!(%error, ..)` have no chain, the field `error`;
-/// else the message, and what follows the colons in it: `cannot greet: {error}`.
-pub(crate) fn errors_of(event: &Event<'_>) -> Vec<ErrorKey> {
-    let chain = event.exception.iter().filter_map(|e| e.value.as_deref());
-    let field = match event.contexts.get(TRACING_FIELDS) {
-        Some(Context::Other(fields)) => fields.get("error").and_then(Value::as_str),
-        _ => None,
-    };
-    let mut errors: Vec<ErrorKey> = chain.chain(field).filter_map(ErrorKey::of).collect();
-    if errors.is_empty()
-        && let Some(message) = &event.message
-    {
-        errors.extend(levels(message).filter_map(ErrorKey::of));
-    }
-    errors
+/// A failure by what is said of it, hashed: that may be long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// All that is said.
+    whole: u64,
+    /// What it was caused by, the outermost first: what follows the colons in it, and
+    /// the errors of its chain.
+    causes: Vec<u64>,
+    /// The fields that are told with it.
+    fields: u64,
 }
 
-fn levels<'m>(message: &'m str) -> impl Iterator<Item = &'m str> {
-    let inner = |text: &&'m str| text.split_once(": ").map(|(_, inner)| inner);
-    std::iter::successors(Some(message), inner).take(MAX_LEVELS)
+impl Failure {
+    /// `None` where nothing is said.
+    pub(crate) fn of(event: &Event<'_>) -> Option<Self> {
+        let fields = match event.contexts.get(TRACING_FIELDS) {
+            Some(Context::Other(fields)) => Some(fields),
+            _ => None,
+        };
+        let message = event.message.as_deref();
+        // The last one is the outermost.
+        let chain = event.exception.iter().rev();
+        let chain = chain.filter_map(|exception| exception.value.as_deref());
+        // `error!(%error, ..)` has no chain.
+        let field = fields.and_then(|fields| fields.get("error")?.as_str());
+        let said: Vec<&str> = message.into_iter().chain(chain).chain(field).collect();
+        let whole = said.join(": ");
+        let mut levels = levels(&whole).map(hash);
+        let failure = Self {
+            whole: levels.next().filter(|_| !whole.is_empty())?,
+            causes: levels.chain(said.iter().skip(1).map(hash)).collect(),
+            fields: fields.map_or(0, |fields| hash_fields(fields.iter())),
+        };
+        // A panic hook that logs tells of the panic in whatever field.
+        let texts = fields.filter(|_| thread::panicking());
+        let texts = texts.into_iter().flat_map(|fields| fields.values());
+        let texts = texts.filter_map(Value::as_str).map(hash);
+        Some(Self {
+            causes: failure.causes.into_iter().chain(texts).collect(),
+            ..failure
+        })
+    }
+
+    /// Whether it is `told` again: the same, or with more or with less around it.
+    pub(crate) fn repeats(&self, told: &Self) -> bool {
+        self.causes.contains(&told.whole)
+            || told.causes.contains(&self.whole)
+            || self.whole == told.whole && self.fields == told.fields
+    }
+}
+
+/// A text and what follows the colons in it, as far as it has this many.
+fn levels<'t>(text: &'t str) -> impl Iterator<Item = &'t str> {
+    let inner = |text: &&'t str| {
+        let (_, inner) = text.split_once(": ").or_else(|| text.split_once(":\n"))?;
+        Some(inner)
+    };
+    std::iter::successors(Some(text), inner).take(MAX_LEVELS)
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn hash_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> u64 {
+    let fields = fields.filter(|(name, _)| *name != "error");
+    let fields = fields.map(|(name, value)| hash((name, value.to_string())));
+    hash(fields.collect::<Vec<_>>())
 }

@@ -16,7 +16,7 @@ use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::told::Told;
 use crate::fields;
-use crate::span_ext::{self, guarded};
+use crate::span_ext::{self, RpcStart, guarded};
 
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]
@@ -80,10 +80,6 @@ impl SpanCell {
 
     pub(crate) fn options(&self) -> &LayerOptions {
         &self.options
-    }
-
-    pub(crate) fn metadata(&self) -> &'static Metadata<'static> {
-        self.metadata
     }
 
     pub(crate) fn base(&self) -> &Arc<Hub> {
@@ -169,7 +165,7 @@ impl SpanCell {
         }
         self.set_fields(&live, fields);
         if let Some(rpc) = &plan_rpc {
-            self.set_facts(&live, &rpc.facts);
+            live.set_facts(&rpc.facts);
         }
         live
     }
@@ -198,6 +194,16 @@ impl SpanCell {
     /// This span and those that it is in, from it outwards.
     pub(crate) fn around(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |cell| cell.parent.as_deref())
+    }
+
+    /// Whether it is that of an RPC that a server received.
+    pub(crate) fn is_server(&self) -> bool {
+        self.is_of_middleware() && self.metadata.name() == fields::SERVER_SPAN
+    }
+
+    /// Of an RPC that has started.
+    pub(crate) fn started_rpc(&self) -> Option<Arc<RpcStart>> {
+        self.lock().rpc.clone()
     }
 
     pub(crate) fn is_of_middleware(&self) -> bool {

@@ -45,14 +45,17 @@ impl SpanCell {
             attributes::set(span, data, tags);
         }
     }
+}
 
-    /// What the middleware knows of its call.
-    pub(crate) fn set_facts(&self, live: &Live, facts: &RpcFacts) {
+impl Live {
+    /// Tells what the middleware knows of its call.
+    pub(crate) fn set_facts(&self, facts: &RpcFacts) {
         guarded(|| {
-            if self.runs_root(live) {
-                live.root.open_call(facts);
+            // Of a call inside a root, the trail tells its own events.
+            if self.is_root {
+                self.root.open_call(facts);
             }
-            if let Some(span) = &live.recorded {
+            if let Some(span) = &self.recorded {
                 attributes::set(span, facts.data.clone(), facts.tags.clone());
             }
         });

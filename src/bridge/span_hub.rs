@@ -8,7 +8,6 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
-use crate::fields;
 
 impl SpanCell {
     /// A hub for this thread to make current for the span, which it enters
@@ -63,9 +62,8 @@ impl SpanCell {
     /// Whether who runs this span runs its root: it is the root, or the RPC in
     /// a span that is entered around the call alone, as that of
     /// `tonic::transport::Server::trace_fn` is.
-    pub(crate) fn runs_root(&self, live: &Live) -> bool {
-        let is_server = self.is_of_middleware() && self.metadata().name() == fields::SERVER_SPAN;
-        live.is_root || is_server && !live.root.is_rpc
+    fn runs_root(&self, live: &Live) -> bool {
+        live.is_root || self.is_server() && !live.root.is_rpc
     }
 
     /// The hub of who runs the nearest span around it in `root`.

@@ -28,9 +28,15 @@ impl SpanSink for SpanCell {
 
     fn keep_status(&self, status: Status) {
         if let Some(rpc) = self.around().find(|cell| cell.is_of_middleware()) {
-            let before = rpc.lock().kept.replace(status);
+            let mut state = rpc.lock();
+            let let_go = match state.rpc_status {
+                None => state.kept.replace(status),
+                // It may hold the span, and nobody asks for it any more.
+                Some(_) => Some(status),
+            };
+            drop(state);
             // Its source may do anything when it is dropped.
-            drop(before);
+            guarded(|| drop(let_go));
         }
     }
 
@@ -60,9 +66,11 @@ impl SpanSink for SpanCell {
         let live = self.start();
         self.lock().rpc_status = Some(end.status);
         // Elsewhere is no hub to tell anything by.
-        if is_alive() {
-            self.tell(&live, &end);
+        if !is_alive() {
+            guarded(|| self.was_told(&live));
+            return self.abandon();
         }
+        self.tell(&live, &end);
         // Whatever else holds the tracing span, the RPC is over.
         self.finish_or_wait(&live);
     }
@@ -101,14 +109,14 @@ impl SpanCell {
             guarded(|| Hub::with_active(|hub| hub.capture_event(event)));
         }
         let is_session = |rpc: &Arc<RpcStart>| rpc.facts.is_session;
-        if self.runs_root(live) && self.lock().rpc.as_ref().is_some_and(is_session) {
+        if live.is_root && self.started_rpc().as_ref().is_some_and(is_session) {
             guarded(|| sessions::end(&live.root.main.hub, end.has_panicked));
         }
     }
 
     /// Adds what is known of the call to the event of its failure.
     fn complete(&self, live: &Live, event: &mut Event<'_>) {
-        let Some(rpc) = self.lock().rpc.clone() else {
+        let Some(rpc) = self.started_rpc() else {
             return;
         };
         for (key, value) in &rpc.facts.tags {
@@ -134,8 +142,8 @@ impl SpanCell {
 
     /// Whether an event was sent in this RPC, which is at its end.
     fn was_told(&self, live: &Live) -> bool {
-        // Both: a root may have been begun by this span or around it.
-        let own = self.told.close();
-        own || live.is_root && live.root.trail.told.close()
+        // Both are closed: what they keep holds the root.
+        let root = live.is_root && live.root.trail.told.close();
+        self.told.close() || root
     }
 }

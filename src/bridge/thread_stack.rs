@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use sentry_core::{Hub, HubSwitchGuard, TransactionOrSpan};
 
@@ -160,6 +161,9 @@ pub(crate) fn exit(key: u64, layer: u64) {
             .find(|entry| !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer);
         if let Some(entry) = entry {
             entry.exited = true;
+            if thread::panicking() {
+                entry.cell.saw_error();
+            }
         }
     });
     while let Some(entry) = with(pop_exited).flatten() {

@@ -6,20 +6,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sentry_core::Hub;
 use sentry_core::types::Uuid;
 
-use crate::bridge::repeats::ErrorKey;
+use crate::bridge::repeats::Failure;
 
-/// Hubs beyond that are forgotten: at worst, a failure is told twice.
+/// Older ones are forgotten: at worst, a failure is told twice.
 const MAX_PENDING: usize = 8;
 
-/// So are errors.
-const MAX_ERRORS: usize = 64;
+/// So are these.
+const MAX_FAILURES: usize = 64;
 
 /// An event that was captured and may yet be dropped.
 #[derive(Debug)]
 struct Pending {
     event: Uuid,
-    hub: Arc<Hub>,
-    errors: Vec<ErrorKey>,
+    /// That captures it, or the one of the root, where that is captured from
+    /// elsewhere.
+    hubs: [Arc<Hub>; 2],
+    failure: Option<Failure>,
+}
+
+impl Pending {
+    fn is_sent(&self) -> bool {
+        let is_sent = |hub: &Arc<Hub>| hub.last_event_id() == Some(self.event);
+        self.hubs.iter().any(is_sent)
+    }
 }
 
 /// The events that were captured in an RPC, as far as it matters whether one was
@@ -34,10 +43,9 @@ pub(crate) struct Told(Mutex<State>);
 struct State {
     is_over: bool,
     is_sent: bool,
-    /// The last one of each hub.
-    pending: Vec<Pending>,
-    /// Those that were sent, the last ones.
-    errors: VecDeque<ErrorKey>,
+    pending: VecDeque<Pending>,
+    /// The last ones that were sent.
+    failures: VecDeque<Failure>,
 }
 
 impl Told {
@@ -49,31 +57,28 @@ impl Told {
         }))
     }
 
-    /// An event that tells of `errors` is about to be sent from `hub`.
-    pub(crate) fn note(&self, event: Uuid, hub: &Arc<Hub>, errors: &[ErrorKey]) {
+    /// An event that tells of `failure` is about to be sent from one of `hubs`.
+    pub(crate) fn note(&self, event: Uuid, hubs: [&Arc<Hub>; 2], failure: Option<&Failure>) {
         let mut state = self.lock();
         if state.is_over {
             return;
         }
         let mut let_go = state.settle();
-        let mut kept = std::mem::take(&mut state.pending);
-        let_go.extend(kept.extract_if(.., |one| Arc::ptr_eq(&one.hub, hub)));
-        let surplus = (kept.len() + 1).saturating_sub(MAX_PENDING);
-        let_go.extend(kept.drain(..surplus));
-        kept.push(Pending {
+        state.pending.push_back(Pending {
             event,
-            hub: Arc::clone(hub),
-            errors: errors.to_vec(),
+            hubs: hubs.map(Arc::clone),
+            failure: failure.cloned(),
         });
-        state.pending = kept;
+        let surplus = state.pending.len().saturating_sub(MAX_PENDING);
+        let_go.extend(state.pending.drain(..surplus));
         drop(state);
         // What a scope holds may do anything when it is dropped.
         drop(let_go);
     }
 
-    /// Whether one of `errors` was sent.
-    pub(crate) fn has_sent(&self, errors: &[ErrorKey]) -> bool {
-        self.ask(|state| errors.iter().any(|error| state.errors.contains(error)))
+    /// Whether `failure` was told.
+    pub(crate) fn has_told(&self, failure: &Failure) -> bool {
+        self.ask(|state| state.failures.iter().any(|told| failure.repeats(told)))
     }
 
     /// Whether any event was sent.
@@ -99,8 +104,8 @@ impl Told {
         let mut state = self.lock();
         let mut let_go = state.settle();
         state.is_over = true;
-        state.errors = VecDeque::new();
-        let_go.append(&mut state.pending);
+        state.failures = VecDeque::new();
+        let_go.extend(std::mem::take(&mut state.pending));
         let is_sent = state.is_sent;
         drop(state);
         drop(let_go);
@@ -115,16 +120,14 @@ impl Told {
 impl State {
     /// Takes what was sent out of what is pending.
     fn settle(&mut self) -> Vec<Pending> {
-        let is_sent = |one: &mut Pending| one.hub.last_event_id() == Some(one.event);
-        let sent: Vec<Pending> = self.pending.extract_if(.., is_sent).collect();
+        let all = std::mem::take(&mut self.pending).into_iter();
+        let (sent, pending): (Vec<_>, Vec<_>) = all.partition(Pending::is_sent);
+        self.pending = pending.into();
         self.is_sent |= !sent.is_empty();
-        for error in sent.iter().flat_map(|one| &one.errors) {
-            if !self.errors.contains(error) {
-                self.errors.push_back(*error);
-            }
-        }
-        let surplus = self.errors.len().saturating_sub(MAX_ERRORS);
-        self.errors.drain(..surplus);
+        let failures = sent.iter().filter_map(|one| one.failure.clone());
+        self.failures.extend(failures);
+        let surplus = self.failures.len().saturating_sub(MAX_FAILURES);
+        self.failures.drain(..surplus);
         sent
     }
 }

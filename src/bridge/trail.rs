@@ -10,16 +10,16 @@ use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb;
 use crate::bridge::local_root::LocalRoot;
-use crate::bridge::repeats::{self, Source};
+use crate::bridge::place::Place;
+use crate::bridge::repeats::{Failure, Source};
 use crate::bridge::root_trace::RootTrace;
-use crate::bridge::thread_stack;
 use crate::bridge::told::Told;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders};
 use crate::report;
-use crate::span_ext::RpcStart;
+use crate::span_ext::{self, RpcStart};
 
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +160,10 @@ impl Trail {
         self.lock().rpc = Some(Arc::clone(rpc));
     }
 
+    fn rpc(&self) -> Option<Arc<RpcStart>> {
+        self.lock().rpc.clone()
+    }
+
     pub(crate) fn is_transaction(&self) -> bool {
         self.is_transaction
     }
@@ -215,12 +219,9 @@ impl Trail {
         move |mut event| {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
-                let is_new = trail.note(&event);
-                report::scrub(&mut event);
-                if !is_new {
-                    trail.keep_as_breadcrumb(&event);
-                    return None;
-                }
+                let place = Place::of(trail.root.get().and_then(Weak::upgrade));
+                event = trail.admit(event, &place)?;
+                place.apply(&mut event, trail.rpc().as_ref());
                 trail.apply(&mut event, max_breadcrumbs);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
@@ -232,28 +233,34 @@ impl Trail {
         }
     }
 
-    /// An event of the root is about to be sent from the current hub; `false`
-    /// where it tells of a failure that was told, and is not to be sent.
-    fn note(&self, event: &Event<'_>) -> bool {
-        let hub = Hub::current();
-        let errors = repeats::errors_of(event);
-        let root = self.root.get().and_then(Weak::upgrade);
-        let cell = root.as_ref().and_then(thread_stack::last_in);
-        let inside = || {
-            let cells = root.iter().zip(&cell);
-            cells.flat_map(|(root, cell)| cell.rpcs(root).map(|rpc| &rpc.told))
-        };
-        let all = || [&self.told].into_iter().chain(inside());
+    /// Gives an event back that is to be sent from the current hub. One that tells of a
+    /// failure that was told is not.
+    fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<Event<'static>> {
+        let failure = Failure::of(&event);
+        report::scrub(&mut event);
+        let all = || [&self.told].into_iter().chain(place.told());
+        let source = Source::of(&event);
         let is_told = self.is_told_once
-            && match Source::of(event) {
-                Source::Tracing => all().any(|told| told.has_sent(&errors)),
-                Source::Panic => all().any(Told::has_sent_any),
-                Source::Captured => false,
+            && match (source, &failure) {
+                (Source::Tracing, Some(failure)) => all().any(|told| told.has_told(failure)),
+                (Source::Panic, _) => all().any(Told::has_sent_any),
+                _ => false,
             };
-        if !is_told {
-            all().for_each(|told| told.note(event.event_id, &hub, &errors));
+        let event = match source {
+            // It may be that of the call, or none of its business.
+            Source::Panic if is_told => *span_ext::hold(event).err()?,
+            _ if is_told => {
+                self.keep_as_breadcrumb(&event);
+                return None;
+            }
+            _ => event,
+        };
+        let current = Hub::current();
+        let main = place.main_hub().unwrap_or(&current);
+        for told in all() {
+            told.note(event.event_id, [&current, main], failure.as_ref());
         }
-        !is_told
+        Some(event)
     }
 
     /// Keeps what an event says that is not sent, for the ones that follow.

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::request::Parts;
 use sentry_core::protocol::{Map, Value};
 
 use crate::report::{self, Capture, EventLimiter, Metadata, MetadataOptions, RpcOutcome};
-use crate::rpc::{MethodFilter, MethodPath, MethodPatterns};
+use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
 use crate::span_ext::{RpcFacts, RpcStart};
 use crate::watch::OnPanic;
 
@@ -62,7 +61,7 @@ impl CallOptions {
     pub(crate) fn start(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcStart {
         let named = self.name.as_ref().and_then(|name| {
             // A naming function that panics must not take the call with it.
-            catch_unwind(AssertUnwindSafe(|| name(parts))).ok()
+            rpc::contained(|| name(parts))
         });
         RpcStart {
             op: self.op.clone(),
@@ -117,7 +116,7 @@ impl CallOptions {
     /// it panics.
     pub(crate) fn fingerprint(&self, outcome: &RpcOutcome<'_>) -> Option<Vec<String>> {
         let fingerprint = self.fingerprint.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| fingerprint(outcome))).ok()
+        rpc::contained(|| fingerprint(outcome))
     }
 }
 

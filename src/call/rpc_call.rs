@@ -1,5 +1,6 @@
 //! One observed RPC: joins what is watched to what is reported.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -12,9 +13,9 @@ use tracing::span::Entered;
 use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
 use crate::call::span;
-use crate::report::{self, Metadata, RpcOutcome};
-use crate::rpc::{MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, Muted, RpcEnd, RpcStart, SpanSink};
+use crate::report::{self, EventKind, Metadata, RpcOutcome};
+use crate::rpc::{self, MethodPath, Outcome, RpcSide};
+use crate::span_ext::{self, HeldPanics, Muted, RpcEnd, RpcStart, SpanSink};
 use crate::watch::{Finished, Observer, OnPanic, Watch};
 
 /// The span of a running RPC.
@@ -48,20 +49,24 @@ pub struct RpcScope {
 /// In a call, until it is dropped.
 #[derive(Debug)]
 pub struct RpcEntered<'a> {
+    // Ahead of the span: what is told is told in it.
+    _held: Option<HeldPanics>,
     _span: Entered<'a>,
     _muted: Option<Muted>,
 }
 
 impl RpcCall {
-    /// Opens the span of an RPC that a server received; `None` where no
-    /// subscriber wants it.
+    /// Opens the span of an RPC that a server received; `None` where nobody wants
+    /// it.
     pub(crate) fn open_server(
         path: &MethodPath,
         parts: &mut Parts,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
         let span = span::of_server(path, parts);
-        (!span.is_disabled()).then(|| Self::new(span, RpcSide::Server, path, options))
+        // What a caller gets for a panic does not depend on who listens.
+        let is_wanted = !span.is_disabled() || options.on_panic != OnPanic::Ignore;
+        is_wanted.then(|| Self::new(span, RpcSide::Server, path, options))
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
@@ -135,7 +140,7 @@ impl RpcCall {
     fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
         let limiter = self.options.limiter.as_ref();
         let held_back = match limiter {
-            Some(limiter) => limiter.admit(self.path.full(), known.code())?,
+            Some(limiter) => limiter.admit(self.path.full(), EventKind::of(known))?,
             None => 0,
         };
         let mut event = match finished.panic {
@@ -171,15 +176,13 @@ impl RpcCall {
         let outcome = &finished.outcome;
         // Of a stream, tonic tells no source.
         let kept = sink.kept_status();
-        let kept = kept.as_ref().filter(|kept| outcome.is_of(kept));
+        let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
         let known = RpcOutcome {
             side: self.side,
             path: &self.path,
             outcome,
             duration: finished.duration,
-            cause: finished
-                .cause
-                .or_else(|| kept.and_then(std::error::Error::source)),
+            cause: finished.cause.or_else(|| source.and_then(Error::source)),
             is_panic: finished.panic.is_some(),
         };
         let breadcrumb = || {
@@ -202,6 +205,8 @@ impl RpcCall {
             breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });
+        // Its source may do anything when it is dropped.
+        rpc::contained(|| drop(kept));
     }
 }
 
@@ -211,6 +216,7 @@ impl Watch for RpcCall {
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
             _span: span_ext::enter_to_run(&self.span),
+            _held: (self.side == RpcSide::Server).then(HeldPanics::new),
             _muted: self.is_ignored.then(Muted::new),
         }
     }
@@ -221,6 +227,7 @@ impl Watch for RpcScope {
 
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
+            _held: None,
             _span: self.span.enter(),
             _muted: self.is_ignored.then(Muted::new),
         }
@@ -249,10 +256,13 @@ impl Observer for RpcCall {
         if self.is_ignored {
             return;
         }
-        // tonic takes a request whose caller hung up for one that is at its end, and
-        // then misses its message. Nobody is there to read the answer.
-        let is_cut = self.side == RpcSide::Server && finished.request_is_cut;
-        if is_cut && finished.outcome.is_of_cut_request() {
+        // What cut the request off is what the call fails with; or tonic takes the request
+        // for one that is at its end, and misses its message. Nobody is there to read
+        // the answer.
+        if self.side == RpcSide::Server
+            && let Some(cut) = finished.request_cut
+            && (finished.outcome == *cut || finished.outcome.is_of_cut_request())
+        {
             finished.outcome = Outcome::dropped();
         }
         // An OpenTelemetry layer takes the last exit for the end of a span.

@@ -66,7 +66,8 @@ macro_rules! call_setters {
         }
 
         /// How many events of this layer are sent in a minute for each method and code,
-        /// so that a storm of failures does not use up a quota. `None` is no limit.
+        /// and for the panics of each method, so that a storm of failures does not use up
+        /// a quota. `None` is no limit. Clones of the layer share it.
         ///
         /// The event after some that were held back says how many in `held_back` of
         /// its `rpc` context. Beyond 1024 methods and codes the rest have one limit

@@ -1,12 +1,12 @@
 //! Which ends of an RPC become error events.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tonic::Code;
 
 use crate::report::outcome::RpcOutcome;
+use crate::rpc;
 
 type CaptureFn = dyn Fn(&RpcOutcome<'_>) -> bool + Send + Sync;
 
@@ -58,9 +58,7 @@ impl Capture {
         outcome.code() != Code::Ok
             && match self {
                 Self::Codes(codes) => codes.contains(outcome.code()),
-                Self::If(wants) => {
-                    catch_unwind(AssertUnwindSafe(|| wants(outcome))).unwrap_or(false)
-                }
+                Self::If(wants) => rpc::contained(|| wants(outcome)).unwrap_or(false),
             }
     }
 }

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tonic::Code;
+use crate::report::outcome::RpcOutcome;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Kinds beyond that share one limit. A peer may make methods up.
 const MAX_KINDS: usize = 1024;
+
+/// The method of those that share one.
+const OTHERS: &str = "";
 
 /// Holds back the events of a method that fails again and again with the same
 /// code.
@@ -17,7 +20,23 @@ const MAX_KINDS: usize = 1024;
 pub(crate) struct EventLimiter {
     /// In a minute.
     max: u32,
-    kinds: Mutex<HashMap<(String, i32), Window>>,
+    kinds: Mutex<HashMap<(String, EventKind), Window>>,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum EventKind {
+    Panic,
+    Status(i32),
+}
+
+impl EventKind {
+    pub(crate) fn of(outcome: &RpcOutcome<'_>) -> Self {
+        match outcome.is_panic() {
+            true => Self::Panic,
+            false => Self::Status(outcome.code() as i32),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,17 +57,22 @@ impl EventLimiter {
 
     /// How many events were held back before this one; `None` where this one is,
     /// too.
-    pub(crate) fn admit(&self, method: &str, code: Code) -> Option<u64> {
-        self.admit_at(Instant::now(), method, code)
+    pub(crate) fn admit(&self, method: &str, kind: EventKind) -> Option<u64> {
+        self.admit_at(Instant::now(), method, kind)
     }
 
-    fn admit_at(&self, now: Instant, method: &str, code: Code) -> Option<u64> {
+    fn admit_at(&self, now: Instant, method: &str, kind: EventKind) -> Option<u64> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kind = (method.to_owned(), code as i32);
+        let mut kind = (method.to_owned(), kind);
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
-            kinds.retain(|_, window| window.held_back > 0 || !window.is_over(now));
+            let over = kinds.extract_if(|_, window| window.is_over(now));
+            let held_back: u64 = over.map(|(_, window)| window.held_back).sum();
             if kinds.len() >= MAX_KINDS {
-                kind = (String::new(), code as i32);
+                kind.0 = OTHERS.to_owned();
+            }
+            if held_back > 0 {
+                let others = kinds.entry((OTHERS.to_owned(), kind.1));
+                others.or_insert_with(|| Window::new(now)).held_back += held_back;
             }
         }
         let window = kinds.entry(kind).or_insert_with(|| Window::new(now));
@@ -82,13 +106,15 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Code;
 
     #[test]
     fn each_kind_has_a_limit_of_its_own_and_counts() {
         let limiter = EventLimiter::new(2);
         let start = Instant::now();
-        let admit = |after, method, code| {
-            limiter.admit_at(start + Duration::from_secs(after), method, code)
+        let admit = |after, method, code: Code| {
+            let kind = EventKind::Status(code as i32);
+            limiter.admit_at(start + Duration::from_secs(after), method, kind)
         };
         assert_eq!(admit(0, "/a", Code::Internal), Some(0));
         assert_eq!(admit(1, "/a", Code::Internal), Some(0));
@@ -103,19 +129,34 @@ mod tests {
     }
 
     #[test]
-    fn made_up_methods_do_not_fill_the_memory() {
+    fn a_panic_is_a_kind_of_its_own() {
         let limiter = EventLimiter::new(1);
+        let status = EventKind::Status(Code::Internal as i32);
+        assert_eq!(limiter.admit("/a", status), Some(0));
+        assert_eq!(limiter.admit("/a", EventKind::Panic), Some(0));
+        assert_eq!(limiter.admit("/a", EventKind::Panic), None);
+    }
+
+    #[test]
+    fn made_up_methods_do_not_fill_the_memory_nor_starve_others() {
+        let limiter = EventLimiter::new(1);
+        let status = EventKind::Status(Code::Unknown as i32);
         let now = Instant::now();
-        let mut sent = 0;
-        for i in 0..10_000 {
-            let method = format!("/made/up{i}");
-            sent += usize::from(limiter.admit_at(now, &method, Code::Unknown).is_some());
+        for _ in 0..2 {
+            let mut sent = 0;
+            for i in 0..10_000 {
+                let method = format!("/made/up{i}");
+                sent += usize::from(limiter.admit_at(now, &method, status).is_some());
+            }
+            assert!(sent == MAX_KINDS + 1 || sent == 0, "{sent}");
+            assert_eq!(limiter.kinds.lock().unwrap().len(), MAX_KINDS + 1);
         }
-        assert_eq!(sent, MAX_KINDS + 1);
-        assert_eq!(limiter.kinds.lock().unwrap().len(), MAX_KINDS + 1);
-        // What is over makes room.
+        // What is over makes room, and what was held back is not forgotten.
         let later = now + WINDOW;
-        assert_eq!(limiter.admit_at(later, "/real", Code::Unknown), Some(0));
-        assert!(limiter.kinds.lock().unwrap().len() <= 2);
+        assert_eq!(limiter.admit_at(later, "/real", status), Some(0));
+        assert_eq!(limiter.admit_at(later, "/other", status), Some(0));
+        let held_back = limiter.admit_at(later, OTHERS, status).unwrap();
+        assert_eq!(held_back, 20_000 - 1025);
+        assert_eq!(limiter.kinds.lock().unwrap().len(), 3);
     }
 }

@@ -1,7 +1,6 @@
 //! Parameters of calls, as far as they may be told.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sentry_core::protocol::Value;
@@ -51,8 +50,9 @@ impl ParamOptions {
             Redact::ByName if is_secret(name) => FILTERED.into(),
             Redact::ByName | Redact::Off => value,
             // Of one that panics it is not known what it would have taken out.
-            Redact::With(redact) => catch_unwind(AssertUnwindSafe(|| redact(name, value)))
-                .unwrap_or_else(|_| FILTERED.into()),
+            Redact::With(redact) => {
+                rpc::contained(|| redact(name, value)).unwrap_or_else(|| FILTERED.into())
+            }
         };
         match value {
             Value::String(text) if text.len() > self.max_len => {

@@ -1,11 +1,11 @@
 //! Which calls are left alone.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::request::Parts;
 
+use crate::rpc::contained::contained;
 use crate::rpc::method::MethodPath;
 use crate::rpc::method_patterns::MethodPatterns;
 
@@ -42,8 +42,7 @@ impl MethodFilter {
     /// A closure that panics matches nothing.
     pub(crate) fn matches(&self, path: &MethodPath, parts: &Parts) -> bool {
         let service = path.service();
-        let also =
-            |also: &Arc<PartsFn>| catch_unwind(AssertUnwindSafe(|| also(parts))).unwrap_or(false);
+        let also = |also: &Arc<PartsFn>| contained(|| also(parts)).unwrap_or(false);
         self.services.iter().any(|ignored| ignored == service)
             || self.methods.matches(path)
             || self.also.as_ref().is_some_and(also)

@@ -2,6 +2,7 @@
 //! call, knows Sentry or does any I/O.
 
 mod code;
+mod contained;
 mod content_type;
 #[cfg(feature = "error-details")]
 mod details;
@@ -18,6 +19,7 @@ mod timeout;
 mod transport;
 
 pub(crate) use self::code::name as code_name;
+pub(crate) use self::contained::{Payload, caught, contained, discard};
 pub(crate) use self::content_type::{ContentType, content_type};
 #[cfg(feature = "error-details")]
 pub(crate) use self::details::{ErrorDetails, from_headers as error_details};

@@ -113,6 +113,14 @@ impl Outcome {
         *self == Self::new(status.code(), Some(status.message().to_owned().into()))
     }
 
+    /// Of an error that is handed on as it is: what tonic makes of it.
+    pub(crate) fn of_status_in(error: &dyn Any) -> Self {
+        match as_error(error).and_then(|error| error.downcast_ref::<Status>()) {
+            Some(status) => Self::new(status.code(), Some(status.message().to_owned().into())),
+            None => Self::from_error(error),
+        }
+    }
+
     /// Looks at an error without taking it: the types that gRPC services of
     /// tower and tonic fail with, and what stands in their `source()` chain.
     pub(crate) fn from_error(error: &dyn Any) -> Self {

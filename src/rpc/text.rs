@@ -1,7 +1,8 @@
 //! Bounds on text that somebody else wrote.
 
 use std::fmt::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::rpc::contained::contained;
 
 /// The longest piece of `text` that is at most `max` bytes long and ends at a
 /// character.
@@ -41,7 +42,7 @@ pub(crate) fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
         max,
     };
     // An error here means that there is more. Whoever panics has said what there is.
-    let _ = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(text)));
+    let _ = contained(|| bounded.write_fmt(text));
     bounded.text
 }
 

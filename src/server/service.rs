@@ -1,7 +1,6 @@
 //! The server service.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -82,7 +81,7 @@ impl GrpcServerOptions {
         }
         // Who makes it is not known where the closure panics.
         let caller = self.caller.as_ref();
-        let caller = caller.and_then(|f| catch_unwind(AssertUnwindSafe(|| f(parts))).ok());
+        let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
         if let Some(caller) = caller {
             let told = caller.told_by(&self.claims);
             facts.user = told.user;

@@ -2,6 +2,7 @@
 //! asked of it: by the middleware, and by applications.
 
 mod ext;
+mod held;
 mod keep;
 mod mute;
 mod sink;
@@ -9,6 +10,7 @@ mod thread_guard;
 
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
+pub(crate) use self::held::{HeldPanics, hold};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 pub(crate) use self::sink::{

@@ -2,9 +2,10 @@
 //! while its thread locals are destroyed.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sentry_core::Hub;
+
+use crate::rpc;
 
 struct ThreadGuard {
     /// Set while sentry-core works for us, and may call back into user code.
@@ -24,7 +25,7 @@ thread_local! {
     // ours is gone first, and a look at ours is enough to know.
     static GUARD: ThreadGuard = ThreadGuard {
         busy: Cell::new(false),
-        has_hub: catch_unwind(Hub::current).is_ok(),
+        has_hub: rpc::contained(Hub::current).is_some(),
     };
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn is_free() -> bool {
 /// itself; and where it panics, the call that is observed must not.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> Option<T> {
     let before = set_busy(true);
-    let result = catch_unwind(AssertUnwindSafe(f)).ok();
+    let result = rpc::contained(f);
     set_busy(before);
     result
 }

@@ -52,12 +52,14 @@ impl<O: Observer> Guard<O> {
             return Ok(poll());
         };
         self.polling = true;
-        let result = {
+        // Left with the panic, so that it shows there.
+        let poll = || {
             let _entered = observer.enter();
-            match observer.on_panic() {
-                OnPanic::Answer | OnPanic::Resume => Panic::catch(poll),
-                OnPanic::Ignore => Ok(poll()),
-            }
+            poll()
+        };
+        let result = match observer.on_panic() {
+            OnPanic::Answer | OnPanic::Resume => Panic::catch(poll),
+            OnPanic::Ignore => Ok(poll()),
         };
         self.polling = false;
         result
@@ -146,7 +148,7 @@ impl<O: Observer> Guard<O> {
             cause,
             panic,
             duration: self.started_at.elapsed(),
-            request_is_cut: self.request.is_cut(),
+            request_cut: self.request.cut(),
             request_messages: self.request.messages(),
             response_messages: self.response.messages(),
         });

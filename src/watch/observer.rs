@@ -50,8 +50,8 @@ pub struct Finished<'a> {
     pub(crate) panic: Option<&'a str>,
     /// From the call to the end.
     pub(crate) duration: Duration,
-    /// Whether the request was cut off on its way.
-    pub(crate) request_is_cut: bool,
+    /// What cut the request off on its way.
+    pub(crate) request_cut: Option<&'a Outcome>,
     /// `None` where they could not be counted.
     pub(crate) request_messages: Option<u32>,
     /// `None` where they could not be counted.

@@ -1,8 +1,6 @@
 //! What becomes of a panic in a watched call.
 
-use std::any::Any;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::rpc::{self, Payload};
 
 /// What a server does with a panic in a handler: in the call, or in the stream
 /// of its replies.
@@ -25,14 +23,14 @@ pub enum OnPanic {
 /// A panic that was caught, on its way to be reported.
 #[derive(Debug)]
 pub(crate) struct Panic {
-    payload: Box<dyn Any + Send>,
+    payload: Payload,
 }
 
 impl Panic {
     /// Runs `f`, catching its panic. Of what panicked nothing must be used again,
     /// but to drop it.
     pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Self> {
-        catch_unwind(AssertUnwindSafe(f)).map_err(|payload| Self { payload })
+        rpc::caught(f).map_err(|payload| Self { payload })
     }
 
     /// What was said, where that was text.
@@ -47,9 +45,6 @@ impl Panic {
 
     /// Ends it here.
     pub(crate) fn discard(self) {
-        // A payload may panic when it is dropped, with a payload that does.
-        if let Err(again) = Self::catch(|| drop(self.payload)) {
-            mem::forget(again);
-        }
+        rpc::discard(self.payload);
     }
 }

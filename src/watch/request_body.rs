@@ -1,15 +1,16 @@
 //! The request body of a watched call.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::rpc::MessageCounter;
+use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::observer::Watch;
 
 const UNKNOWN: u64 = u64::MAX;
@@ -19,7 +20,7 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct RequestProgress {
     messages: AtomicU64,
-    is_cut: AtomicBool,
+    cut: OnceLock<Outcome>,
 }
 
 impl RequestProgress {
@@ -27,9 +28,9 @@ impl RequestProgress {
         u32::try_from(self.messages.load(Ordering::Relaxed)).ok()
     }
 
-    /// Whether the body failed: the caller hung up, or the connection broke.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Relaxed)
+    /// What the body failed with: the caller hung up, or the connection broke.
+    pub(crate) fn cut(&self) -> Option<&Outcome> {
+        self.cut.get()
     }
 
     fn store(&self, messages: Option<u32>) {
@@ -68,7 +69,12 @@ impl<B, W> RequestBody<B, W> {
     }
 }
 
-impl<B: Body, W: Watch> Body for RequestBody<B, W> {
+impl<B, W> Body for RequestBody<B, W>
+where
+    B: Body,
+    B::Error: Any,
+    W: Watch,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -91,8 +97,8 @@ impl<B: Body, W: Watch> Body for RequestBody<B, W> {
                     watched.progress.store(watched.counter.messages());
                 }
             }
-            Some(Err(_)) => {
-                watched.progress.is_cut.store(true, Ordering::Relaxed);
+            Some(Err(error)) => {
+                let _ = watched.progress.cut.set(Outcome::of_status_in(error));
                 *this.watched = None;
             }
             None => *this.watched = None,

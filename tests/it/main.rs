@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each theme.
 #![expect(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -37,4 +38,8 @@ mod secrets;
 mod sessions;
 mod span_ext;
 mod spans;
+mod spotlight;
 mod storms;
+mod support;
+mod told;
+mod transport;

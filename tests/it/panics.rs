@@ -1,9 +1,18 @@
 //! What becomes of a handler that panics.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::fmt;
-use std::process::Command;
-use std::sync::Arc;
+use std::future::{Future, Ready, ready};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use http::{Request as HttpRequest, Response as HttpResponse};
+use http_body::Body;
+use http_body_util::Empty;
 use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::{Event, SpanStatus};
 use sentry::{ClientOptions, Level};
@@ -11,13 +20,17 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
-use tracing::{error, info, instrument};
+use tower::{Layer, Service, service_fn};
+use tracing::{Instrument, error, info, info_span, instrument};
+use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, OnPanic, SentryGrpcLayer};
+use sentry_tonic::{GrpcServerLayer, OnPanic, RequestBody, ResponseBody, SentryGrpcLayer};
 
+use crate::support::alone::alone;
+use crate::support::body::{ScriptedBody, Step};
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
-use crate::support::received::{event_trace, messages, trace};
+use crate::support::received::{Sp, event_trace, messages, trace};
 use crate::support::world::World;
 
 /// Where it panics.
@@ -207,6 +220,126 @@ fn a_panic_is_one_event_and_the_caller_gets_internal() {
     }
 }
 
+/// Without tonic around it, where what is answered can be looked at.
+#[test]
+fn a_panic_is_answered_wherever_it_happens() {
+    type Answered = HttpResponse<ResponseBody<ScriptedBody<Infallible>>>;
+    fn answered(
+        service: impl Service<
+            HttpRequest<RequestBody<Empty<Bytes>>>,
+            Response = HttpResponse<ScriptedBody<Infallible>>,
+            Error = Infallible,
+        >,
+        path: &str,
+    ) -> Answered {
+        let request = HttpRequest::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .body(Empty::new());
+        let mut service = GrpcServerLayer::new().layer(service);
+        let call = service.call(request.unwrap());
+        let Poll::Ready(response) = pin!(call).poll(&mut Context::from_waker(Waker::noop())) else {
+            unreachable!("is answered at once")
+        };
+        response.unwrap()
+    }
+
+    let world = World::new();
+    world.sync(|| {
+        let in_call = service_fn(|_| -> Ready<Result<_, _>> { panic!("in the call") });
+        let in_future = service_fn(|_| async { panic!("in the future") });
+        for response in [answered(in_call, "/a.B/C"), answered(in_future, "/a.B/C")] {
+            let (head, body) = response.into_parts();
+            assert_eq!(head.headers["grpc-status"], "13");
+            assert_eq!(head.headers["grpc-message"], "internal server error");
+            assert_eq!(head.headers["content-type"], "application/grpc");
+            assert!(body.is_end_stream());
+            assert_eq!(body.size_hint().exact(), Some(0));
+        }
+        let in_body = service_fn(|_| {
+            let steps = [Step::Data(b"\0\0\0\0\0"), Step::Panic, Step::Data(b"more")];
+            ready(Ok(HttpResponse::new(ScriptedBody::new(steps))))
+        });
+        let mut body = pin!(answered(in_body, "/a.B/C").into_body());
+        let mut poll = || {
+            body.as_mut()
+                .poll_frame(&mut Context::from_waker(Waker::noop()))
+        };
+        assert!(matches!(poll(), Poll::Ready(Some(Ok(frame))) if frame.is_data()));
+        let Poll::Ready(Some(Ok(frame))) = poll() else {
+            unreachable!("ends with trailers")
+        };
+        assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "13");
+        assert!(matches!(poll(), Poll::Ready(None)));
+        assert!(body.is_end_stream());
+    });
+    assert_eq!(world.received().events.len(), 3);
+    // What is left alone is left alone.
+    let ignored = || {
+        let service = service_fn(|_| async { panic!("in the future") });
+        drop(answered(service, "/grpc.health.v1.Health/Check"));
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(|| world.sync(ignored))).unwrap_err();
+    assert_eq!(world.received().events, []);
+}
+
+#[test]
+fn what_a_panic_says_is_cut_and_what_it_cannot_say_is_known() {
+    for (payload, said) in [
+        (
+            Box::new("é".repeat(1 << 19)) as Box<dyn Any + Send>,
+            "é".repeat(512),
+        ),
+        (Box::new(7), "panicked".to_owned()),
+    ] {
+        let world = World::new();
+        let payload = Mutex::new(Some(payload));
+        let greeter = Scripted::new().say_hello(move |_| {
+            let payload = payload.lock().unwrap().take().unwrap();
+            async { resume_unwind(payload) }
+        });
+        world.run(greeter.say_hello_once("Ferris")).unwrap_err();
+        let received = world.received();
+        let exception = &received.only_event().exception[0];
+        assert_eq!(exception.value.as_deref(), Some(said.as_str()));
+    }
+}
+
+#[test]
+fn what_a_caller_gets_does_not_depend_on_who_listens() {
+    let world = World::subscribed(|_| registry());
+    let status = world
+        .run(call(
+            GrpcServerLayer::new(),
+            panicking(Place::Unary),
+            Place::Unary,
+        ))
+        .1;
+    assert_eq!(status.code(), Code::Internal);
+    let left_alone = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
+    let status = world
+        .run(call(left_alone, panicking(Place::Unary), Place::Unary))
+        .1;
+    assert_eq!(status.code(), Code::Cancelled);
+}
+
+#[test]
+fn spans_that_a_panic_ends_are_errors() {
+    let world = World::new();
+    let greeter = Scripted::new().say_hello(|name| {
+        let inner = async move {
+            assert_eq!(name, "nobody");
+            Ok(reply(&name))
+        };
+        async { inner.instrument(info_span!("inner")).await }
+    });
+    world.run(greeter.say_hello_once("Ferris")).unwrap_err();
+    let inner = Sp::ok("inner", "/helloworld.Greeter/SayHello");
+    let expected = [inner
+        .op("it::panics::inner")
+        .status(SpanStatus::InternalError)];
+    assert_eq!(world.received().only_tx().spans, expected);
+}
+
 #[test]
 fn a_panic_may_go_on_and_be_left_alone() {
     for (on_panic, hook, events) in [
@@ -363,19 +496,8 @@ fn what_the_application_captures_is_always_sent() {
 /// In a process of its own, whose threads and memory nobody else uses.
 #[test]
 fn a_thousand_panics_over_one_connection_harm_nobody_else() {
-    const ALONE: &str = "SENTRY_TONIC_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return BOTH.into_iter().for_each(panic_a_thousand_times);
-    }
     let name = "panics::a_thousand_panics_over_one_connection_harm_nobody_else";
-    let test = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name])
-        .env(ALONE, "1")
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&test.stdout);
-    assert!(said.contains("1 passed"), "{said}");
+    alone(name, || BOTH.into_iter().for_each(panic_a_thousand_times));
 }
 
 fn panic_a_thousand_times(hook: Hook) {

@@ -56,12 +56,13 @@ fn it_prints_a_waterfall() {
             call("front", 2, "server", method, status),
         ]
     };
-    let find = |service, depth, query| {
+    let found = |service, depth, found, query| {
         [
-            row(service, depth, "function  find_name", "ok"),
+            row(service, depth, "function  find_name", found),
             row(service, depth + 1, "db.query  query_store", query),
         ]
     };
+    let find = |service, depth, query| found(service, depth, "ok", query);
     let render = |service, depth| row(service, depth, "template.render  render", "ok");
     let mut expected = vec![row("client", 1, "function  main", "ok")];
     expected.extend(chain(2, "ok"));
@@ -84,7 +85,7 @@ fn it_prints_a_waterfall() {
     expected.push(render("front", 3));
     expected.extend(pair("CollectHellos", "internal_error"));
     expected.extend(find("front", 3, "ok"));
-    expected.extend(find("front", 3, "ok"));
+    expected.extend(found("front", 3, "internal_error", "internal_error"));
     expected.extend(pair("SayHello", "invalid_argument"));
     expected.extend(pair("Chat", "internal_error"));
     expected.extend(find("front", 3, "ok"));

@@ -131,13 +131,13 @@ fn what_is_not_captured_does_not_count() {
 }
 
 #[test]
-fn panics_count_too() {
+fn panics_count_too_and_by_themselves() {
     for kind in KINDS {
         let world = World::new();
         let side = Observed::Server(GrpcServerLayer::new().max_events_per_minute(3));
         world.run(storm(&side, kind, || panic!("boom")));
         world.run(storm(&side, kind, internal));
-        let expected = [count(&format!("{} INTERNAL", kind.method()), 3)];
+        let expected = [count(&format!("{} INTERNAL", kind.method()), 6)];
         assert_eq!(counts(&world.received().events), expected);
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod spotlight;
 #[path = "../../../examples/support/uri.rs"]
 pub(crate) mod uri;
 
+pub(crate) mod alone;
 pub(crate) mod body;
 pub(crate) mod example;
 pub(crate) mod greeter;

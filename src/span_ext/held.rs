@@ -1,0 +1,78 @@
+//! Panics that may turn out to be that of a call, whose failure was told already.
+
+use std::cell::{Cell, RefCell};
+use std::thread;
+
+use sentry_core::Hub;
+use sentry_core::protocol::Event;
+
+use crate::span_ext::thread_guard::guarded;
+
+type Events = Vec<Event<'static>>;
+
+thread_local! {
+    /// What is held, for each poll of a server's call that this thread is in.
+    static POLLS: RefCell<Vec<Events>> = const { RefCell::new(Vec::new()) };
+    static IS_RELEASING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// One poll of a server's call.
+///
+/// What is held in it goes with the panic that ends it. Where it ends in peace,
+/// somebody has caught that panic, and it is told.
+#[derive(Debug)]
+pub(crate) struct HeldPanics(());
+
+impl HeldPanics {
+    pub(crate) fn new() -> Self {
+        with_polls(|polls| polls.push(Events::new()));
+        Self(())
+    }
+}
+
+impl Drop for HeldPanics {
+    fn drop(&mut self) {
+        let held = with_polls(Vec::pop).flatten().unwrap_or_default();
+        if held.is_empty() || thread::panicking() {
+            return;
+        }
+        let before = set_releasing(true);
+        guarded(|| {
+            Hub::with_active(|hub| {
+                for event in held {
+                    hub.capture_event(event);
+                }
+            });
+        });
+        set_releasing(before);
+    }
+}
+
+/// Holds the event of a panic until it is known whether that ends a call; gives it
+/// back where the thread is in none.
+pub(crate) fn hold(event: Event<'static>) -> Result<(), Box<Event<'static>>> {
+    let mut event = Some(event);
+    with_polls(|polls| {
+        if let (Some(held), false) = (polls.last_mut(), is_releasing()) {
+            held.extend(event.take());
+        }
+    });
+    event.map_or(Ok(()), |event| Err(Box::new(event)))
+}
+
+fn with_polls<T>(f: impl FnOnce(&mut Vec<Events>) -> T) -> Option<T> {
+    let run = |polls: &RefCell<Vec<Events>>| {
+        let mut polls = polls.try_borrow_mut().ok()?;
+        Some(f(&mut polls))
+    };
+    POLLS.try_with(run).ok().flatten()
+}
+
+fn is_releasing() -> bool {
+    IS_RELEASING.try_with(Cell::get).unwrap_or(false)
+}
+
+fn set_releasing(releasing: bool) -> bool {
+    let set = IS_RELEASING.try_with(|is_releasing| is_releasing.replace(releasing));
+    set.unwrap_or(false)
+}
