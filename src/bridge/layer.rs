@@ -98,7 +98,8 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// The most verbose level of events to keep as breadcrumbs.
+    /// The most verbose level of events to keep as breadcrumbs, which have the target of
+    /// the event for a category and its fields as data, 1024 bytes of each text.
     ///
     /// Defaults to [`LevelFilter::INFO`].
     pub fn breadcrumb_level(self, level: LevelFilter) -> Self {
@@ -151,7 +152,8 @@ impl SentryGrpcLayer {
     /// span starts or records it. Where it panics, that is `[Filtered]`.
     ///
     /// Defaults to `[Filtered]` for the values of names that contain `password`,
-    /// `token`, `secret`, `key` or `authorization`, in any case.
+    /// `token`, `secret`, `key` or `authorization`, in any case. The last of this and
+    /// [`unredacted_params`](Self::unredacted_params) holds.
     pub fn redact_params(
         self,
         redact: impl Fn(&str, Value) -> Value + Send + Sync + 'static,

@@ -13,6 +13,7 @@
 mod attributes;
 mod begun;
 mod breadcrumb;
+mod call_facts;
 mod collector;
 mod draft;
 mod duration;

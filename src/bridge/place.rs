@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use sentry_core::Hub;
-use sentry_core::protocol::{Context, Event};
+use sentry_core::protocol::Event;
 
+use crate::bridge::call_facts;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::told::Told;
-use crate::fields;
-use crate::report;
 use crate::span_ext::RpcStart;
 
 /// The span of a root that this thread is in, as far as it is in one.
@@ -37,48 +36,44 @@ impl Place {
         self.rpcs().map(|rpc| &rpc.told)
     }
 
+    /// The innermost call that a server received.
+    fn server(&self) -> Option<&SpanCell> {
+        self.rpcs().find(|rpc| rpc.is_server())
+    }
+
+    pub(crate) fn call(&self) -> Option<Arc<RpcStart>> {
+        self.server()?.started_rpc()
+    }
+
+    /// What was told in that alone.
+    pub(crate) fn told_in_call(&self) -> Option<&Told> {
+        Some(&self.server()?.told)
+    }
+
     pub(crate) fn main_hub(&self) -> Option<&Arc<Hub>> {
         Some(&self.root.as_ref()?.main.hub)
     }
 
     /// Says which call the event is of, where that is one inside another or inside a span
-    /// of the application: the scope, which they share, knows of the one that the root is,
-    /// `outer`.
-    pub(crate) fn apply(&self, event: &mut Event<'_>, outer: Option<&Arc<RpcStart>>) {
-        let mut servers = self.rpcs().filter(|rpc| rpc.is_server());
-        let Some(inner) = servers.next().and_then(SpanCell::started_rpc) else {
-            return;
+    /// of the application: `outer` is the one that the root is, where it is one.
+    pub(crate) fn tell_inner_call(&self, event: &mut Event<'_>, outer: Option<&RpcStart>) -> bool {
+        let Some(server) = self.server() else {
+            return false;
         };
-        if outer.is_some_and(|outer| Arc::ptr_eq(outer, &inner)) {
-            return;
-        }
-        let outer = outer.map(|outer| &outer.facts);
-        let facts = &inner.facts;
-        let is_outers = |key: &str, value: &str| {
-            let mut tags = outer.iter().flat_map(|outer| &outer.tags);
-            tags.any(|(known, tag)| known == key && tag == value)
+        let Some(inner) = server.started_rpc() else {
+            return false;
         };
-        let own = [
-            (fields::RPC_SERVICE, &inner.service),
-            (fields::RPC_METHOD, &inner.method),
-        ];
-        let own = own.into_iter();
-        let tags = facts.tags.iter().map(|(key, value)| (key.as_str(), value));
-        for (key, value) in own.chain(tags) {
-            let tag = event.tags.entry(key.to_owned()).or_default();
-            if tag.is_empty() || is_outers(key, tag) {
-                value.clone_into(tag);
+        if let Some(outer) = outer {
+            if std::ptr::eq(outer, Arc::as_ptr(&inner)) {
+                return false;
             }
+            call_facts::forget_outer(event, outer, &inner);
         }
-        if let Some(user) = &facts.user {
-            let is_outers = event.user.as_ref() == outer.and_then(|outer| outer.user.as_ref());
-            if event.user.is_none() || is_outers {
-                event.user = Some(user.clone());
-            }
+        if event.user.is_none() {
+            event.user.clone_from(&inner.facts.user);
         }
-        if let Some(context) = &facts.context {
-            let entry = event.contexts.entry(report::RPC_CONTEXT.to_owned());
-            entry.or_insert_with(|| Context::Other(context.clone()));
-        }
+        server.told_by_fields().add_to(event);
+        call_facts::add_call(event, &inner, server.recorded_id(), false);
+        true
     }
 }

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use sentry_core::protocol::SpanId;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
 
 use crate::bridge::attributes;
+use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
 use crate::bridge::local_root::LocalRoot;
@@ -204,6 +206,18 @@ impl SpanCell {
     /// Of an RPC that has started.
     pub(crate) fn started_rpc(&self) -> Option<Arc<RpcStart>> {
         self.lock().rpc.clone()
+    }
+
+    pub(crate) fn told_by_fields(&self) -> FieldFacts {
+        self.lock().told.clone()
+    }
+
+    /// The id of its span in Sentry, where it has one inside a root.
+    pub(crate) fn recorded_id(&self) -> Option<SpanId> {
+        match self.lock().live.as_ref()?.recorded.as_ref()? {
+            TransactionOrSpan::Span(span) => Some(span.get_span_id()),
+            TransactionOrSpan::Transaction(_) => None,
+        }
     }
 
     pub(crate) fn is_of_middleware(&self) -> bool {

@@ -4,6 +4,7 @@
 use sentry_core::protocol::Value;
 
 use crate::bridge::attributes;
+use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::SpanFields;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
@@ -17,7 +18,7 @@ impl SpanCell {
         let user = report::bounded_user(std::mem::take(&mut fields.user));
         guarded(|| {
             if let Some(user) = user {
-                live.root.trail.add_user(user);
+                self.tell_call(live, |told| told.add_user(user));
             }
             if !params.is_empty() {
                 self.set_params(live, params);
@@ -38,12 +39,25 @@ impl SpanCell {
             tags.extend(options.tag(field, name, &told));
             data.push((field, told));
         }
-        live.root.trail.add_tags(&tags);
+        self.tell_call(live, |told| told.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
         if let Some(span) = &of_rpc.as_ref().unwrap_or(live).recorded {
             attributes::set(span, data, tags);
         }
+    }
+
+    /// Tells the innermost call around the span, else the root.
+    fn tell_call(&self, live: &Live, tell: impl FnOnce(&mut FieldFacts)) {
+        let mut calls = self.rpcs(&live.root).filter(|rpc| rpc.is_server());
+        match calls.next().filter(|call| !call.is_root()) {
+            Some(call) => tell(&mut call.lock().told),
+            None => live.root.trail.tell(tell),
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        self.lock().live.as_ref().is_some_and(|live| live.is_root)
     }
 }
 

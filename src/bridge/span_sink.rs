@@ -3,17 +3,17 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use sentry_core::protocol::{Context, Event};
+use sentry_core::protocol::Event;
 use sentry_core::{Hub, TransactionOrSpan};
 use tonic::Status;
 
 use crate::bridge::attributes;
+use crate::bridge::call_facts;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::report;
 use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
@@ -119,25 +119,12 @@ impl SpanCell {
         let Some(rpc) = self.started_rpc() else {
             return;
         };
-        for (key, value) in &rpc.facts.tags {
-            let tag = event.tags.entry(key.clone());
-            tag.or_insert_with(|| value.clone());
-        }
-        let context = event.contexts.get_mut(report::RPC_CONTEXT);
-        if let (Some(Context::Other(context)), Some(known)) = (context, &rpc.facts.context) {
-            for (key, value) in known {
-                let entry = context.entry(key.clone());
-                entry.or_insert_with(|| value.clone());
-            }
-            let own = match &live.recorded {
-                Some(TransactionOrSpan::Span(span)) => Some(span.get_span_id()),
-                _ if live.is_root => Some(live.root.trail.root_id()),
-                _ => None,
-            };
-            if let Some(own) = own {
-                report::name_stream(context, own);
-            }
-        }
+        let own = match &live.recorded {
+            Some(TransactionOrSpan::Span(span)) => Some(span.get_span_id()),
+            _ if live.is_root => Some(live.root.trail.root_id()),
+            _ => None,
+        };
+        call_facts::add_call(event, &rpc, own, true);
     }
 
     /// Whether an event was sent in this RPC, which is at its end.

@@ -8,6 +8,7 @@ use sentry_core::{Breadcrumb, Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
 use crate::bridge::begun::RootStart;
+use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) home: Option<Arc<HubSlot>>,
     /// Of an RPC that has started.
     pub(crate) rpc: Option<Arc<RpcStart>>,
+    /// What fields tell of an RPC that a server received inside a root.
+    pub(crate) told: FieldFacts,
     /// What a stream of the RPC failed with.
     pub(crate) kept: Option<tonic::Status>,
     pub(crate) rpc_status: Option<SpanStatus>,

@@ -25,6 +25,7 @@ struct Entry {
     trail_before: TrailId,
     /// Exited while spans entered later were still in: it leaves with them.
     exited: bool,
+    in_panic: bool,
 }
 
 /// Where a thread is in a root.
@@ -135,6 +136,7 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
         restore,
         guard,
         exited: false,
+        in_panic: thread::panicking(),
     };
     with(move |stack| stack.entries.borrow_mut().push(entry));
 }
@@ -161,7 +163,7 @@ pub(crate) fn exit(key: u64, layer: u64) {
             .find(|entry| !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer);
         if let Some(entry) = entry {
             entry.exited = true;
-            if thread::panicking() {
+            if thread::panicking() && !entry.in_panic {
                 entry.cell.saw_error();
             }
         }

@@ -76,6 +76,16 @@ impl Told {
         drop(let_go);
     }
 
+    /// Learns which events were sent, as long as their hubs know.
+    pub(crate) fn settle(&self) {
+        self.ask(|_| ());
+    }
+
+    /// Has an event count as sent that is held back.
+    pub(crate) fn set_sent(&self) {
+        self.lock().is_sent = true;
+    }
+
     /// Whether `failure` was told.
     pub(crate) fn has_told(&self, failure: &Failure) -> bool {
         self.ask(|state| state.failures.iter().any(|told| failure.repeats(told)))
@@ -86,10 +96,10 @@ impl Told {
         self.ask(|state| state.is_sent)
     }
 
-    fn ask(&self, question: impl FnOnce(&State) -> bool) -> bool {
+    fn ask<T: Default>(&self, question: impl FnOnce(&State) -> T) -> T {
         let mut state = self.lock();
         if state.is_over {
-            return false;
+            return T::default();
         }
         let let_go = state.settle();
         let answer = question(&state);

@@ -9,6 +9,7 @@ use sentry_core::protocol::{Context, Event, SpanId, TraceId, User};
 use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb;
+use crate::bridge::call_facts::{self, FieldFacts};
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::place::Place;
 use crate::bridge::repeats::{Failure, Source};
@@ -16,7 +17,6 @@ use crate::bridge::root_trace::RootTrace;
 use crate::bridge::told::Told;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
-use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders};
 use crate::report;
 use crate::span_ext::{self, RpcStart};
@@ -68,9 +68,7 @@ struct State {
     transaction: Option<String>,
     /// Set where the local root is an RPC.
     rpc: Option<Arc<RpcStart>>,
-    /// Those of fields.
-    tags: Vec<(String, String)>,
-    user: Option<User>,
+    told: FieldFacts,
 }
 
 impl Trail {
@@ -160,32 +158,17 @@ impl Trail {
         self.lock().rpc = Some(Arc::clone(rpc));
     }
 
-    fn rpc(&self) -> Option<Arc<RpcStart>> {
-        self.lock().rpc.clone()
-    }
-
     pub(crate) fn is_transaction(&self) -> bool {
         self.is_transaction
     }
 
-    /// What was told last counts.
-    pub(crate) fn add_user(&self, user: User) {
-        let mut state = self.lock();
-        let known = state.user.take().unwrap_or_default();
-        state.user = Some(report::merged_users(user, known));
+    /// Takes what fields tell of the root.
+    pub(crate) fn tell(&self, tell: impl FnOnce(&mut FieldFacts)) {
+        tell(&mut self.lock().told);
     }
 
     pub(crate) fn user(&self) -> Option<User> {
-        self.lock().user.clone()
-    }
-
-    /// What was told last counts.
-    pub(crate) fn add_tags(&self, tags: &[(String, String)]) {
-        let mut state = self.lock();
-        for (key, value) in tags {
-            state.tags.retain(|(known, _)| known != key);
-            state.tags.push((key.clone(), value.clone()));
-        }
+        self.lock().told.user().cloned()
     }
 
     /// Adds a breadcrumb within the limits that `client` sets.
@@ -221,8 +204,7 @@ impl Trail {
             if current == TrailId::NOBODY || current == trail.id() {
                 let place = Place::of(trail.root.get().and_then(Weak::upgrade));
                 event = trail.admit(event, &place)?;
-                place.apply(&mut event, trail.rpc().as_ref());
-                trail.apply(&mut event, max_breadcrumbs);
+                trail.apply(&mut event, &place, max_breadcrumbs);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
                 {
@@ -239,14 +221,16 @@ impl Trail {
         let failure = Failure::of(&event);
         report::scrub(&mut event);
         let all = || [&self.told].into_iter().chain(place.told());
+        // An event that is dropped takes from its hub what that says of the last one.
+        all().for_each(Told::settle);
         let source = Source::of(&event);
         let is_told = self.is_told_once
             && match (source, &failure) {
                 (Source::Tracing, Some(failure)) => all().any(|told| told.has_told(failure)),
-                (Source::Panic, _) => all().any(Told::has_sent_any),
+                (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
                 _ => false,
             };
-        let event = match source {
+        let mut event = match source {
             // It may be that of the call, or none of its business.
             Source::Panic if is_told => *span_ext::hold(event).err()?,
             _ if is_told => {
@@ -255,6 +239,16 @@ impl Trail {
             }
             _ => event,
         };
+        if source == Source::Panic
+            && let Some(call) = place.call().or_else(|| self.lock().rpc.clone())
+        {
+            let Some(held_back) = call.admit_panic() else {
+                all().for_each(Told::set_sent);
+                return None;
+            };
+            call_facts::add_call(&mut event, &call, Some(self.root_id()), false);
+            report::set_held_back(&mut event, held_back);
+        }
         let current = Hub::current();
         let main = place.main_hub().unwrap_or(&current);
         for told in all() {
@@ -271,42 +265,26 @@ impl Trail {
         }
     }
 
-    fn apply(&self, event: &mut Event<'static>, max_breadcrumbs: usize) {
-        let state = self.lock();
-        if !state.breadcrumbs.is_empty() {
-            let breadcrumbs = &mut event.breadcrumbs.values;
-            breadcrumbs.extend(state.breadcrumbs.iter().cloned());
-            breadcrumbs.sort_by_key(|breadcrumb| breadcrumb.timestamp);
-            let surplus = breadcrumbs.len().saturating_sub(max_breadcrumbs);
-            breadcrumbs.drain(..surplus);
-        }
-        if event.transaction.is_none() {
-            event.transaction.clone_from(&state.transaction);
-        }
-        for (key, value) in &state.tags {
-            let tag = event.tags.entry(key.clone());
-            tag.or_insert_with(|| value.clone());
-        }
-        if let Some(user) = &state.user {
-            let known = event.user.take().unwrap_or_default();
-            event.user = Some(report::merged_users(known, user.clone()));
-        }
-        if let Some(rpc) = &state.rpc {
-            let RpcStart {
-                service, method, ..
-            } = rpc.as_ref();
-            for (key, value) in [(fields::RPC_SERVICE, service), (fields::RPC_METHOD, method)] {
-                let tag = event.tags.entry(key.to_owned());
-                tag.or_insert_with(|| value.clone());
+    fn apply(&self, event: &mut Event<'static>, place: &Place, max_breadcrumbs: usize) {
+        let (rpc, told) = {
+            let state = self.lock();
+            if !state.breadcrumbs.is_empty() {
+                let breadcrumbs = &mut event.breadcrumbs.values;
+                breadcrumbs.extend(state.breadcrumbs.iter().cloned());
+                breadcrumbs.sort_by_key(|breadcrumb| breadcrumb.timestamp);
+                let surplus = breadcrumbs.len().saturating_sub(max_breadcrumbs);
+                breadcrumbs.drain(..surplus);
             }
-            if let Some(context) = &rpc.facts.context {
-                let entry = event.contexts.entry(report::RPC_CONTEXT.to_owned());
-                entry.or_insert_with(|| {
-                    let mut context = context.clone();
-                    report::name_stream(&mut context, self.root_id());
-                    Context::Other(context)
-                });
+            if event.transaction.is_none() {
+                event.transaction.clone_from(&state.transaction);
             }
+            (state.rpc.clone(), state.told.clone())
+        };
+        if !place.tell_inner_call(event, rpc.as_deref()) {
+            told.add_to(event);
+        }
+        if let Some(rpc) = &rpc {
+            call_facts::add_call(event, rpc, Some(self.root_id()), false);
         }
     }
 

@@ -72,6 +72,7 @@ impl CallOptions {
             force_transaction: false,
             only_if_parent: false,
             facts: self.facts(path, parts, sends_pii),
+            limiter: self.limiter.clone(),
         }
     }
 

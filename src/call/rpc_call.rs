@@ -13,6 +13,7 @@ use tracing::span::Entered;
 use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
 use crate::call::span;
+use crate::fields;
 use crate::report::{self, EventKind, Metadata, RpcOutcome};
 use crate::rpc::{self, MethodPath, Outcome, RpcSide};
 use crate::span_ext::{self, HeldPanics, Muted, RpcEnd, RpcStart, SpanSink};
@@ -120,6 +121,11 @@ impl RpcCall {
         }
     }
 
+    /// Whether a panic ends the call, and not the process.
+    fn catches_panics(&self) -> bool {
+        cfg!(panic = "unwind") && self.on_panic() != OnPanic::Ignore
+    }
+
     /// tonic answers so where there is no such method.
     fn is_unknown_method(&self, outcome: &Outcome) -> bool {
         self.options.name.is_none()
@@ -138,8 +144,13 @@ impl RpcCall {
 
     /// `None` where it is held back.
     fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
+        // Made-up methods are one issue, and have one limit.
+        let is_unknown = self.is_unknown_method(&finished.outcome);
         let limiter = self.options.limiter.as_ref();
         let held_back = match limiter {
+            Some(limiter) if is_unknown => {
+                limiter.admit(fields::UNKNOWN_METHOD, EventKind::of(known))?
+            }
             Some(limiter) => limiter.admit(self.path.full(), EventKind::of(known))?,
             None => 0,
         };
@@ -147,24 +158,24 @@ impl RpcCall {
             Some(message) => report::event_of_panic(known, message),
             None => report::event_of_status(known),
         };
+        if is_unknown {
+            let unknown = [fields::UNKNOWN_METHOD, known.code_name()];
+            event.fingerprint = unknown.into_iter().map(Into::into).collect();
+        }
         if let Some(fingerprint) = self.options.fingerprint(known) {
             event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
         }
         if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
-            let mut tell = |key: &str, value: Value| {
-                context.insert(key.to_owned(), value);
-            };
-            if held_back > 0 {
-                tell("held_back", held_back.into());
-            }
             if !self.response.metadata.is_empty() {
-                tell("response_metadata", self.response.metadata.to_value());
+                let metadata = self.response.metadata.to_value();
+                context.insert("response_metadata".to_owned(), metadata);
             }
             let counts = [finished.request_messages, finished.response_messages];
             if counts.into_iter().flatten().any(|count| count > 1) {
                 report::set_method_type(context, true);
             }
         }
+        report::set_held_back(&mut event, held_back);
         self.response.details.tell(&mut event, self.sends_pii);
         if !self.options.rpc_context {
             event.contexts.remove(report::RPC_CONTEXT);
@@ -216,7 +227,7 @@ impl Watch for RpcCall {
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
             _span: span_ext::enter_to_run(&self.span),
-            _held: (self.side == RpcSide::Server).then(HeldPanics::new),
+            _held: self.catches_panics().then(HeldPanics::new),
             _muted: self.is_ignored.then(Muted::new),
         }
     }

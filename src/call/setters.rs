@@ -20,7 +20,8 @@ macro_rules! call_setters {
         /// Which calls are left alone beside those of
         /// [`ignore_services`](Self::ignore_services) and
         /// [`ignore_methods`](Self::ignore_methods): those for which `ignores` returns
-        /// `true`. Called once for each call. Where it panics, the call is observed.
+        /// `true`. Called at most once for each call. Where it panics, the call is
+        /// observed.
         ///
         /// Defaults to none.
         pub fn ignore_if(
@@ -71,8 +72,8 @@ macro_rules! call_setters {
         ///
         /// The event after some that were held back says how many in `held_back` of
         /// its `rpc` context. Beyond 1024 methods and codes the rest have one limit
-        /// for each code. What applications capture and trace themselves, and what the
-        /// panic integration of `sentry` captures, is not limited.
+        /// for each code. The panics of handlers that `sentry`'s panic integration tells of
+        /// count as its own do; what applications capture and trace themselves does not.
         ///
         /// Defaults to 100.
         pub fn max_events_per_minute(self, max: impl Into<Option<u32>>) -> Self {

@@ -144,7 +144,8 @@ impl GrpcClientLayer {
     /// `http://host:port/helloworld.Greeter/SayHello`, contains one of these.
     /// Where the server is not [known](Self::endpoint), that is the path alone.
     /// A short one may match more than is meant: `payments` is in the path of a
-    /// `payments.v1.Payments` on any host. With none, no call does; traces of incoming requests go on all the same.
+    /// `payments.v1.Payments` on any host. With none, no call does; traces of incoming
+    /// requests go on all the same.
     ///
     /// Sentry calls these [`tracePropagationTargets`][targets].
     ///

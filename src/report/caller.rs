@@ -20,7 +20,7 @@ const MAX_OTHER: usize = 32;
 ///
 /// ```
 /// use http::request::Parts;
-/// use sentry_core::User;
+/// use sentry::User;
 /// use sentry_tonic::{GrpcServerLayer, RpcCaller};
 ///
 /// /// What an authenticating layer outside of this one found out.
@@ -57,7 +57,8 @@ impl RpcCaller {
         Self::default()
     }
 
-    /// The user. Texts are cut at 1024 bytes, other data at 32 entries.
+    /// The user. Texts are cut at 1024 bytes, other data at 32 entries; of lists and
+    /// objects in it the JSON is told, as a text.
     pub fn user(self, user: User) -> Self {
         Self { user, ..self }
     }
@@ -193,7 +194,10 @@ pub(crate) fn bounded(user: User) -> Option<User> {
     let other = other.map(|(key, value)| {
         let value = match value {
             Value::String(text) => rpc::clip(&text, MAX_TEXT_LEN).into(),
-            value => value,
+            Value::Array(_) | Value::Object(_) => {
+                rpc::bounded(MAX_TEXT_LEN, format_args!("{value}")).into()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
         };
         (rpc::clip(&key, MAX_TEXT_LEN).to_owned(), value)
     });

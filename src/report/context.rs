@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use sentry_core::protocol::{Map, Value};
+use sentry_core::protocol::{Context, Event, Map, Value};
 
 /// Its name among the contexts of an event.
 pub(crate) const NAME: &str = "rpc";
@@ -15,6 +15,15 @@ const UNARY: &str = "unary";
 pub(crate) fn set_method_type(context: &mut Map<String, Value>, streams: bool) {
     let kind = if streams { STREAM } else { UNARY };
     context.insert(METHOD_TYPE.to_owned(), kind.into());
+}
+
+/// Says how many events were held back before this one.
+pub(crate) fn set_held_back(event: &mut Event<'_>, held_back: u64) {
+    if held_back > 0
+        && let Some(Context::Other(context)) = event.contexts.get_mut(NAME)
+    {
+        context.insert("held_back".to_owned(), held_back.into());
+    }
 }
 
 /// Gives a stream the id of its span for a name: by it all events of the stream are

@@ -23,7 +23,7 @@ pub(crate) use self::caller::{
     ClaimMaps, bounded as bounded_user, merged as merged_users, set_field as set_user_field,
 };
 pub(crate) use self::capture::Capture;
-pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_method_type};
+pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_held_back, set_method_type};
 #[cfg(feature = "error-details")]
 pub(crate) use self::details::{
     CONTEXT as ERROR_CONTEXT, attributes as error_attributes, context as error_context,

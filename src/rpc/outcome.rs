@@ -113,12 +113,24 @@ impl Outcome {
         *self == Self::new(status.code(), Some(status.message().to_owned().into()))
     }
 
-    /// Of an error that is handed on as it is: what tonic makes of it.
-    pub(crate) fn of_status_in(error: &dyn Any) -> Self {
-        match as_error(error).and_then(|error| error.downcast_ref::<Status>()) {
+    /// What tonic makes of an error of a request whose connection broke, or whose
+    /// caller hung up; `None` for any other.
+    pub(crate) fn of_cut_request(error: &dyn Any) -> Option<Self> {
+        let outermost = as_error(error)?;
+        let chain = std::iter::successors(Some(outermost), |&error| error.source());
+        let is_cut = |error: &(dyn Error + 'static)| {
+            let io = error.downcast_ref::<io::Error>();
+            transport_code(error)
+                .or_else(|| io.and_then(io_code))
+                .is_some()
+        };
+        if !chain.take(MAX_SOURCES).any(is_cut) {
+            return None;
+        }
+        Some(match outermost.downcast_ref::<Status>() {
             Some(status) => Self::new(status.code(), Some(status.message().to_owned().into())),
             None => Self::from_error(error),
-        }
+        })
     }
 
     /// Looks at an error without taking it: the types that gRPC services of

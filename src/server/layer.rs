@@ -114,9 +114,11 @@ impl GrpcServerLayer {
     ///
     /// The panic is one error event, fatal and unhandled, whatever
     /// [`capture_codes`](Self::capture_codes) says; where `sentry`'s panic
-    /// integration is there, it is that one's, with the stack trace. The span is
-    /// INTERNAL, and the session has crashed. With `panic = "abort"` nothing can be
-    /// caught.
+    /// integration is there, it is that one's, with the stack trace. It is left out where
+    /// another event was sent in the call, unless
+    /// [told otherwise](crate::SentryGrpcLayer::one_event_per_failure): a panic hook that
+    /// ends the process takes it along. The span is INTERNAL, and the session has
+    /// crashed. With `panic = "abort"` nothing can be caught.
     ///
     /// Defaults to [`OnPanic::Answer`].
     pub fn on_panic(self, on_panic: OnPanic) -> Self {

@@ -11,15 +11,15 @@ use crate::span_ext::thread_guard::guarded;
 type Events = Vec<Event<'static>>;
 
 thread_local! {
-    /// What is held, for each poll of a server's call that this thread is in.
+    /// What is held, for each poll of a call that this thread is in.
     static POLLS: RefCell<Vec<Events>> = const { RefCell::new(Vec::new()) };
     static IS_RELEASING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// One poll of a server's call.
+/// One poll of a call whose panics are caught.
 ///
-/// What is held in it goes with the panic that ends it. Where it ends in peace,
-/// somebody has caught that panic, and it is told.
+/// The last panic that is held in it goes with the poll, if a panic ends that.
+/// Somebody has caught the others, and they are told.
 #[derive(Debug)]
 pub(crate) struct HeldPanics(());
 
@@ -32,8 +32,11 @@ impl HeldPanics {
 
 impl Drop for HeldPanics {
     fn drop(&mut self) {
-        let held = with_polls(Vec::pop).flatten().unwrap_or_default();
-        if held.is_empty() || thread::panicking() {
+        let mut held = with_polls(Vec::pop).flatten().unwrap_or_default();
+        if thread::panicking() {
+            held.pop();
+        }
+        if held.is_empty() {
             return;
         }
         let before = set_releasing(true);
@@ -50,14 +53,19 @@ impl Drop for HeldPanics {
 
 /// Holds the event of a panic until it is known whether that ends a call; gives it
 /// back where the thread is in none.
-pub(crate) fn hold(event: Event<'static>) -> Result<(), Box<Event<'static>>> {
-    let mut event = Some(event);
+pub(crate) fn hold(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
+    let is_held = with_polls(|polls| !polls.is_empty() && !is_releasing());
+    if is_held != Some(true) {
+        return Err(Box::new(event));
+    }
+    // The scope adds them once more.
+    event.breadcrumbs.values.clear();
     with_polls(|polls| {
-        if let (Some(held), false) = (polls.last_mut(), is_releasing()) {
-            held.extend(event.take());
+        if let Some(held) = polls.last_mut() {
+            held.push(event);
         }
     });
-    event.map_or(Ok(()), |event| Err(Box::new(event)))
+    Ok(())
 }
 
 fn with_polls<T>(f: impl FnOnce(&mut Vec<Events>) -> T) -> Option<T> {

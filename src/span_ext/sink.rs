@@ -19,6 +19,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
+use crate::report::{EventKind, EventLimiter};
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: Send + Sync {
@@ -62,6 +63,22 @@ pub(crate) struct RpcStart {
     /// Whether it is left out of Sentry where there is no span around it.
     pub(crate) only_if_parent: bool,
     pub(crate) facts: RpcFacts,
+    /// Of the panics that a hook tells of.
+    pub(crate) limiter: Option<Arc<EventLimiter>>,
+}
+
+impl RpcStart {
+    /// How many events were held back before that of a panic; `None` where it is held
+    /// back, too.
+    pub(crate) fn admit_panic(&self) -> Option<u64> {
+        let Some(limiter) = &self.limiter else {
+            return Some(0);
+        };
+        limiter.admit(
+            &format!("/{}/{}", self.service, self.method),
+            EventKind::Panic,
+        )
+    }
 }
 
 /// What is told of an RPC, however it ends.

@@ -16,7 +16,8 @@ pub enum OnPanic {
     Answer,
     /// Catch it, report it, and let it go on to whatever is around the layer.
     Resume,
-    /// Neither catch nor report it. The span is INTERNAL all the same.
+    /// Neither catch nor report it: `sentry`'s panic integration does, where it is
+    /// there. The span is INTERNAL all the same.
     Ignore,
 }
 

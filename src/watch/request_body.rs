@@ -98,7 +98,9 @@ where
                 }
             }
             Some(Err(error)) => {
-                let _ = watched.progress.cut.set(Outcome::of_status_in(error));
+                if let Some(cut) = Outcome::of_cut_request(error) {
+                    let _ = watched.progress.cut.set(cut);
+                }
                 *this.watched = None;
             }
             None => *this.watched = None,

@@ -663,3 +663,46 @@ fn a_panic_and_a_deadline_outrank_an_announced_end() {
         assert_eq!(ending_of(&world.received()).0, status);
     }
 }
+
+/// A request whose body fails, and what its handler makes of it.
+fn cut(error: fn() -> Status, answer: fn(&Status) -> i32) -> (SpanStatus, usize) {
+    let world = World::new();
+    world.run(async {
+        let service = service_fn(
+            |request: Request<RequestBody<ScriptedBody<Status>>>| async {
+                let mut body = pin!(request.into_body());
+                let failure = body.frame().await.unwrap().unwrap_err();
+                let mut response = response::<BoxError>([]);
+                *response.headers_mut() = grpc_status(answer(&failure));
+                if answer(&failure) == failure.code() as i32 {
+                    let message = failure.message().parse().unwrap();
+                    response.headers_mut().insert("grpc-message", message);
+                }
+                Ok::<_, BoxError>(response)
+            },
+        );
+        let request = request().map(|_| ScriptedBody::new([Step::Fail(error())]));
+        let call = GrpcServerLayer::new().layer(service).oneshot(request);
+        drop(call.await.unwrap());
+    });
+    let received = world.received();
+    (received.only_tx().status, received.events.len())
+}
+
+#[test]
+fn what_cuts_a_request_off_is_a_cancellation_and_what_fails_it_is_not() {
+    fn broken() -> Status {
+        let mut status = Status::unknown("error reading a body from connection");
+        let source = io::Error::from(io::ErrorKind::ConnectionReset);
+        status.set_source(std::sync::Arc::new(source));
+        status
+    }
+    fn failed() -> Status {
+        Status::internal("the key server is down")
+    }
+    let same = |status: &Status| status.code() as i32;
+    assert_eq!(cut(broken, same), (SpanStatus::Cancelled, 0));
+    // Whatever else a handler answers is its own word.
+    assert_eq!(cut(broken, |_| 15), (SpanStatus::DataLoss, 1));
+    assert_eq!(cut(failed, same), (SpanStatus::InternalError, 1));
+}

@@ -24,6 +24,7 @@ mod hubs;
 mod isolation;
 mod metadata;
 mod middleware;
+mod nested;
 mod noise;
 mod outcomes;
 mod panics;

@@ -1,6 +1,7 @@
 //! What becomes of a handler that panics.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -338,6 +339,43 @@ fn spans_that_a_panic_ends_are_errors() {
         .op("it::panics::inner")
         .status(SpanStatus::InternalError)];
     assert_eq!(world.received().only_tx().spans, expected);
+}
+
+#[test]
+fn spans_that_a_panic_passes_by_are_none() {
+    struct CleanUp;
+    impl Drop for CleanUp {
+        fn drop(&mut self) {
+            info_span!("clean up").in_scope(|| {});
+        }
+    }
+
+    let world = World::new();
+    let greeter = Scripted::new().say_hello(|_| async {
+        let _clean_up = CleanUp;
+        let sibling = std::future::pending::<()>().instrument(info_span!("sibling"));
+        let bad = async {
+            tokio::task::yield_now().await;
+            panic!("boom")
+        };
+        tokio::join!(sibling, bad.instrument(info_span!("bad"))).1
+    });
+    world.run(greeter.say_hello_once("Ferris")).unwrap_err();
+    let spans = world.received().only_tx().spans.into_iter();
+    let statuses: BTreeMap<_, _> = spans
+        .map(|span| (span.name, span.status.unwrap()))
+        .collect();
+    let expected = [
+        ("bad", SpanStatus::InternalError),
+        ("clean up", SpanStatus::Ok),
+        ("sibling", SpanStatus::Ok),
+    ];
+    assert_eq!(
+        statuses,
+        expected
+            .map(|(name, status)| (name.to_owned(), status))
+            .into()
+    );
 }
 
 #[test]

@@ -184,3 +184,30 @@ fn breadcrumbs_of_calls_are_not_held_back() {
     let breadcrumbs = afterwards.breadcrumbs.iter();
     assert_eq!(breadcrumbs.filter(|one| one.ty == "grpc").count(), CALLS);
 }
+
+#[test]
+fn panics_that_a_hook_tells_of_are_limited_too() {
+    let options = |options: sentry::ClientOptions| {
+        let options = options.traces_sample_rate(1.0);
+        options.add_integration(sentry::integrations::panic::PanicIntegration::new())
+    };
+    for (max, told) in [(Some(3), 3), (None, 20)] {
+        let world = World::with(options, |layer| layer);
+        world.run(async {
+            let layer = GrpcServerLayer::new().max_events_per_minute(max);
+            let server = failing(|| panic!("boom")).serve_with(layer).await;
+            let mut client = server.client().await;
+            for _ in 0..20 {
+                client.say_hello(request("a")).await.unwrap_err();
+            }
+            drop(client);
+            server.stop().await;
+        });
+        let events = world.received().events;
+        assert_eq!(events.len(), told);
+        let stacks = events
+            .iter()
+            .map(|event| event.exception[0].stacktrace.is_some());
+        assert!(stacks.into_iter().all(|has_stack| has_stack));
+    }
+}

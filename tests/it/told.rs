@@ -1,32 +1,23 @@
 //! What is told once, what is told each time, and what is let go with a call.
 
-use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, panic_any};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use http::{Request as HttpRequest, Response as HttpResponse};
-use http_body_util::Empty;
 use sentry::integrations::panic::PanicIntegration;
-use sentry::protocol::{Event, User};
-use sentry::{ClientOptions, Hub, Level, SentryFutureExt};
+use sentry::protocol::Event;
+use sentry::{Breadcrumb, ClientOptions, Hub, Level, SentryFutureExt};
 use tokio::sync::oneshot;
-use tokio::task::yield_now;
 use tonic::{Code, Status};
-use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, Span, error, info_span};
 
-use sentry_tonic::{GrpcServerLayer, RequestBody, RpcCaller, keep_source};
+use sentry_tonic::{GrpcServerLayer, keep_source};
 
 use crate::support::alone::alone;
-use crate::support::body::{ScriptedBody, grpc_status};
 use crate::support::greeter::{Scripted, reply, request};
+use crate::support::received::messages;
 use crate::support::world::World;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The message of each, or what its outermost exception says.
 fn texts(events: &[Event<'_>]) -> Vec<String> {
@@ -169,6 +160,25 @@ fn a_panic_that_ends_no_call_is_told_whatever_was_told_before() {
     });
     world.run(greeter.say_hello_once("Ferris")).unwrap();
     assert_eq!(texts(&world.received().events), ["audit", "in a task"]);
+}
+
+#[test]
+fn panics_that_are_caught_are_told_as_they_were() {
+    let world = World::with(with_hook, |layer| layer);
+    let greeter = Scripted::new().say_hello(|_| async {
+        let by_hand = |message: &str| Breadcrumb {
+            message: Some(message.to_owned()),
+            ..Breadcrumb::default()
+        };
+        sentry::add_breadcrumb(by_hand("before"));
+        error!("the cache is cold");
+        std::panic::catch_unwind(|| panic!("first")).unwrap_err();
+        panic!("that ends the call")
+    });
+    world.run(greeter.say_hello_once("Ferris")).unwrap_err();
+    let events = world.received().events;
+    assert_eq!(texts(&events), ["the cache is cold", "first"]);
+    assert_eq!(messages(&events[1].breadcrumbs), ["before"]);
 }
 
 #[test]
@@ -409,93 +419,4 @@ fn a_thread_tells_on_after_a_callback_that_panics_twice() {
         error!("second");
     });
     assert_eq!(texts(&world.received().events), ["second"]);
-}
-
-/// A call that fails with INTERNAL, in the process itself.
-async fn fail(layer: &GrpcServerLayer, method: &str, who: Option<&str>, first: impl Future) {
-    let first = RefCell::new(Some(first));
-    let service = service_fn(|_: HttpRequest<RequestBody<Empty<Bytes>>>| async {
-        let first = first.take().unwrap();
-        first.await;
-        error!("failed");
-        let mut response = HttpResponse::new(ScriptedBody::<BoxError>::new([]));
-        *response.headers_mut() = grpc_status(13);
-        Ok::<_, BoxError>(response)
-    });
-    let mut request = HttpRequest::post(format!("http://localhost/inner.Service/{method}"))
-        .header("content-type", "application/grpc");
-    if let Some(who) = who {
-        request = request.header("who", who);
-    }
-    let call = layer
-        .layer(service)
-        .oneshot(request.body(Empty::new()).unwrap());
-    drop(call.await.unwrap());
-}
-
-fn by_header() -> GrpcServerLayer {
-    GrpcServerLayer::new().caller(|parts| match parts.headers.get("who") {
-        Some(who) => {
-            let who = who.to_str().unwrap();
-            let user = User {
-                id: Some(who.to_owned()),
-                ..User::default()
-            };
-            RpcCaller::from(user).tag("who", who)
-        }
-        None => RpcCaller::new(),
-    })
-}
-
-fn who(events: &[Event<'_>]) -> Vec<(Option<String>, Option<String>, String)> {
-    let who = |event: &Event<'_>| {
-        let user = event.user.clone().and_then(|user| user.id);
-        let method = event.tags["rpc.method"].clone();
-        (user, event.tags.get("who").cloned(), method)
-    };
-    events.iter().map(who).collect()
-}
-
-fn own(who: &str, method: &str) -> (Option<String>, Option<String>, String) {
-    let who = || Some(who.to_owned());
-    (who(), who(), method.to_owned())
-}
-
-#[test]
-fn calls_in_one_span_keep_their_callers_to_themselves() {
-    let world = World::new();
-    let layer = by_header();
-    world.run(
-        async {
-            tokio::join!(
-                fail(&layer, "A", Some("alice"), yield_now()),
-                fail(&layer, "B", Some("bob"), yield_now())
-            );
-            fail(&layer, "C", None, yield_now()).await;
-        }
-        .instrument(info_span!("batch")),
-    );
-    let nobody = (None, None, "C".to_owned());
-    let mut told = who(&world.received().events);
-    told.sort();
-    assert_eq!(told, [nobody, own("alice", "A"), own("bob", "B")]);
-}
-
-#[test]
-fn a_call_inside_another_has_its_own_caller() {
-    let world = World::new();
-    let layer = by_header();
-    world.run(async {
-        let inner = fail(&layer, "Inner", Some("alice"), yield_now());
-        let outer = async {
-            inner.await;
-            error!("after it");
-        };
-        fail(&layer, "Outer", Some("bob"), outer).await;
-    });
-    // Of the two that say the same, the second is a failure that was told.
-    assert_eq!(
-        who(&world.received().events),
-        [own("alice", "Inner"), own("bob", "Outer")]
-    );
 }

@@ -1,0 +1,98 @@
+//! What events are told of the call that they are of.
+
+use sentry_core::protocol::{Context, Event, Map, SpanId, User};
+
+use crate::fields;
+use crate::report;
+use crate::span_ext::RpcStart;
+
+/// What the fields of spans tell of the call that they are in, or of a root that is
+/// none. What they tell last counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FieldFacts {
+    user: Option<User>,
+    tags: Vec<(String, String)>,
+}
+
+impl FieldFacts {
+    pub(crate) fn add_user(&mut self, user: User) {
+        let known = self.user.take().unwrap_or_default();
+        self.user = Some(report::merged_users(user, known));
+    }
+
+    pub(crate) fn add_tags(&mut self, tags: &[(String, String)]) {
+        for (key, value) in tags {
+            self.tags.retain(|(known, _)| known != key);
+            self.tags.push((key.clone(), value.clone()));
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// Adds what an event does not say.
+    pub(crate) fn add_to(&self, event: &mut Event<'_>) {
+        for (key, value) in &self.tags {
+            let tag = event.tags.entry(key.clone());
+            tag.or_insert_with(|| value.clone());
+        }
+        if let Some(user) = &self.user {
+            let known = event.user.take().unwrap_or_default();
+            event.user = Some(report::merged_users(known, user.clone()));
+        }
+    }
+}
+
+/// Adds what an event does not say of the call that it is of: the one that ends with
+/// it where `is_its_end`, whose context it has.
+pub(crate) fn add_call(
+    event: &mut Event<'_>,
+    rpc: &RpcStart,
+    stream_id: Option<SpanId>,
+    is_its_end: bool,
+) {
+    let own = [
+        (fields::RPC_SERVICE, &rpc.service),
+        (fields::RPC_METHOD, &rpc.method),
+    ];
+    let tags = rpc
+        .facts
+        .tags
+        .iter()
+        .map(|(key, value)| (key.as_str(), value));
+    for (key, value) in own.into_iter().chain(tags) {
+        let tag = event.tags.entry(key.to_owned());
+        tag.or_insert_with(|| value.clone());
+    }
+    let Some(known) = &rpc.facts.context else {
+        return;
+    };
+    let has_one = event.contexts.contains_key(report::RPC_CONTEXT);
+    if has_one && !is_its_end {
+        return;
+    }
+    let context = event.contexts.entry(report::RPC_CONTEXT.to_owned());
+    if let Context::Other(context) = context.or_insert_with(|| Context::Other(Map::new())) {
+        for (key, value) in known {
+            let entry = context.entry(key.clone());
+            entry.or_insert_with(|| value.clone());
+        }
+        if let Some(stream_id) = stream_id {
+            report::name_stream(context, stream_id);
+        }
+    }
+}
+
+/// Takes out of an event what the scope told of `outer`, the call around that which
+/// it is of: its people are others, and so are its tags.
+pub(crate) fn forget_outer(event: &mut Event<'_>, outer: &RpcStart, inner: &RpcStart) {
+    for (key, value) in &outer.facts.tags {
+        if event.tags.get(key) == Some(value) {
+            event.tags.remove(key);
+        }
+    }
+    if inner.facts.user.is_some() && event.user == outer.facts.user {
+        event.user = None;
+    }
+}
