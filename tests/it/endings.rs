@@ -665,19 +665,17 @@ fn a_panic_and_a_deadline_outrank_an_announced_end() {
 }
 
 /// A request whose body fails, and what its handler makes of it.
-fn cut(error: fn() -> Status, answer: fn(&Status) -> i32) -> (SpanStatus, usize) {
+fn cut(error: fn() -> Status, answer: fn(Status) -> Status) -> (SpanStatus, usize) {
     let world = World::new();
     world.run(async {
         let service = service_fn(
             |request: Request<RequestBody<ScriptedBody<Status>>>| async {
                 let mut body = pin!(request.into_body());
-                let failure = body.frame().await.unwrap().unwrap_err();
+                let status = answer(body.frame().await.unwrap().unwrap_err());
                 let mut response = response::<BoxError>([]);
-                *response.headers_mut() = grpc_status(answer(&failure));
-                if answer(&failure) == failure.code() as i32 {
-                    let message = failure.message().parse().unwrap();
-                    response.headers_mut().insert("grpc-message", message);
-                }
+                *response.headers_mut() = grpc_status(status.code() as i32);
+                let message = status.message().parse().unwrap();
+                response.headers_mut().insert("grpc-message", message);
                 Ok::<_, BoxError>(response)
             },
         );
@@ -700,9 +698,34 @@ fn what_cuts_a_request_off_is_a_cancellation_and_what_fails_it_is_not() {
     fn failed() -> Status {
         Status::internal("the key server is down")
     }
-    let same = |status: &Status| status.code() as i32;
-    assert_eq!(cut(broken, same), (SpanStatus::Cancelled, 0));
+    let cancelled = (SpanStatus::Cancelled, 0);
+    assert_eq!(cut(broken, |status| status), cancelled);
+    // So tonic calls what a request lacks that was cut off.
+    for missing in [
+        (|_| Status::internal("Missing request message.")) as fn(Status) -> Status,
+        |_| Status::internal("Unexpected EOF decoding stream."),
+    ] {
+        assert_eq!(cut(broken, missing), cancelled);
+        assert_eq!(cut(failed, missing), (SpanStatus::InternalError, 1));
+    }
     // Whatever else a handler answers is its own word.
-    assert_eq!(cut(broken, |_| 15), (SpanStatus::DataLoss, 1));
-    assert_eq!(cut(failed, same), (SpanStatus::InternalError, 1));
+    let data_loss = cut(broken, |_| Status::data_loss("torn"));
+    assert_eq!(data_loss, (SpanStatus::DataLoss, 1));
+    assert_eq!(cut(failed, |status| status), (SpanStatus::InternalError, 1));
+}
+
+#[test]
+fn a_message_of_a_mebibyte_is_cut() {
+    let world = World::new();
+    world.run(async {
+        let mut head = grpc_status(13);
+        let message = "%C3%A9".repeat(1 << 19);
+        head.insert("grpc-message", message.parse().unwrap());
+        drop(call(request(), Ok(with_head(head))).await.unwrap());
+    });
+    let cut = "é".repeat(512);
+    let received = world.received();
+    assert_eq!(ending_of(&received).2.as_ref(), Some(&cut));
+    let exception = &received.only_event().exception[0];
+    assert_eq!(exception.value.as_ref(), Some(&cut));
 }
