@@ -27,21 +27,37 @@ use crate::span_ext::SentrySpanExt;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct TracePropagationInterceptor;
+pub struct TracePropagationInterceptor {
+    traceparent: bool,
+}
 
 impl TracePropagationInterceptor {
     /// An interceptor that reads the current span at each call.
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// Whether calls carry `traceparent` too, as with
+    /// [`GrpcClientLayer::propagate_traceparent`](crate::GrpcClientLayer::propagate_traceparent).
+    ///
+    /// Defaults to `false`.
+    #[must_use]
+    pub fn propagate_traceparent(self, propagate: bool) -> Self {
+        Self {
+            traceparent: propagate,
+        }
     }
 }
 
 impl Interceptor for TracePropagationInterceptor {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(headers) = Span::current().trace_headers() {
-            headers.inject(request.metadata_mut().as_mut());
+            let metadata = request.metadata_mut().as_mut();
+            headers.inject(metadata);
+            if self.traceparent {
+                headers.inject_traceparent(metadata);
+            }
         }
         Ok(request)
     }

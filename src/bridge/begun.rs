@@ -119,8 +119,11 @@ impl Begun {
             span,
             is_transaction: true,
             trace: match incoming {
-                Some(incoming) => RootTrace::settled(&root, SamplingContext::frozen(incoming)),
-                None => RootTrace::head(&root, sampling, Arc::clone(client)),
+                Some(incoming) if !incoming.is_foreign() => {
+                    RootTrace::settled(&root, SamplingContext::frozen(incoming))
+                }
+                // In Sentry the trace begins here.
+                _ => RootTrace::head(&root, sampling, Arc::clone(client)),
             },
             collector,
         }

@@ -140,6 +140,20 @@ impl GrpcClientLayer {
         self.with(|options| options.only_if_parent = only)
     }
 
+    /// Whether calls that carry `sentry-trace` carry [`traceparent`] too, for services that
+    /// know nothing of Sentry. It names the same span, and takes the place of one that
+    /// is there; `tracestate` stays.
+    ///
+    /// Sentry calls this [`propagateTraceparent`].
+    ///
+    /// Defaults to `false`.
+    ///
+    /// [`traceparent`]: https://www.w3.org/TR/trace-context/#traceparent-header
+    /// [`propagateTraceparent`]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#propagatetraceparent
+    pub fn propagate_traceparent(self, propagate: bool) -> Self {
+        self.with(|options| options.traceparent = propagate)
+    }
+
     /// Which calls carry `sentry-trace` and `baggage`: those whose URL,
     /// `http://host:port/helloworld.Greeter/SayHello`, contains one of these.
     /// Where the server is not [known](Self::endpoint), that is the path alone.

@@ -15,6 +15,7 @@ pub(crate) struct GrpcClientOptions {
     pub(crate) call: Arc<CallOptions>,
     pub(crate) endpoint: Option<Uri>,
     pub(crate) only_if_parent: bool,
+    pub(crate) traceparent: bool,
     pub(crate) targets: PropagationTargets,
 }
 
@@ -27,6 +28,7 @@ impl Default for GrpcClientOptions {
             }),
             endpoint: None,
             only_if_parent: false,
+            traceparent: false,
             targets: PropagationTargets::default(),
         }
     }

@@ -69,6 +69,9 @@ impl<S> GrpcClientService<S> {
             };
             if let Some(headers) = headers {
                 headers.inject(&mut parts.headers);
+                if self.options.traceparent {
+                    headers.inject_traceparent(&mut parts.headers);
+                }
             }
         }
         let timeout = rpc::grpc_timeout(&parts.headers);

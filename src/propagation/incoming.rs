@@ -7,6 +7,8 @@ use sentry_core::protocol::OrganizationId;
 use crate::propagation::baggage::{self, BAGGAGE, Baggage};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
+use crate::propagation::trace_format::{TraceFormat, TraceFormats};
+use crate::propagation::traceparent::{self, TRACEPARENT};
 
 /// A trace that somebody else began.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,48 +19,84 @@ pub(crate) struct IncomingTrace {
     pub(crate) sample_rate: Option<SampleRate>,
     pub(crate) sample_rand: Option<SampleRand>,
     org_id: Option<OrganizationId>,
+    /// Named by `traceparent`.
+    is_w3c: bool,
+}
+
+/// What the headers of a request say, by name.
+#[derive(Default)]
+struct Values<'a> {
+    sentry_trace: Vec<&'a str>,
+    traceparent: Vec<&'a str>,
+    baggage: Vec<&'a str>,
 }
 
 impl IncomingTrace {
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let traces = headers.get_all(SENTRY_TRACE_HEADER).iter();
-        let lists = headers.get_all(BAGGAGE).iter();
-        Self::new(
-            traces.filter_map(|value| value.to_str().ok()),
-            lists.filter_map(|value| value.to_str().ok()),
-        )
+    /// By the first of `formats` that is there and valid.
+    pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
+        let values = |name| {
+            let values = headers.get_all(name).iter();
+            values.filter_map(|value| value.to_str().ok()).collect()
+        };
+        let values = Values {
+            sentry_trace: values(SENTRY_TRACE_HEADER),
+            traceparent: values(TRACEPARENT),
+            baggage: values(BAGGAGE),
+        };
+        Self::new(&values, formats)
     }
 
     /// From headers of any protocol. Names may be of any case.
     pub(crate) fn from_pairs<'k, 'v>(
         headers: impl IntoIterator<Item = (&'k str, &'v str)>,
     ) -> Option<Self> {
-        let mut traces = Vec::new();
-        let mut lists = Vec::new();
+        let mut values = Values::default();
         for (name, value) in headers {
-            if name.eq_ignore_ascii_case(SENTRY_TRACE_HEADER) {
-                traces.push(value);
-            } else if name.eq_ignore_ascii_case(BAGGAGE) {
-                lists.push(value);
+            for (known, values) in [
+                (SENTRY_TRACE_HEADER, &mut values.sentry_trace),
+                (TRACEPARENT, &mut values.traceparent),
+                (BAGGAGE, &mut values.baggage),
+            ] {
+                if name.eq_ignore_ascii_case(known) {
+                    values.push(value);
+                }
             }
         }
-        Self::new(traces, lists)
+        Self::new(&values, &TraceFormats::default())
     }
 
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
-        Self::new([value], [])
+        let values = Values {
+            sentry_trace: vec![value],
+            ..Values::default()
+        };
+        Self::new(&values, &TraceFormats::default())
     }
 
-    /// `None` where there is no valid `sentry-trace`. Of several, the first
+    /// Whether its head knows nothing of Sentry.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.is_w3c && self.baggage.as_str().is_none()
+    }
+
+    /// `None` where no format is there. Of several values of `sentry-trace`, the first
     /// valid one counts; all values of `baggage` are one list.
-    fn new<'a>(
-        traces: impl IntoIterator<Item = &'a str>,
-        lists: impl IntoIterator<Item = &'a str>,
-    ) -> Option<Self> {
-        let trace = traces.into_iter().find_map(SentryTrace::parse)?;
+    fn new(values: &Values<'_>, formats: &TraceFormats) -> Option<Self> {
+        let read = |format| match format {
+            TraceFormat::SentryTrace => {
+                let mut values = values.sentry_trace.iter();
+                values.find_map(|value| SentryTrace::parse(value))
+            }
+            // Of several it is not known which one is meant.
+            TraceFormat::Traceparent => match values.traceparent.as_slice() {
+                [value] => traceparent::parse(value),
+                _ => None,
+            },
+        };
+        let known = |format| read(format).map(|trace| (format, trace));
+        let (format, trace) = formats.iter().find_map(known)?;
         let mut baggage = Baggage::default();
-        for list in lists {
+        for list in &values.baggage {
             baggage.extend_sentry(list);
         }
         let org_id = first_value(&baggage, "org_id", |id| id.parse().ok());
@@ -69,6 +107,7 @@ impl IncomingTrace {
         }
         Some(Self {
             trace,
+            is_w3c: format == TraceFormat::Traceparent,
             sample_rate: first_value(&baggage, "sample_rate", SampleRate::parse),
             sample_rand: first_value(&baggage, "sample_rand", SampleRand::parse),
             org_id,

@@ -8,6 +8,8 @@ mod sample;
 mod sampling_context;
 mod sentry_trace;
 mod targets;
+mod trace_format;
+mod traceparent;
 
 pub(crate) use self::incoming::IncomingTrace;
 pub use self::outgoing::TraceHeaders;
@@ -15,3 +17,5 @@ pub(crate) use self::sample::{SampleRand, SampleRate};
 pub(crate) use self::sampling_context::{Head, SamplingContext};
 pub(crate) use self::sentry_trace::SentryTrace;
 pub(crate) use self::targets::PropagationTargets;
+pub use self::trace_format::TraceFormat;
+pub(crate) use self::trace_format::TraceFormats;

@@ -4,6 +4,7 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
+use crate::propagation::traceparent::{self, TRACEPARENT};
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
 /// in another service: `sentry-trace`, and `baggage` with Sentry's sampling
@@ -13,6 +14,7 @@ use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceHeaders {
     sentry_trace: String,
+    traceparent: String,
     baggage: Baggage,
 }
 
@@ -20,6 +22,7 @@ impl TraceHeaders {
     pub(crate) fn new(trace: &SentryTrace, baggage: Baggage) -> Self {
         Self {
             sentry_trace: trace.to_string(),
+            traceparent: traceparent::to_string(trace),
             baggage,
         }
     }
@@ -29,6 +32,14 @@ impl TraceHeaders {
     #[must_use]
     pub fn sentry_trace(&self) -> &str {
         &self.sentry_trace
+    }
+
+    /// The value of [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header),
+    /// which names the same span to services that know nothing of Sentry. It is not
+    /// among what [`iter`](Self::iter) and [`inject`](Self::inject) hand on.
+    #[must_use]
+    pub fn traceparent(&self) -> &str {
+        &self.traceparent
     }
 
     /// Sentry's members of `baggage`, within the limits of 8192 bytes and 64
@@ -53,6 +64,13 @@ impl TraceHeaders {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
             headers.insert(SENTRY_TRACE_HEADER, value);
             self.baggage.append_to(headers);
+        }
+    }
+
+    /// Sets `traceparent`. `tracestate`, which belongs to others, stays.
+    pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.traceparent) {
+            headers.insert(TRACEPARENT, value);
         }
     }
 }

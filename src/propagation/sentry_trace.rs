@@ -49,7 +49,8 @@ impl fmt::Display for SentryTrace {
     }
 }
 
-fn is_id(id: &str, len: usize) -> bool {
+/// An id that is not all zero.
+pub(crate) fn is_id(id: &str, len: usize) -> bool {
     id.len() == len && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0')
 }
 

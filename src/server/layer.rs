@@ -9,6 +9,7 @@ use tonic::Code;
 use tower_layer::Layer;
 
 use crate::call::{CallOptions, call_setters};
+use crate::propagation::{TraceFormat, TraceFormats};
 use crate::report::{Capture, RpcCaller};
 use crate::server::options::GrpcServerOptions;
 use crate::server::service::GrpcServerService;
@@ -22,7 +23,7 @@ use crate::watch::OnPanic;
 /// untouched. Applied twice to the same call, it counts once.
 ///
 /// The span continues the trace that the request brings, in `sentry-trace` and
-/// `baggage`, unless that is one of [another organization]. A
+/// `baggage` or in `traceparent`, unless that is one of [another organization]. A
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the subscriber reports it to
 /// Sentry; any other layer sees it too. Where no layer wants it, for its level
 /// (INFO) or its target (`sentry_tonic`), the call passes through.
@@ -173,6 +174,20 @@ impl GrpcServerLayer {
     /// Defaults to none; `sentry`'s own `server_name` names the machine.
     pub fn server_id(self, id: impl Into<String>) -> Self {
         self.with_call(|call| call.server_id = Some(id.into()))
+    }
+
+    /// By which headers a request may name the trace that it belongs to, and in which
+    /// order: the first that is there and valid counts. With none, each call begins a
+    /// trace.
+    ///
+    /// A trace that is named by `traceparent` alone, without members of Sentry's in
+    /// `baggage`, is one of services that know nothing of Sentry, and this is its head in
+    /// Sentry.
+    ///
+    /// Defaults to [`TraceFormat::SentryTrace`], then [`TraceFormat::Traceparent`].
+    pub fn continue_traces(self, formats: impl IntoIterator<Item = TraceFormat>) -> Self {
+        let formats = TraceFormats::new(formats);
+        self.with(|options| options.formats = formats)
     }
 
     /// Whether each call is a transaction of its own, even where it is made

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 
 use crate::call::CallOptions;
+use crate::propagation::TraceFormats;
 use crate::report::{Capture, ClaimMaps, RpcCaller};
 use crate::watch::OnPanic;
 
@@ -19,6 +20,7 @@ pub(crate) struct GrpcServerOptions {
     pub(crate) call: Arc<CallOptions>,
     pub(crate) caller: Option<Arc<CallerFn>>,
     pub(crate) claims: ClaimMaps,
+    pub(crate) formats: TraceFormats,
     pub(crate) force_transaction: bool,
     pub(crate) server_timeout: Option<Duration>,
 }
@@ -32,6 +34,7 @@ impl Default for GrpcServerOptions {
             }),
             caller: None,
             claims: ClaimMaps::default(),
+            formats: TraceFormats::default(),
             force_transaction: false,
             server_timeout: None,
         }
@@ -44,6 +47,7 @@ impl fmt::Debug for GrpcServerOptions {
             call,
             caller,
             claims,
+            formats,
             force_transaction,
             server_timeout,
         } = self;
@@ -51,6 +55,7 @@ impl fmt::Debug for GrpcServerOptions {
             .field("call", call)
             .field("caller", &caller.is_some())
             .field("claims", claims)
+            .field("formats", formats)
             .field("force_transaction", force_transaction)
             .field("server_timeout", server_timeout)
             .finish()

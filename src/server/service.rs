@@ -57,7 +57,7 @@ impl<S> GrpcServerService<S> {
         }
         let mut rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
         rpc.announce(|sends_pii| RpcStart {
-            incoming: IncomingTrace::from_headers(&parts.headers),
+            incoming: IncomingTrace::from_headers(&parts.headers, &self.options.formats),
             force_transaction: self.options.force_transaction,
             ..self.options.start(&path, parts, sends_pii)
         });

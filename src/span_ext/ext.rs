@@ -44,7 +44,7 @@ pub trait SentrySpanExt: private::Sealed {
     /// Makes the span a transaction that continues the trace in these headers.
     ///
     /// Of the names and values of a request, in any order, it reads
-    /// `sentry-trace` and all of `baggage`, the names in any case. A trace of
+    /// `sentry-trace`, or else `traceparent`, and all of `baggage`, the names in any case. A trace of
     /// [another organization] is not continued: the span then is a transaction
     /// that begins a trace.
     ///
@@ -118,7 +118,7 @@ impl SentrySpanExt for Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContinueTraceError {
-    /// There is no valid `sentry-trace` among the headers.
+    /// There is no valid `sentry-trace` or `traceparent` among the headers.
     NoTrace,
     /// The span has started.
     Started,
@@ -129,7 +129,7 @@ pub enum ContinueTraceError {
 impl fmt::Display for ContinueTraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoTrace => "there is no valid sentry-trace among the headers",
+            Self::NoTrace => "there is no valid sentry-trace or traceparent among the headers",
             Self::Started => "the span has started",
             Self::NotRecorded => "no SentryGrpcLayer records the span",
         })

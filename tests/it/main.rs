@@ -42,5 +42,4 @@ mod spans;
 mod spotlight;
 mod storms;
 mod support;
-mod told;
-mod transport;
+mod traceparent;

@@ -1,0 +1,103 @@
+//! The `traceparent` header of W3C.
+
+use sentry_core::protocol::{SpanId, TraceId};
+
+use crate::propagation::sentry_trace::{SentryTrace, is_id};
+
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// The flag of a caller that records its part of the trace.
+const SAMPLED: u8 = 1;
+
+/// Reads `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; of a version to come, what
+/// stands in these places.
+///
+/// A caller that records its part wants the trace sampled. One that does not may have
+/// nobody to record it for, and leaves the decision open.
+///
+/// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
+pub(crate) fn parse(value: &str) -> Option<SentryTrace> {
+    let mut parts = value.trim_matches([' ', '\t']).split('-');
+    let mut hex = |len| {
+        let part = parts.next().filter(|part| part.len() == len)?;
+        let is_lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        part.bytes().all(is_lower_hex).then_some(part)
+    };
+    let version = hex(2).filter(|version| *version != "ff")?;
+    let trace_id: TraceId = hex(32).filter(|id| is_id(id, 32))?.parse().ok()?;
+    let span_id: SpanId = hex(16).filter(|id| is_id(id, 16))?.parse().ok()?;
+    let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
+    if version == "00" && parts.next().is_some() {
+        return None;
+    }
+    Some(SentryTrace {
+        trace_id,
+        span_id,
+        sampled: (flags & SAMPLED != 0).then_some(true),
+    })
+}
+
+/// What is told to others.
+pub(crate) fn to_string(trace: &SentryTrace) -> String {
+    let flags = if trace.sampled == Some(true) {
+        "01"
+    } else {
+        "00"
+    };
+    format!("00-{}-{}-{flags}", trace.trace_id, trace.span_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5";
+    const SPAN: &str = "9cf635fa5b870b3a";
+
+    #[test]
+    fn accepts_what_w3c_allows_and_nothing_else() {
+        for (value, sampled) in [
+            (format!("00-{TRACE}-{SPAN}-00"), None),
+            (format!("00-{TRACE}-{SPAN}-01"), Some(true)),
+            (format!("00-{TRACE}-{SPAN}-02"), None),
+            (format!("00-{TRACE}-{SPAN}-ff"), Some(true)),
+            (format!(" 00-{TRACE}-{SPAN}-01\t"), Some(true)),
+            (format!("01-{TRACE}-{SPAN}-01"), Some(true)),
+            (format!("cc-{TRACE}-{SPAN}-01-what-comes"), Some(true)),
+        ] {
+            let trace = parse(&value).unwrap();
+            let ids = (trace.trace_id.to_string(), trace.span_id.to_string());
+            assert_eq!(ids, (TRACE.to_owned(), SPAN.to_owned()), "{value}");
+            assert_eq!(trace.sampled, sampled, "{value}");
+        }
+        for value in [
+            String::new(),
+            "00".to_owned(),
+            format!("00-{TRACE}-{SPAN}"),
+            format!("00-{TRACE}-{SPAN}-"),
+            format!("00-{TRACE}-{SPAN}-1"),
+            format!("00-{TRACE}-{SPAN}-0g"),
+            format!("00-{TRACE}-{SPAN}-01-more"),
+            format!("00-{TRACE}-{SPAN}-01-"),
+            format!("ff-{TRACE}-{SPAN}-01"),
+            format!("0-{TRACE}-{SPAN}-01"),
+            format!("cc-{TRACE}-{SPAN}-01more"),
+            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            format!("00-{}-{SPAN}-01", "0".repeat(32)),
+            format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            format!("00-{}-{SPAN}-01", &TRACE[1..]),
+            format!("00-{TRACE}-{SPAN}0-01"),
+            format!("00-{TRACE}-{SPAN}-+1"),
+            format!("{TRACE}-{SPAN}-1"),
+        ] {
+            assert_eq!(parse(&value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn says_whether_the_trace_is_sampled() {
+        let told = |flags| to_string(&parse(&format!("00-{TRACE}-{SPAN}-{flags}")).unwrap());
+        assert_eq!(told("01"), format!("00-{TRACE}-{SPAN}-01"));
+        assert_eq!(told("00"), format!("00-{TRACE}-{SPAN}-00"));
+    }
+}
