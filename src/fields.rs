@@ -21,6 +21,8 @@ pub(crate) const SERVER_PORT: &str = "server.port";
 pub(crate) const ERROR_TYPE: &str = "error.type";
 
 // https://opentelemetry.io/docs/specs/semconv/registry/attributes/rpc/
+pub(crate) const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+pub(crate) const RPC_STATUS_CODE: &str = "rpc.status_code";
 pub(crate) const RPC_METHOD_ORIGINAL: &str = "rpc.method_original";
 
 /// What methods are called that a server does not know: whoever calls them may

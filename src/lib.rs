@@ -143,7 +143,7 @@ pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 pub use self::client::{GrpcClientLayer, GrpcClientService};
 pub use self::interceptor::TracePropagationInterceptor;
 pub use self::propagation::{TraceFormat, TraceHeaders};
-pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome};
+pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome, SemanticConventions};
 pub use self::rpc::RpcSide;
 pub use self::server::{GrpcServerLayer, GrpcServerService};
 pub use self::span_ext::{ContinueTraceError, SentrySpanExt, keep_source};

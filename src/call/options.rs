@@ -7,7 +7,10 @@ use std::sync::Arc;
 use http::request::Parts;
 use sentry_core::protocol::{Map, Value};
 
-use crate::report::{self, Capture, EventLimiter, Metadata, MetadataOptions, RpcOutcome};
+use crate::report::{
+    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcOutcome,
+    SemanticConventions,
+};
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
 use crate::span_ext::{RpcFacts, RpcStart};
 use crate::watch::OnPanic;
@@ -21,6 +24,7 @@ const DEFAULT_MAX_EVENTS: u32 = 100;
 /// How the calls of a layer are shown in Sentry.
 #[derive(Clone)]
 pub(crate) struct CallOptions {
+    pub(crate) conventions: SemanticConventions,
     pub(crate) op: Cow<'static, str>,
     pub(crate) name: Option<Arc<NameFn>>,
     pub(crate) capture: Capture,
@@ -41,6 +45,7 @@ pub(crate) struct CallOptions {
 impl CallOptions {
     pub(crate) fn new(op: &'static str, capture: Capture) -> Self {
         Self {
+            conventions: SemanticConventions::from_env(),
             op: op.into(),
             name: None,
             capture,
@@ -81,10 +86,16 @@ impl CallOptions {
         let MetadataOptions {
             request, denied, ..
         } = &self.metadata;
-        metadata.add(&parts.headers, request, denied, sends_pii);
+        metadata.add(
+            MetadataPlace::Request,
+            &parts.headers,
+            request,
+            denied,
+            sends_pii,
+        );
         RpcFacts {
             context: self.rpc_context.then(|| self.context(path, &metadata)),
-            data: metadata.attributes("request", sends_pii),
+            data: metadata.attributes(self.conventions, sends_pii),
             tags: self.tags.clone(),
             user: None,
             is_session: false,
@@ -124,6 +135,7 @@ impl CallOptions {
 impl fmt::Debug for CallOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            conventions,
             op,
             name,
             capture,
@@ -139,6 +151,7 @@ impl fmt::Debug for CallOptions {
             server_id,
         } = self;
         f.debug_struct("CallOptions")
+            .field("conventions", conventions)
             .field("op", op)
             .field("name", &name.is_some())
             .field("capture", capture)

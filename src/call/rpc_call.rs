@@ -14,7 +14,7 @@ use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
 use crate::call::span;
 use crate::fields;
-use crate::report::{self, EventKind, Metadata, RpcOutcome};
+use crate::report::{self, EventKind, Metadata, MetadataPlace, RpcOutcome};
 use crate::rpc::{self, MethodPath, Outcome, RpcSide};
 use crate::span_ext::{self, HeldPanics, Muted, RpcEnd, RpcStart, SpanSink};
 use crate::watch::{Finished, Observer, OnPanic, Watch};
@@ -36,6 +36,7 @@ pub struct RpcCall {
 /// What a response said, as far as it is told.
 #[derive(Debug, Default)]
 struct Seen {
+    has_head: bool,
     metadata: Metadata,
     details: SeenDetails,
 }
@@ -64,7 +65,7 @@ impl RpcCall {
         parts: &mut Parts,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_server(path, parts);
+        let span = span::of_server(path, parts, options.conventions);
         // What a caller gets for a panic does not depend on who listens.
         let is_wanted = !span.is_disabled() || options.on_panic != OnPanic::Ignore;
         is_wanted.then(|| Self::new(span, RpcSide::Server, path, options))
@@ -77,7 +78,7 @@ impl RpcCall {
         server: Option<&Uri>,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_client(path, server);
+        let span = span::of_client(path, server, options.conventions);
         (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
     }
 
@@ -136,8 +137,10 @@ impl RpcCall {
 
     /// What the response said, as attributes of the span.
     fn response_data(&self) -> Vec<(String, Value)> {
-        let Seen { metadata, details } = &self.response;
-        let data = metadata.attributes("response", self.sends_pii);
+        let Seen {
+            metadata, details, ..
+        } = &self.response;
+        let data = metadata.attributes(self.options.conventions, self.sends_pii);
         let details = details.attributes(self.sends_pii);
         data.into_iter().chain(details).collect()
     }
@@ -258,8 +261,21 @@ impl Observer for RpcCall {
             return;
         }
         let options = &self.options.metadata;
+        // A head that ends the call is what would have been its trailers.
+        let is_last = self.response.has_head || Outcome::is_in(headers);
+        let place = match is_last {
+            true => MetadataPlace::Trailer,
+            false => MetadataPlace::Header,
+        };
+        self.response.has_head = true;
         let metadata = &mut self.response.metadata;
-        metadata.add(headers, &options.response, &options.denied, self.sends_pii);
+        metadata.add(
+            place,
+            headers,
+            &options.response,
+            &options.denied,
+            self.sends_pii,
+        );
         self.response.details.see(headers);
     }
 
@@ -280,6 +296,7 @@ impl Observer for RpcCall {
         let _entered = self.enter();
         report::record_outcome(
             &self.span,
+            self.options.conventions,
             self.side,
             &finished.outcome,
             finished.request_messages,

@@ -156,6 +156,19 @@ macro_rules! call_setters {
             self.with_call(|call| call.rpc_context = context)
         }
 
+        /// By which names the spans of this layer tell their calls, to Sentry and to an
+        /// OpenTelemetry layer.
+        ///
+        /// Defaults to what `OTEL_SEMCONV_STABILITY_OPT_IN` says, see
+        /// [`SemanticConventions::from_env`](crate::SemanticConventions::from_env), else to
+        /// [`SemanticConventions::Legacy`](crate::SemanticConventions::Legacy).
+        pub fn semantic_conventions(
+            self,
+            conventions: crate::report::SemanticConventions,
+        ) -> Self {
+            self.with_call(|call| call.conventions = conventions)
+        }
+
         /// Which methods stream, in either direction, by patterns for their paths as in
         /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do
         /// not say. It is `method_type` in the `rpc` context of events, `stream` or

@@ -7,6 +7,7 @@ use tracing::{Span, info_span};
 
 use crate::call::address;
 use crate::fields;
+use crate::report::SemanticConventions;
 use crate::rpc::{self, MethodPath};
 
 /// Of a DNS name; a caller may write more.
@@ -15,20 +16,26 @@ const MAX_HOST_LEN: usize = 253;
 /// A span with the fields of an RPC; late ones are empty. Each side has a name
 /// of its own, by which filters know it.
 macro_rules! rpc_span {
-    ($name:expr, $kind:expr, $path:expr, $authority:expr) => {
+    ($name:expr, $kind:expr, $path:expr, $authority:expr, $conventions:expr) => {{
+        let (legacy, stable) = ($conventions.has_legacy(), $conventions.has_stable());
         info_span!(
             target: fields::TARGET,
             $name,
             { fields::OTEL_NAME } = $path.qualified(),
             { fields::OTEL_KIND } = $kind,
-            { fields::RPC_SYSTEM } = "grpc",
-            { fields::RPC_SERVICE } = $path.service(),
-            { fields::RPC_METHOD } = $path.method(),
+            { fields::RPC_SYSTEM } = legacy.then_some("grpc"),
+            { fields::RPC_SYSTEM_NAME } = stable.then_some("grpc"),
+            { fields::RPC_SERVICE } = legacy.then(|| $path.service()),
+            { fields::RPC_METHOD } = match stable {
+                true => $path.qualified(),
+                false => $path.method(),
+            },
             { fields::SERVER_ADDRESS } = $authority.map(|a| rpc::clip(a.host(), MAX_HOST_LEN)),
             { fields::SERVER_PORT } = $authority.and_then(|a| a.port_u16()).map(i64::from),
             { fields::NETWORK_PEER_ADDRESS } = Empty,
             { fields::NETWORK_PEER_PORT } = Empty,
             { fields::RPC_GRPC_STATUS_CODE } = Empty,
+            { fields::RPC_STATUS_CODE } = Empty,
             { fields::RPC_RESPONSE_STATUS_CODE } = Empty,
             { fields::RPC_REQUEST_MESSAGE_COUNT } = Empty,
             { fields::RPC_RESPONSE_MESSAGE_COUNT } = Empty,
@@ -36,17 +43,21 @@ macro_rules! rpc_span {
             { fields::OTEL_STATUS_CODE } = Empty,
             { fields::OTEL_STATUS_DESCRIPTION } = Empty,
         )
-    };
+    }};
 }
 
 /// That of an RPC that a server received.
-pub(crate) fn of_server(path: &MethodPath, parts: &mut Parts) -> Span {
+pub(crate) fn of_server(
+    path: &MethodPath,
+    parts: &mut Parts,
+    conventions: SemanticConventions,
+) -> Span {
     let host = address::host(parts);
     let authority = match address::is_of_unix_socket(parts) {
         true => None,
         false => parts.uri.authority().or(host.as_ref()),
     };
-    let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority);
+    let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority, conventions);
     if !span.is_disabled()
         && let Some(peer) = address::remote_addr(parts)
     {
@@ -57,7 +68,11 @@ pub(crate) fn of_server(path: &MethodPath, parts: &mut Parts) -> Span {
 }
 
 /// That of an RPC that a client makes.
-pub(crate) fn of_client(path: &MethodPath, server: Option<&Uri>) -> Span {
+pub(crate) fn of_client(
+    path: &MethodPath,
+    server: Option<&Uri>,
+    conventions: SemanticConventions,
+) -> Span {
     let authority = server.and_then(Uri::authority);
-    rpc_span!(fields::CLIENT_SPAN, "client", path, authority)
+    rpc_span!(fields::CLIENT_SPAN, "client", path, authority, conventions)
 }

@@ -3,6 +3,7 @@
 use tracing::Span;
 
 use crate::fields;
+use crate::report::conventions::SemanticConventions;
 use crate::report::status::is_error;
 use crate::rpc::{Outcome, RpcSide, code_name};
 
@@ -10,13 +11,19 @@ use crate::rpc::{Outcome, RpcSide, code_name};
 /// OpenTelemetry layer exports a second value beside the first.
 pub(crate) fn record_outcome(
     span: &Span,
+    conventions: SemanticConventions,
     side: RpcSide,
     outcome: &Outcome,
     request_messages: Option<u32>,
     response_messages: Option<u32>,
 ) {
     let name = code_name(outcome.code);
-    span.record(fields::RPC_GRPC_STATUS_CODE, outcome.code as i64);
+    if conventions.has_legacy() {
+        span.record(fields::RPC_GRPC_STATUS_CODE, outcome.code as i64);
+    }
+    if conventions.has_stable() {
+        span.record(fields::RPC_STATUS_CODE, name);
+    }
     span.record(fields::RPC_RESPONSE_STATUS_CODE, name);
     if let Some(count) = request_messages {
         span.record(fields::RPC_REQUEST_MESSAGE_COUNT, i64::from(count));

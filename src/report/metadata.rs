@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use sentry_core::protocol::{Map, Value};
 
+use crate::report::conventions::SemanticConventions;
 use crate::report::scrub::{DenyList, FILTERED};
 use crate::rpc;
 
@@ -70,12 +71,39 @@ impl MetadataKeys {
     }
 }
 
+/// Where metadata was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetadataPlace {
+    Request,
+    Header,
+    Trailer,
+}
+
+impl MetadataPlace {
+    /// By which Sentry and the legacy conventions know it.
+    fn message(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Header | Self::Trailer => "response",
+        }
+    }
+
+    fn stable_prefix(self) -> &'static str {
+        match self {
+            Self::Request => "rpc.request.header",
+            Self::Header => "rpc.response.header",
+            Self::Trailer => "rpc.response.trailer",
+        }
+    }
+}
+
 /// Metadata that was captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Metadata(Vec<Entry>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
+    place: MetadataPlace,
     key: HeaderName,
     values: Vec<String>,
     /// Not only for who sends personal data.
@@ -87,24 +115,26 @@ impl Metadata {
     /// all that is an application's.
     pub(crate) fn add(
         &mut self,
+        place: MetadataPlace,
         headers: &HeaderMap,
         allowed: &MetadataKeys,
         denied: &DenyList,
         sends_pii: bool,
     ) {
         for key in allowed.0.iter() {
-            self.add_key(headers, key, denied, true);
+            self.add_key(place, headers, key, denied, true);
         }
         if sends_pii {
             let others = headers.keys().filter(|key| !allowed.0.contains(key));
             for key in others.filter(|key| !is_of_protocol(key)) {
-                self.add_key(headers, key, denied, false);
+                self.add_key(place, headers, key, denied, false);
             }
         }
     }
 
     fn add_key(
         &mut self,
+        place: MetadataPlace,
         headers: &HeaderMap,
         key: &HeaderName,
         denied: &DenyList,
@@ -116,11 +146,15 @@ impl Metadata {
         if values.peek().is_none() {
             return;
         }
-        let known = self.0.iter().position(|entry| entry.key == *key);
+        let known = self
+            .0
+            .iter()
+            .position(|e| e.key == *key && e.place == place);
         let index = match known {
             Some(index) => index,
             None if self.0.len() < MAX_KEYS => {
                 self.0.push(Entry {
+                    place,
                     key: key.clone(),
                     values: Vec::new(),
                     is_allowed,
@@ -139,29 +173,53 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// As attributes of a span; `kind` is `request` or `response`.
-    pub(crate) fn attributes(&self, kind: &str, sends_pii: bool) -> Vec<(String, Value)> {
-        let mut attributes = Vec::new();
-        for entry in &self.0 {
-            let values = Value::from(entry.values.as_slice());
-            if entry.is_allowed {
-                // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
-                let key = entry.key.as_str().replace('-', "_");
-                let name = format!("rpc.grpc.{kind}.metadata.{key}");
-                attributes.push((name, values.clone()));
-            }
-            if sends_pii {
-                attributes.push((format!("rpc.{kind}.metadata.{}", entry.key), values));
+    /// As attributes of a span, by their names.
+    pub(crate) fn attributes(
+        &self,
+        conventions: SemanticConventions,
+        sends_pii: bool,
+    ) -> Vec<(String, Value)> {
+        let mut attributes: Map<String, Vec<&str>> = Map::new();
+        for Entry {
+            place,
+            key,
+            values,
+            is_allowed,
+        } in &self.0
+        {
+            let message = place.message();
+            let legacy = || {
+                let key = key.as_str().replace('-', "_");
+                format!("rpc.grpc.{message}.metadata.{key}")
+            };
+            let stable = || format!("{}.{key}", place.stable_prefix());
+            let of_sentry = || format!("rpc.{message}.metadata.{key}");
+            let names = [
+                (*is_allowed && conventions.has_legacy()).then(legacy),
+                (*is_allowed && conventions.has_stable()).then(stable),
+                sends_pii.then(of_sentry),
+            ];
+            for name in names.into_iter().flatten() {
+                let values = values.iter().map(String::as_str);
+                attributes.entry(name).or_default().extend(values);
             }
         }
+        let attributes = attributes.into_iter();
         attributes
+            .map(|(name, values)| (name, values.into()))
+            .collect()
     }
 
     /// As a part of an event's context.
     pub(crate) fn to_value(&self) -> Value {
-        let entries = self.0.iter();
-        let entries = entries.map(|e| (e.key.as_str().to_owned(), e.values.as_slice().into()));
-        Value::Object(entries.collect::<Map<_, _>>().into_iter().collect())
+        let mut keys: Map<&str, Vec<&str>> = Map::new();
+        for entry in &self.0 {
+            let values = entry.values.iter().map(String::as_str);
+            keys.entry(entry.key.as_str()).or_default().extend(values);
+        }
+        let keys = keys.into_iter();
+        keys.map(|(key, values)| (key.to_owned(), Value::from(values)))
+            .collect()
     }
 }
 
@@ -187,7 +245,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn of(headers: &[(&str, &str)], allowed: &[&str], sends_pii: bool) -> Metadata {
+    fn of(place: MetadataPlace, headers: &[(&str, &str)], allowed: &[&str], pii: bool) -> Metadata {
         let mut map = HeaderMap::new();
         for (key, value) in headers {
             let key = HeaderName::try_from(*key).unwrap();
@@ -195,8 +253,13 @@ mod tests {
         }
         let mut metadata = Metadata::default();
         let allowed = MetadataKeys::new(allowed.iter().copied()).unwrap();
-        metadata.add(&map, &allowed, &DenyList::of_metadata(), sends_pii);
+        metadata.add(place, &map, &allowed, &DenyList::of_metadata(), pii);
         metadata
+    }
+
+    fn names(metadata: &Metadata, conventions: SemanticConventions, pii: bool) -> Vec<String> {
+        let attributes = metadata.attributes(conventions, pii).into_iter();
+        attributes.map(|(name, _)| name).collect()
     }
 
     const HEADERS: [(&str, &str); 8] = [
@@ -212,8 +275,10 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_not_told() {
-        assert!(of(&HEADERS, &[], false).is_empty());
-        let some = of(&HEADERS, &["X-Tenant", "authorization", "trace-bin"], false);
+        let request = MetadataPlace::Request;
+        assert!(of(request, &HEADERS, &[], false).is_empty());
+        let allowed = ["X-Tenant", "authorization", "trace-bin"];
+        let some = of(request, &HEADERS, &allowed, false);
         let expected = json!({
             "x-tenant": ["acme", "other"],
             "authorization": ["[Filtered]"],
@@ -221,27 +286,19 @@ mod tests {
         });
         assert_eq!(some.to_value(), expected);
         assert_eq!(
-            some.attributes("request", false),
+            some.attributes(SemanticConventions::Legacy, false),
             [
-                (
-                    "rpc.grpc.request.metadata.x_tenant".to_owned(),
-                    json!(["acme", "other"])
-                ),
-                (
-                    "rpc.grpc.request.metadata.authorization".to_owned(),
-                    json!(["[Filtered]"])
-                ),
-                (
-                    "rpc.grpc.request.metadata.trace_bin".to_owned(),
-                    json!(["[6 bytes in base64]"])
-                ),
+                ("authorization", json!(["[Filtered]"])),
+                ("trace_bin", json!(["[6 bytes in base64]"])),
+                ("x_tenant", json!(["acme", "other"])),
             ]
+            .map(|(key, values)| (format!("rpc.grpc.request.metadata.{key}"), values))
         );
     }
 
     #[test]
     fn personal_data_includes_all_but_secrets() {
-        let all = of(&HEADERS, &["x-tenant"], true);
+        let all = of(MetadataPlace::Trailer, &HEADERS, &["x-tenant"], true);
         let expected = json!({
             "x-tenant": ["acme", "other"],
             "authorization": ["[Filtered]"],
@@ -250,22 +307,44 @@ mod tests {
             "user-agent": ["grpc-go"],
         });
         assert_eq!(all.to_value(), expected);
-        let names: Vec<_> = all
-            .attributes("response", true)
-            .into_iter()
-            .map(|a| a.0)
-            .collect();
         assert_eq!(
-            names,
+            names(&all, SemanticConventions::Legacy, true),
             [
                 "rpc.grpc.response.metadata.x_tenant",
-                "rpc.response.metadata.x-tenant",
                 "rpc.response.metadata.authorization",
-                "rpc.response.metadata.x-api-key",
                 "rpc.response.metadata.trace-bin",
                 "rpc.response.metadata.user-agent",
+                "rpc.response.metadata.x-api-key",
+                "rpc.response.metadata.x-tenant",
             ]
         );
+    }
+
+    #[test]
+    fn each_generation_has_its_names() {
+        let mut metadata = of(MetadataPlace::Request, &HEADERS, &["x-tenant"], false);
+        for (place, value) in [
+            (MetadataPlace::Header, "in the head"),
+            (MetadataPlace::Trailer, "in the trailers"),
+        ] {
+            let other = of(place, &[("x-tenant", value)], &["x-tenant"], false);
+            metadata.0.extend(other.0);
+        }
+        let legacy = [
+            "rpc.grpc.request.metadata.x_tenant",
+            "rpc.grpc.response.metadata.x_tenant",
+        ];
+        let stable = [
+            "rpc.request.header.x-tenant",
+            "rpc.response.header.x-tenant",
+            "rpc.response.trailer.x-tenant",
+        ];
+        let both = [&legacy[..], &stable[..]].concat();
+        assert_eq!(names(&metadata, SemanticConventions::Legacy, false), legacy);
+        assert_eq!(names(&metadata, SemanticConventions::Stable, false), stable);
+        assert_eq!(names(&metadata, SemanticConventions::Both, false), both);
+        let attributes = metadata.attributes(SemanticConventions::Legacy, false);
+        assert_eq!(attributes[1].1, json!(["in the head", "in the trailers"]));
     }
 
     #[test]
@@ -280,7 +359,13 @@ mod tests {
         }
         let mut metadata = Metadata::default();
         let keys = MetadataKeys::new(["x-0"]).unwrap();
-        metadata.add(&map, &keys, &DenyList::of_metadata(), true);
+        metadata.add(
+            MetadataPlace::Request,
+            &map,
+            &keys,
+            &DenyList::of_metadata(),
+            true,
+        );
         assert_eq!(metadata.0.len(), MAX_KEYS);
         assert_eq!(metadata.0[0].values.len(), MAX_VALUES);
         assert_eq!(metadata.0[0].values[1].len(), MAX_VALUE_LEN);
@@ -306,7 +391,7 @@ mod tests {
         denied.add(["SSN".to_owned(), String::new()]);
         let mut metadata = Metadata::default();
         let keys = MetadataKeys::new(["x-a", "x-ssn"]).unwrap();
-        metadata.add(&map, &keys, &denied, false);
+        metadata.add(MetadataPlace::Request, &map, &keys, &denied, false);
         let expected = json!({"x-a": ["[Filtered]"], "x-ssn": ["[Filtered]"]});
         assert_eq!(metadata.to_value(), expected);
     }

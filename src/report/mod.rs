@@ -5,6 +5,7 @@ mod breadcrumb;
 mod caller;
 mod capture;
 mod context;
+mod conventions;
 #[cfg(feature = "error-details")]
 mod details;
 mod event;
@@ -24,6 +25,7 @@ pub(crate) use self::caller::{
 };
 pub(crate) use self::capture::Capture;
 pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_held_back, set_method_type};
+pub use self::conventions::SemanticConventions;
 #[cfg(feature = "error-details")]
 pub(crate) use self::details::{
     CONTEXT as ERROR_CONTEXT, attributes as error_attributes, context as error_context,
@@ -31,7 +33,7 @@ pub(crate) use self::details::{
 pub(crate) use self::event::{of_panic as event_of_panic, of_status as event_of_status};
 pub(crate) use self::limit::{EventKind, EventLimiter};
 pub use self::metadata::InvalidMetadataKey;
-pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions};
+pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions, MetadataPlace};
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
 pub(crate) use self::scrub::{scrub, without_metadata};

@@ -53,6 +53,11 @@ impl Outcome {
         Some(Self::new(code, message))
     }
 
+    /// Whether `headers` say how it ended.
+    pub(crate) fn is_in(headers: &HeaderMap) -> bool {
+        status::is_in(headers)
+    }
+
     /// For a response head without `grpc-status`: `None` where it is a gRPC
     /// response, whose status comes later.
     ///

@@ -14,6 +14,10 @@ use crate::rpc::text::clip;
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
 
+pub(crate) fn is_in(headers: &HeaderMap) -> bool {
+    headers.contains_key(GRPC_STATUS)
+}
+
 /// The code and message in `headers`; `None` where there is no `grpc-status`.
 ///
 /// A value that is not one of the 17 codes is UNKNOWN, as the
