@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use sentry_core::protocol::{Map, Value};
 
+use crate::fields;
 use crate::report::{
     self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcOutcome,
     SemanticConventions,
@@ -34,6 +35,8 @@ pub(crate) struct CallOptions {
     pub(crate) on_panic: OnPanic,
     pub(crate) breadcrumbs: bool,
     pub(crate) ignored: MethodFilter,
+    /// `None` where it is not known which methods there are.
+    pub(crate) known: Option<MethodPatterns>,
     /// `None` where it is not known which methods stream.
     pub(crate) streaming: Option<MethodPatterns>,
     pub(crate) metadata: MetadataOptions,
@@ -54,6 +57,7 @@ impl CallOptions {
             on_panic: OnPanic::Ignore,
             breadcrumbs: false,
             ignored: MethodFilter::default(),
+            known: None,
             streaming: None,
             metadata: MetadataOptions::default(),
             tags: Vec::new(),
@@ -62,17 +66,26 @@ impl CallOptions {
         }
     }
 
+    /// Whether there is such a method, as far as is known.
+    pub(crate) fn knows(&self, path: &MethodPath) -> bool {
+        self.known.as_ref().is_none_or(|known| known.matches(path))
+    }
+
     /// What the Sentry layer is told of a call by default.
     pub(crate) fn start(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcStart {
         let named = self.name.as_ref().and_then(|name| {
             // A naming function that panics must not take the call with it.
             rpc::contained(|| name(parts))
         });
+        let (full, service, method) = match self.knows(path) {
+            true => (path.full(), path.service(), path.method()),
+            false => (fields::UNKNOWN_METHOD, "", fields::UNKNOWN_METHOD),
+        };
         RpcStart {
             op: self.op.clone(),
-            name: named.unwrap_or_else(|| path.full().to_owned()),
-            service: path.service().to_owned(),
-            method: path.method().to_owned(),
+            name: named.unwrap_or_else(|| full.to_owned()),
+            service: service.to_owned(),
+            method: method.to_owned(),
             incoming: None,
             force_transaction: false,
             only_if_parent: false,
@@ -144,6 +157,7 @@ impl fmt::Debug for CallOptions {
             on_panic,
             breadcrumbs,
             ignored,
+            known,
             streaming,
             metadata,
             tags,
@@ -160,6 +174,7 @@ impl fmt::Debug for CallOptions {
             .field("on_panic", on_panic)
             .field("breadcrumbs", breadcrumbs)
             .field("ignored", ignored)
+            .field("known", known)
             .field("streaming", streaming)
             .field("metadata", metadata)
             .field("tags", tags)

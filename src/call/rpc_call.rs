@@ -65,7 +65,7 @@ impl RpcCall {
         parts: &mut Parts,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_server(path, parts, options.conventions);
+        let span = span::of_server(path, parts, options);
         // What a caller gets for a panic does not depend on who listens.
         let is_wanted = !span.is_disabled() || options.on_panic != OnPanic::Ignore;
         is_wanted.then(|| Self::new(span, RpcSide::Server, path, options))
@@ -78,7 +78,7 @@ impl RpcCall {
         server: Option<&Uri>,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_client(path, server, options.conventions);
+        let span = span::of_client(path, server, options);
         (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
     }
 

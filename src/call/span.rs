@@ -6,8 +6,8 @@ use tracing::field::{self, Empty};
 use tracing::{Span, info_span};
 
 use crate::call::address;
+use crate::call::options::CallOptions;
 use crate::fields;
-use crate::report::SemanticConventions;
 use crate::rpc::{self, MethodPath};
 
 /// Of a DNS name; a caller may write more.
@@ -16,20 +16,23 @@ const MAX_HOST_LEN: usize = 253;
 /// A span with the fields of an RPC; late ones are empty. Each side has a name
 /// of its own, by which filters know it.
 macro_rules! rpc_span {
-    ($name:expr, $kind:expr, $path:expr, $authority:expr, $conventions:expr) => {{
+    ($name:expr, $kind:expr, $path:expr, $is_known:expr, $authority:expr, $conventions:expr) => {{
         let (legacy, stable) = ($conventions.has_legacy(), $conventions.has_stable());
         info_span!(
             target: fields::TARGET,
             $name,
-            { fields::OTEL_NAME } = $path.qualified(),
+            // https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/#span-name
+            { fields::OTEL_NAME } = if $is_known { $path.qualified() } else { "grpc" },
             { fields::OTEL_KIND } = $kind,
             { fields::RPC_SYSTEM } = legacy.then_some("grpc"),
             { fields::RPC_SYSTEM_NAME } = stable.then_some("grpc"),
-            { fields::RPC_SERVICE } = legacy.then(|| $path.service()),
-            { fields::RPC_METHOD } = match stable {
-                true => $path.qualified(),
-                false => $path.method(),
+            { fields::RPC_SERVICE } = (legacy && $is_known).then(|| $path.service()),
+            { fields::RPC_METHOD } = match ($is_known, stable) {
+                (false, _) => fields::UNKNOWN_METHOD,
+                (true, true) => $path.qualified(),
+                (true, false) => $path.method(),
             },
+            { fields::RPC_METHOD_ORIGINAL } = (!$is_known).then(|| $path.full()),
             { fields::SERVER_ADDRESS } = $authority.map(|a| rpc::clip(a.host(), MAX_HOST_LEN)),
             { fields::SERVER_PORT } = $authority.and_then(|a| a.port_u16()).map(i64::from),
             { fields::NETWORK_PEER_ADDRESS } = Empty,
@@ -47,17 +50,22 @@ macro_rules! rpc_span {
 }
 
 /// That of an RPC that a server received.
-pub(crate) fn of_server(
-    path: &MethodPath,
-    parts: &mut Parts,
-    conventions: SemanticConventions,
-) -> Span {
+pub(crate) fn of_server(path: &MethodPath, parts: &mut Parts, options: &CallOptions) -> Span {
+    let conventions = options.conventions;
+    let is_known = options.knows(path);
     let host = address::host(parts);
     let authority = match address::is_of_unix_socket(parts) {
         true => None,
         false => parts.uri.authority().or(host.as_ref()),
     };
-    let span = rpc_span!(fields::SERVER_SPAN, "server", path, authority, conventions);
+    let span = rpc_span!(
+        fields::SERVER_SPAN,
+        "server",
+        path,
+        is_known,
+        authority,
+        conventions
+    );
     if !span.is_disabled()
         && let Some(peer) = address::remote_addr(parts)
     {
@@ -68,11 +76,15 @@ pub(crate) fn of_server(
 }
 
 /// That of an RPC that a client makes.
-pub(crate) fn of_client(
-    path: &MethodPath,
-    server: Option<&Uri>,
-    conventions: SemanticConventions,
-) -> Span {
+pub(crate) fn of_client(path: &MethodPath, server: Option<&Uri>, options: &CallOptions) -> Span {
+    let conventions = options.conventions;
     let authority = server.and_then(Uri::authority);
-    rpc_span!(fields::CLIENT_SPAN, "client", path, authority, conventions)
+    rpc_span!(
+        fields::CLIENT_SPAN,
+        "client",
+        path,
+        true,
+        authority,
+        conventions
+    )
 }

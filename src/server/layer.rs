@@ -11,6 +11,7 @@ use tower_layer::Layer;
 use crate::call::{CallOptions, call_setters};
 use crate::propagation::{TraceFormat, TraceFormats};
 use crate::report::{Capture, RpcCaller};
+use crate::rpc::MethodPatterns;
 use crate::server::options::GrpcServerOptions;
 use crate::server::service::GrpcServerService;
 use crate::watch::OnPanic;
@@ -188,6 +189,20 @@ impl GrpcServerLayer {
     pub fn continue_traces(self, formats: impl IntoIterator<Item = TraceFormat>) -> Self {
         let formats = TraceFormats::new(formats);
         self.with(|options| options.formats = formats)
+    }
+
+    /// Which methods there are, by patterns for their paths as in
+    /// [`ignore_methods`](Self::ignore_methods). All others are `_OTHER` from the start, to
+    /// Sentry and to an OpenTelemetry layer, [as the conventions say], with their paths in
+    /// `rpc.method_original`: whoever calls them may make up any number.
+    ///
+    /// Defaults to all. Sentry then knows of a method that there is none by its end, see
+    /// [`name`](Self::name); the name of an OpenTelemetry span cannot be changed by then.
+    ///
+    /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
+    pub fn known_methods(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let patterns = patterns.into_iter().map(Into::into);
+        self.with_call(|call| call.known = Some(MethodPatterns::new(patterns)))
     }
 
     /// Whether each call is a transaction of its own, even where it is made

@@ -13,6 +13,7 @@ mod clients;
 mod codegen;
 mod contexts;
 mod contracts;
+mod conventions;
 mod details;
 mod endings;
 mod events;
