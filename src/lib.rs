@@ -142,7 +142,7 @@ pub use self::bridge::{SentryGrpcLayer, TraceTransport};
 pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 pub use self::client::{GrpcClientLayer, GrpcClientService};
 pub use self::interceptor::TracePropagationInterceptor;
-pub use self::propagation::{TraceFormat, TraceHeaders};
+pub use self::propagation::{TraceFormat, TraceHeaders, W3cSpan};
 pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome, SemanticConventions};
 pub use self::rpc::RpcSide;
 pub use self::server::{GrpcServerLayer, GrpcServerService};

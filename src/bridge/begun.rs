@@ -11,7 +11,7 @@ use sentry_core::{
 use crate::bridge::collector::Collector;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace};
+use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpan};
 use crate::span_ext::{RpcStart, guarded};
 
 /// How to begin a local root.
@@ -28,6 +28,8 @@ pub(crate) struct RootStart<'a> {
     pub(crate) only_if_parent: bool,
     pub(crate) started_at: SystemTime,
     pub(crate) rpc: Option<&'a Arc<RpcStart>>,
+    /// What OpenTelemetry knows of it.
+    pub(crate) w3c: Option<&'a W3cSpan>,
     /// Whether a failure in it that was told is not told again.
     pub(crate) is_told_once: bool,
 }
@@ -155,22 +157,23 @@ impl Begun {
 }
 
 fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan {
-    let id = Default::default();
+    let trace_id = parent.get_trace_context().trace_id;
+    let same = start.w3c.filter(|w3c| w3c.trace_id == trace_id);
+    let id = same.map(|w3c| w3c.span_id).unwrap_or_default();
     let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
     span.into()
 }
 
 fn context(start: &RootStart<'_>, parent: Option<&SentryTrace>) -> TransactionContext {
-    match parent {
-        Some(parent) => TransactionContext::new_with_details(
-            start.name,
-            start.op,
-            parent.trace_id,
-            None,
-            Some(parent.span_id),
-        ),
-        None => TransactionContext::new(start.name, start.op),
-    }
+    let (name, op) = (start.name, start.op);
+    let (trace_id, parent_id) = match (parent, start.w3c) {
+        (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
+        (None, Some(w3c)) => (w3c.trace_id, None),
+        (None, None) => return TransactionContext::new(name, op),
+    };
+    let same = start.w3c.filter(|w3c| w3c.trace_id == trace_id);
+    let span_id = same.map(|w3c| w3c.span_id);
+    TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id)
 }
 
 /// A hub that sends nothing.

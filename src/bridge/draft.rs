@@ -8,7 +8,7 @@ use tracing::Metadata;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::visitor::FieldSink;
 use crate::fields;
-use crate::propagation::IncomingTrace;
+use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
 use crate::span_ext::RpcStart;
 
@@ -110,6 +110,8 @@ pub(crate) struct Plan {
     /// Whether it is left out where there is no span around it.
     pub(crate) only_if_parent: bool,
     pub(crate) rpc: Option<Arc<RpcStart>>,
+    /// What OpenTelemetry knows of it.
+    pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
 impl Plan {
@@ -134,6 +136,7 @@ impl Plan {
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
             rpc: rpc.cloned(),
+            w3c: None,
         }
     }
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use sentry_core::Hub;
 use sentry_core::protocol::Value;
+use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
+use tracing::span::Id;
 
 use crate::bridge::options::LayerOptions;
 use crate::bridge::recording;
+use crate::propagation::W3cSpan;
 use crate::report::Redact;
 use crate::span_ext;
 
@@ -172,6 +175,19 @@ impl SentryGrpcLayer {
     /// Defaults to 1024.
     pub fn max_param_len(self, bytes: usize) -> Self {
         self.with(|options| options.params.max_len = bytes)
+    }
+
+    /// How to learn the ids that a span has in OpenTelemetry, so that it has the same ones
+    /// in Sentry: from whatever layer gives spans such ids, of whatever version. Called
+    /// once for each span, as it starts, on the thread where it is first entered or asked
+    /// for its headers, with no lock held; may have that layer start the span. Where it
+    /// panics, or returns `None`, or the trace is another one than in Sentry, the ids are
+    /// Sentry's own.
+    ///
+    /// Defaults to asking tracing-opentelemetry 0.34, with the feature `opentelemetry`,
+    /// and else to none.
+    pub fn otel_ids(self, ids: fn(&Id, &Dispatch) -> Option<W3cSpan>) -> Self {
+        self.with(|options| options.otel_ids = Some(ids))
     }
 
     fn with(mut self, set: impl FnOnce(&mut LayerOptions)) -> Self {

@@ -23,6 +23,7 @@ mod layer;
 mod local_root;
 mod options;
 mod origin;
+mod otel_ids;
 mod place;
 mod recording;
 mod repeats;

@@ -1,8 +1,18 @@
 //! What the spans of a layer are told of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use tracing::Dispatch;
+use tracing::dispatcher::WeakDispatch;
+
+use crate::bridge::otel_ids::{self, OtelIdsFn};
 use crate::report::ParamOptions;
+
+#[cfg(feature = "opentelemetry")]
+const DEFAULT_OTEL_IDS: Option<OtelIdsFn> = Some(otel_ids::of_layer);
+#[cfg(not(feature = "opentelemetry"))]
+const DEFAULT_OTEL_IDS: Option<OtelIdsFn> = None;
 
 #[derive(Debug, Clone)]
 pub(crate) struct LayerOptions {
@@ -11,6 +21,9 @@ pub(crate) struct LayerOptions {
     /// Whether a failure that was told is not told again.
     pub(crate) is_told_once: bool,
     pub(crate) params: ParamOptions,
+    pub(crate) otel_ids: Option<OtelIdsFn>,
+    /// Of the subscriber that the layer is in.
+    dispatch: Arc<OnceLock<WeakDispatch>>,
 }
 
 impl LayerOptions {
@@ -20,6 +33,19 @@ impl LayerOptions {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             is_told_once: true,
             params: ParamOptions::default(),
+            otel_ids: DEFAULT_OTEL_IDS,
+            dispatch: Arc::default(),
         }
+    }
+
+    /// A layer in an `Option` or a `Vec` is not told where it is registered.
+    pub(crate) fn learn(&self, dispatch: &Dispatch) {
+        if self.otel_ids.is_some() {
+            let _ = self.dispatch.get_or_init(|| dispatch.downgrade());
+        }
+    }
+
+    pub(crate) fn dispatch(&self) -> Option<Dispatch> {
+        self.dispatch.get()?.upgrade()
     }
 }

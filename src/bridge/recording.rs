@@ -15,6 +15,7 @@ use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::layer::SentryGrpcLayer;
 use crate::bridge::origin::{Fork, Origin};
+use crate::bridge::otel_ids::Forbidden;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::visitor::ValueVisitor;
@@ -30,6 +31,10 @@ impl<S> Layer<S> for SentryGrpcLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.options.learn(dispatch);
+    }
+
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
         if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
             return;
@@ -70,6 +75,7 @@ where
         if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
             return;
         }
+        let _forbidden = Forbidden::new();
         let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
         // Of two layers in one registry, the one that has the span has its
         // events.
@@ -201,7 +207,7 @@ fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
 
 fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
     let fork = Fork::current(pinned)?;
-    Some(fork.trail.headers(&fork.span))
+    Some(fork.trail.headers(&fork.span, None))
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

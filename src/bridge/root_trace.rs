@@ -6,7 +6,7 @@ use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{Client, TransactionOrSpan};
 
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{Head, SamplingContext, SentryTrace, TraceHeaders};
+use crate::propagation::{Head, SamplingContext, SentryTrace, TraceHeaders, W3cSpan};
 
 /// What a local root tells others of its trace.
 #[derive(Debug)]
@@ -85,20 +85,24 @@ impl RootTrace {
         }
     }
 
-    /// What goes from `span`, else from the root, to another service.
+    /// What goes from `span`, else from the root, to another service. `w3c` is what
+    /// OpenTelemetry knows of the span: where the trace is the same there, so is
+    /// the span, sampled in Sentry or not.
     pub(crate) fn headers(
         &self,
         span: Option<&TransactionOrSpan>,
+        w3c: Option<&W3cSpan>,
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
         let trace = SentryTrace {
-            span_id: match span {
-                Some(TransactionOrSpan::Span(span)) => span.get_span_id(),
-                Some(TransactionOrSpan::Transaction(_)) | None => self.root.span_id,
+            span_id: match (w3c.filter(|w3c| w3c.trace_id == self.root.trace_id), span) {
+                (Some(w3c), _) => w3c.span_id,
+                (None, Some(TransactionOrSpan::Span(span))) => span.get_span_id(),
+                (None, Some(TransactionOrSpan::Transaction(_)) | None) => self.root.span_id,
             },
             ..self.root
         };
         let baggage = self.sampling_context(transaction).baggage().clone();
-        TraceHeaders::new(&trace, baggage)
+        TraceHeaders::new(&trace, w3c, baggage)
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use sentry_core::protocol::SpanId;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
+use tracing::span::Id;
 
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
@@ -15,9 +16,11 @@ use crate::bridge::duration;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
+use crate::bridge::otel_ids;
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::told::Told;
 use crate::fields;
+use crate::propagation::W3cSpan;
 use crate::span_ext::{self, RpcStart, guarded};
 
 /// A tracing span on its way into Sentry.
@@ -123,7 +126,7 @@ impl SpanCell {
     /// Makes the Sentry span. No lock is held meanwhile, for a sampler may be
     /// asked; of two threads that meet here, the first to be done wins.
     fn start_alone(&self) -> Live {
-        let plan = {
+        let mut plan = {
             let mut state = self.lock();
             if let Some(live) = &state.live {
                 return live.clone();
@@ -132,6 +135,8 @@ impl SpanCell {
             Plan::new(&state.draft, self.metadata)
         };
         let plan_rpc = plan.rpc.clone();
+        // An OpenTelemetry layer starts the span for it.
+        plan.w3c = self.w3c();
         let parent = match &self.parent {
             Some(parent) if !plan.is_root => parent.lock().live.clone(),
             _ => None,
@@ -170,6 +175,13 @@ impl SpanCell {
             live.set_facts(&rpc.facts);
         }
         live
+    }
+
+    fn w3c(&self) -> Option<Arc<W3cSpan>> {
+        let ids = self.options.otel_ids.filter(|_| otel_ids::may_ask())?;
+        let dispatch = self.options.dispatch()?;
+        let ids = guarded(|| ids(&Id::from_u64(self.key), &dispatch)).flatten();
+        ids.filter(W3cSpan::is_valid).map(Arc::new)
     }
 
     /// Takes fields that are recorded after the span was made.

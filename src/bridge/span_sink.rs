@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sentry_core::protocol::Event;
 use sentry_core::{Hub, TransactionOrSpan};
 use tonic::Status;
+use tracing::Dispatch;
 
 use crate::bridge::attributes;
 use crate::bridge::call_facts;
@@ -20,6 +21,10 @@ impl SpanSink for SpanCell {
     fn sends_pii(&self) -> bool {
         let client = self.base().client();
         client.is_some_and(|client| client.options().send_default_pii)
+    }
+
+    fn learn(&self, dispatch: &Dispatch) {
+        self.options().learn(dispatch);
     }
 
     fn open(&self, start: RpcStart) {
@@ -59,7 +64,7 @@ impl SpanSink for SpanCell {
         }
         let live = self.start();
         let span = live.recorded.as_ref().unwrap_or(&live.root.span);
-        guarded(|| live.root.trail.headers(span))
+        guarded(|| live.root.trail.headers(span, live.w3c.as_deref()))
     }
 
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {

@@ -15,7 +15,7 @@ use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
 use crate::fields;
-use crate::propagation::IncomingTrace;
+use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
 use crate::span_ext::{RpcStart, guarded};
 
@@ -76,6 +76,8 @@ pub(crate) struct Live {
     pub(crate) is_root: bool,
     /// Its span in Sentry; `None` where nothing would come of it.
     pub(crate) recorded: Option<TransactionOrSpan>,
+    /// What OpenTelemetry knows of it.
+    pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
 impl Live {
@@ -101,12 +103,14 @@ impl Live {
             only_if_parent: plan.only_if_parent,
             started_at,
             rpc: plan.rpc.as_ref(),
+            w3c: plan.w3c.as_deref(),
             is_told_once: options.is_told_once,
         });
         Self {
             recorded: Some(root.span.clone()),
             root,
             is_root: true,
+            w3c: plan.w3c.clone(),
         }
     }
 
@@ -118,6 +122,7 @@ impl Live {
             root: parent.root,
             is_root: false,
             recorded,
+            w3c: plan.w3c.clone(),
         }
     }
 
@@ -137,10 +142,11 @@ impl Live {
                     root,
                     is_root: false,
                     recorded,
+                    w3c: plan.w3c.clone(),
                 };
             }
         }
-        let headers = fork.trail.headers(&fork.span);
+        let headers = fork.trail.headers(&fork.span, None);
         plan.incoming = IncomingTrace::from_pairs(headers.iter());
         plan.only_if_parent = false;
         Self::root(&plan, fork.trail.base(), None, started_at, options)
@@ -218,7 +224,9 @@ fn record_inside(
     if !root.is_sampled || !root.child_opened() {
         return None;
     }
-    let id = Default::default();
+    let w3c = plan.w3c.as_ref();
+    let w3c = w3c.filter(|w3c| w3c.trace_id == root.trail.trace_id());
+    let id = w3c.map(|w3c| w3c.span_id).unwrap_or_default();
     let span = guarded(|| around.start_child_with_details(&plan.op, &plan.name, id, started_at));
     if span.is_none() {
         give_back(root);

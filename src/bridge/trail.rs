@@ -17,7 +17,7 @@ use crate::bridge::root_trace::RootTrace;
 use crate::bridge::told::Told;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
-use crate::propagation::{SamplingContext, TraceHeaders};
+use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::report;
 use crate::span_ext::{self, RpcStart};
 
@@ -119,9 +119,10 @@ impl Trail {
 
     /// What goes from `span` to another service. Spans of a transaction that has
     /// been sent are not sent any more: it speaks for them.
-    pub(crate) fn headers(&self, span: &TransactionOrSpan) -> TraceHeaders {
-        let span = (!self.is_over()).then_some(span);
-        self.trace.headers(span, || self.transaction())
+    pub(crate) fn headers(&self, span: &TransactionOrSpan, w3c: Option<&W3cSpan>) -> TraceHeaders {
+        let is_open = !self.is_over();
+        let (span, w3c) = (Some(span).filter(|_| is_open), w3c.filter(|_| is_open));
+        self.trace.headers(span, w3c, || self.transaction())
     }
 
     /// Of the span that the root is.

@@ -117,6 +117,8 @@ impl RpcCall {
     /// there is one, and told whether personal data is sent.
     pub(crate) fn announce(&mut self, start: impl FnOnce(bool) -> RpcStart) {
         if let Some(sink) = span_ext::sink(&self.span) {
+            self.span
+                .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
             self.sends_pii = sink.sends_pii();
             sink.open(start(self.sends_pii));
         }

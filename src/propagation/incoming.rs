@@ -8,7 +8,8 @@ use crate::propagation::baggage::{self, BAGGAGE, Baggage};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 use crate::propagation::trace_format::{TraceFormat, TraceFormats};
-use crate::propagation::traceparent::{self, TRACEPARENT};
+use crate::propagation::traceparent::{self, TRACEPARENT, TRACESTATE};
+use crate::propagation::w3c_span::W3cSpan;
 
 /// A trace that somebody else began.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,9 @@ pub(crate) struct IncomingTrace {
     org_id: Option<OrganizationId>,
     /// Named by `traceparent`.
     is_w3c: bool,
+    /// The span that `traceparent` names, also beside `sentry-trace`: of the same trace
+    /// or of another one.
+    pub(crate) w3c: Option<W3cSpan>,
 }
 
 /// What the headers of a request say, by name.
@@ -28,7 +32,18 @@ pub(crate) struct IncomingTrace {
 struct Values<'a> {
     sentry_trace: Vec<&'a str>,
     traceparent: Vec<&'a str>,
+    tracestate: Vec<&'a str>,
     baggage: Vec<&'a str>,
+}
+
+impl Values<'_> {
+    /// Of several it is not known which one is meant.
+    fn w3c(&self) -> Option<W3cSpan> {
+        match self.traceparent.as_slice() {
+            [value] => Some(traceparent::parse(value)?.with_state(self.tracestate.join(","))),
+            _ => None,
+        }
+    }
 }
 
 impl IncomingTrace {
@@ -41,6 +56,7 @@ impl IncomingTrace {
         let values = Values {
             sentry_trace: values(SENTRY_TRACE_HEADER),
             traceparent: values(TRACEPARENT),
+            tracestate: values(TRACESTATE),
             baggage: values(BAGGAGE),
         };
         Self::new(&values, formats)
@@ -55,6 +71,7 @@ impl IncomingTrace {
             for (known, values) in [
                 (SENTRY_TRACE_HEADER, &mut values.sentry_trace),
                 (TRACEPARENT, &mut values.traceparent),
+                (TRACESTATE, &mut values.tracestate),
                 (BAGGAGE, &mut values.baggage),
             ] {
                 if name.eq_ignore_ascii_case(known) {
@@ -74,6 +91,16 @@ impl IncomingTrace {
         Self::new(&values, &TraceFormats::default())
     }
 
+    /// The span that a span of OpenTelemetry is a child of. Whether Sentry samples the
+    /// trace does not say whether OpenTelemetry does.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn otel_parent(&self) -> W3cSpan {
+        self.w3c.clone().unwrap_or_else(|| W3cSpan {
+            is_sampled: true,
+            ..self.trace.to_w3c()
+        })
+    }
+
     /// Whether its head knows nothing of Sentry.
     pub(crate) fn is_foreign(&self) -> bool {
         self.is_w3c && self.baggage.as_str().is_none()
@@ -82,16 +109,13 @@ impl IncomingTrace {
     /// `None` where no format is there. Of several values of `sentry-trace`, the first
     /// valid one counts; all values of `baggage` are one list.
     fn new(values: &Values<'_>, formats: &TraceFormats) -> Option<Self> {
+        let w3c = values.w3c();
         let read = |format| match format {
             TraceFormat::SentryTrace => {
                 let mut values = values.sentry_trace.iter();
                 values.find_map(|value| SentryTrace::parse(value))
             }
-            // Of several it is not known which one is meant.
-            TraceFormat::Traceparent => match values.traceparent.as_slice() {
-                [value] => traceparent::parse(value),
-                _ => None,
-            },
+            TraceFormat::Traceparent => w3c.as_ref().map(SentryTrace::of_w3c),
         };
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
@@ -108,6 +132,7 @@ impl IncomingTrace {
         Some(Self {
             trace,
             is_w3c: format == TraceFormat::Traceparent,
+            w3c: w3c.filter(|_| formats.iter().any(|one| one == TraceFormat::Traceparent)),
             sample_rate: first_value(&baggage, "sample_rate", SampleRate::parse),
             sample_rand: first_value(&baggage, "sample_rand", SampleRand::parse),
             org_id,

@@ -10,6 +10,7 @@ mod sentry_trace;
 mod targets;
 mod trace_format;
 mod traceparent;
+mod w3c_span;
 
 pub(crate) use self::incoming::IncomingTrace;
 pub use self::outgoing::TraceHeaders;
@@ -19,3 +20,4 @@ pub(crate) use self::sentry_trace::SentryTrace;
 pub(crate) use self::targets::PropagationTargets;
 pub use self::trace_format::TraceFormat;
 pub(crate) use self::trace_format::TraceFormats;
+pub use self::w3c_span::W3cSpan;

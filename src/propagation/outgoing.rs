@@ -4,7 +4,8 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
-use crate::propagation::traceparent::{self, TRACEPARENT};
+use crate::propagation::traceparent::{TRACEPARENT, TRACESTATE};
+use crate::propagation::w3c_span::W3cSpan;
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
 /// in another service: `sentry-trace`, and `baggage` with Sentry's sampling
@@ -15,14 +16,17 @@ use crate::propagation::traceparent::{self, TRACEPARENT};
 pub struct TraceHeaders {
     sentry_trace: String,
     traceparent: String,
+    tracestate: String,
     baggage: Baggage,
 }
 
 impl TraceHeaders {
-    pub(crate) fn new(trace: &SentryTrace, baggage: Baggage) -> Self {
+    /// `w3c` is what OpenTelemetry knows of the span.
+    pub(crate) fn new(trace: &SentryTrace, w3c: Option<&W3cSpan>, baggage: Baggage) -> Self {
         Self {
             sentry_trace: trace.to_string(),
-            traceparent: traceparent::to_string(trace),
+            traceparent: w3c.map_or_else(|| trace.to_w3c().to_string(), W3cSpan::to_string),
+            tracestate: w3c.map(|w3c| w3c.state.clone()).unwrap_or_default(),
             baggage,
         }
     }
@@ -67,10 +71,16 @@ impl TraceHeaders {
         }
     }
 
-    /// Sets `traceparent`. `tracestate`, which belongs to others, stays.
+    /// Sets `traceparent`, and `tracestate` where an OpenTelemetry layer says what it
+    /// is; else that, which belongs to others, stays.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent) {
             headers.insert(TRACEPARENT, value);
+        }
+        if !self.tracestate.is_empty()
+            && let Ok(value) = HeaderValue::from_str(&self.tracestate)
+        {
+            headers.insert(TRACESTATE, value);
         }
     }
 }

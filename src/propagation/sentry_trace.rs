@@ -4,6 +4,8 @@ use std::fmt;
 
 use sentry_core::protocol::{SpanId, TraceId};
 
+use crate::propagation::w3c_span::W3cSpan;
+
 pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
 
 /// `<32 hex>-<16 hex>[-0|-1]`: which span of which trace a request comes from.
@@ -35,6 +37,28 @@ impl SentryTrace {
             span_id,
             sampled,
         })
+    }
+}
+
+impl SentryTrace {
+    /// A caller that records its part wants the trace sampled. One that does not may have
+    /// nobody to record it for, and leaves the decision open.
+    pub(crate) fn of_w3c(span: &W3cSpan) -> Self {
+        Self {
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            sampled: span.is_sampled.then_some(true),
+        }
+    }
+
+    /// As W3C names the span.
+    pub(crate) fn to_w3c(self) -> W3cSpan {
+        W3cSpan {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            is_sampled: self.sampled == Some(true),
+            state: String::new(),
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use sentry_core::protocol::{SpanId, TraceId};
 
-use crate::propagation::sentry_trace::{SentryTrace, is_id};
+use crate::propagation::sentry_trace::is_id;
+use crate::propagation::w3c_span::W3cSpan;
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACESTATE: &str = "tracestate";
 
 /// The flag of a caller that records its part of the trace.
 const SAMPLED: u8 = 1;
@@ -12,11 +14,8 @@ const SAMPLED: u8 = 1;
 /// Reads `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; of a version to come, what
 /// stands in these places.
 ///
-/// A caller that records its part wants the trace sampled. One that does not may have
-/// nobody to record it for, and leaves the decision open.
-///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
-pub(crate) fn parse(value: &str) -> Option<SentryTrace> {
+pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
     let mut parts = value.trim_matches([' ', '\t']).split('-');
     let mut hex = |len| {
         let part = parts.next().filter(|part| part.len() == len)?;
@@ -30,21 +29,12 @@ pub(crate) fn parse(value: &str) -> Option<SentryTrace> {
     if version == "00" && parts.next().is_some() {
         return None;
     }
-    Some(SentryTrace {
+    Some(W3cSpan {
         trace_id,
         span_id,
-        sampled: (flags & SAMPLED != 0).then_some(true),
+        is_sampled: flags & SAMPLED != 0,
+        state: String::new(),
     })
-}
-
-/// What is told to others.
-pub(crate) fn to_string(trace: &SentryTrace) -> String {
-    let flags = if trace.sampled == Some(true) {
-        "01"
-    } else {
-        "00"
-    };
-    format!("00-{}-{}-{flags}", trace.trace_id, trace.span_id)
 }
 
 #[cfg(test)]
@@ -57,18 +47,18 @@ mod tests {
     #[test]
     fn accepts_what_w3c_allows_and_nothing_else() {
         for (value, sampled) in [
-            (format!("00-{TRACE}-{SPAN}-00"), None),
-            (format!("00-{TRACE}-{SPAN}-01"), Some(true)),
-            (format!("00-{TRACE}-{SPAN}-02"), None),
-            (format!("00-{TRACE}-{SPAN}-ff"), Some(true)),
-            (format!(" 00-{TRACE}-{SPAN}-01\t"), Some(true)),
-            (format!("01-{TRACE}-{SPAN}-01"), Some(true)),
-            (format!("cc-{TRACE}-{SPAN}-01-what-comes"), Some(true)),
+            (format!("00-{TRACE}-{SPAN}-00"), false),
+            (format!("00-{TRACE}-{SPAN}-01"), true),
+            (format!("00-{TRACE}-{SPAN}-02"), false),
+            (format!("00-{TRACE}-{SPAN}-ff"), true),
+            (format!(" 00-{TRACE}-{SPAN}-01\t"), true),
+            (format!("01-{TRACE}-{SPAN}-01"), true),
+            (format!("cc-{TRACE}-{SPAN}-01-what-comes"), true),
         ] {
             let trace = parse(&value).unwrap();
             let ids = (trace.trace_id.to_string(), trace.span_id.to_string());
             assert_eq!(ids, (TRACE.to_owned(), SPAN.to_owned()), "{value}");
-            assert_eq!(trace.sampled, sampled, "{value}");
+            assert_eq!(trace.is_sampled, sampled, "{value}");
         }
         for value in [
             String::new(),
@@ -96,7 +86,11 @@ mod tests {
 
     #[test]
     fn says_whether_the_trace_is_sampled() {
-        let told = |flags| to_string(&parse(&format!("00-{TRACE}-{SPAN}-{flags}")).unwrap());
+        let told = |flags| {
+            parse(&format!("00-{TRACE}-{SPAN}-{flags}"))
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(told("01"), format!("00-{TRACE}-{SPAN}-01"));
         assert_eq!(told("00"), format!("00-{TRACE}-{SPAN}-00"));
     }

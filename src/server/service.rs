@@ -16,6 +16,8 @@ use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::server::options::GrpcServerOptions;
+#[cfg(feature = "opentelemetry")]
+use crate::span_ext;
 use crate::span_ext::RpcStart;
 use crate::watch::Deadline;
 
@@ -56,8 +58,13 @@ impl<S> GrpcServerService<S> {
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
         let mut rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
+        let incoming = IncomingTrace::from_headers(&parts.headers, &self.options.formats);
+        #[cfg(feature = "opentelemetry")]
+        if let Some(incoming) = &incoming {
+            span_ext::set_otel_parent(rpc.span(), incoming);
+        }
         rpc.announce(|sends_pii| RpcStart {
-            incoming: IncomingTrace::from_headers(&parts.headers, &self.options.formats),
+            incoming,
             force_transaction: self.options.force_transaction,
             ..self.options.start(&path, parts, sends_pii)
         });

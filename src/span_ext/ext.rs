@@ -95,8 +95,12 @@ impl SentrySpanExt for Span {
     {
         let trace = IncomingTrace::from_pairs(headers).ok_or(ContinueTraceError::NoTrace)?;
         let sink = sink(self).ok_or(ContinueTraceError::NotRecorded)?;
-        match sink.continue_trace(trace) {
-            true => Ok(()),
+        match sink.continue_trace(trace.clone()) {
+            true => {
+                #[cfg(feature = "opentelemetry")]
+                crate::span_ext::otel::set_parent(self, &trace);
+                Ok(())
+            }
             false => Err(ContinueTraceError::Started),
         }
     }
@@ -183,5 +187,5 @@ fn headers_of_hub() -> Option<TraceHeaders> {
     let trace = SentryTrace::parse(&header?.1)?;
     let context = span.map(|span| span.get_trace_context());
     let sampling = SamplingContext::of_application(&trace, context.as_ref(), &client);
-    Some(TraceHeaders::new(&trace, sampling.baggage().clone()))
+    Some(TraceHeaders::new(&trace, None, sampling.baggage().clone()))
 }

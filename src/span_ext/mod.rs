@@ -5,6 +5,8 @@ mod ext;
 mod held;
 mod keep;
 mod mute;
+#[cfg(feature = "opentelemetry")]
+mod otel;
 mod sink;
 mod thread_guard;
 
@@ -13,6 +15,8 @@ pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
+#[cfg(feature = "opentelemetry")]
+pub(crate) use self::otel::set_parent as set_otel_parent;
 pub(crate) use self::sink::{
     RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };

@@ -26,6 +26,9 @@ pub(crate) trait SpanSink: Send + Sync {
     /// Whether Sentry is to know who the people are that a call tells of.
     fn sends_pii(&self) -> bool;
 
+    /// Told of the subscriber that it is in.
+    fn learn(&self, dispatch: &Dispatch);
+
     /// Called before the span is first entered.
     fn open(&self, start: RpcStart);
 

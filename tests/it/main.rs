@@ -27,6 +27,7 @@ mod metadata;
 mod middleware;
 mod nested;
 mod noise;
+mod otel;
 mod outcomes;
 mod panics;
 mod params;

@@ -1,0 +1,62 @@
+//! The ids that a span has in OpenTelemetry.
+
+use std::cell::Cell;
+
+use tracing::Dispatch;
+use tracing::span::Id;
+
+use crate::propagation::W3cSpan;
+
+/// Tells the ids of a span of `Dispatch`, which it may start for them.
+pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
+
+thread_local! {
+    static IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, nothing is asked on this thread: an OpenTelemetry layer that is
+/// starting a span has it locked, and may trace an event of its own meanwhile.
+#[derive(Debug)]
+pub(crate) struct Forbidden {
+    before: bool,
+}
+
+impl Forbidden {
+    pub(crate) fn new() -> Self {
+        let before = IS_FORBIDDEN.try_with(|forbidden| forbidden.replace(true));
+        Self {
+            before: before.unwrap_or(true),
+        }
+    }
+}
+
+impl Drop for Forbidden {
+    fn drop(&mut self) {
+        let _ = IS_FORBIDDEN.try_with(|forbidden| forbidden.set(self.before));
+    }
+}
+
+pub(crate) fn may_ask() -> bool {
+    IS_FORBIDDEN
+        .try_with(|forbidden| !forbidden.get())
+        .unwrap_or(false)
+}
+
+/// As tracing-opentelemetry tells them.
+#[cfg(feature = "opentelemetry")]
+pub(crate) fn of_layer(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
+    use opentelemetry::trace::TraceContextExt;
+
+    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| {
+        let state = span.trace_state().header();
+        let ids = W3cSpan::new(
+            span.trace_id().to_bytes(),
+            span.span_id().to_bytes(),
+            span.is_sampled(),
+        );
+        ids.with_state(state)
+    })
+}

@@ -1,0 +1,53 @@
+//! A span as W3C's Trace Context names it.
+
+use std::fmt;
+
+use sentry_core::protocol::{SpanId, TraceId};
+
+/// A span by the ids that [W3C's Trace Context](https://www.w3.org/TR/trace-context/)
+/// names it by, as OpenTelemetry knows it.
+///
+/// Returned by the function of
+/// [`SentryGrpcLayer::otel_ids`](crate::SentryGrpcLayer::otel_ids).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct W3cSpan {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) is_sampled: bool,
+    /// The value of `tracestate`; empty where there is none.
+    pub(crate) state: String,
+}
+
+impl W3cSpan {
+    /// From its ids, and whether it is recorded.
+    #[must_use]
+    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], is_sampled: bool) -> Self {
+        Self {
+            trace_id: trace_id.into(),
+            span_id: span_id.into(),
+            is_sampled,
+            state: String::new(),
+        }
+    }
+
+    /// With the value of its `tracestate`.
+    #[must_use]
+    pub fn with_state(self, state: impl Into<String>) -> Self {
+        Self {
+            state: state.into(),
+            ..self
+        }
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.trace_id != TraceId::from([0; 16]) && self.span_id != SpanId::from([0; 8])
+    }
+}
+
+/// The value of `traceparent`.
+impl fmt::Display for W3cSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = if self.is_sampled { "01" } else { "00" };
+        write!(f, "00-{}-{}-{flags}", self.trace_id, self.span_id)
+    }
+}

@@ -1,0 +1,289 @@
+//! Sentry and OpenTelemetry in one subscriber.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
+use sentry::Hub;
+use sentry::protocol::Transaction;
+use tonic::Request;
+use tracing::level_filters::LevelFilter;
+use tracing::{info_span, instrument};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry, registry, reload};
+
+use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+
+use crate::support::greeter::{Scripted, reply, request};
+use crate::support::received::{Received, trace};
+use crate::support::world::World;
+
+/// An OpenTelemetry SDK of a test's own.
+struct Otel {
+    provider: SdkTracerProvider,
+    exporter: InMemorySpanExporter,
+}
+
+impl Otel {
+    fn new(sampler: Sampler) -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .with_sampler(sampler)
+            .build();
+        Self { provider, exporter }
+    }
+
+    fn layer<S>(&self) -> OpenTelemetryLayer<S, opentelemetry_sdk::trace::Tracer>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"))
+    }
+
+    fn spans(&self) -> Vec<SpanData> {
+        self.exporter.get_finished_spans().unwrap()
+    }
+}
+
+/// A span by its ids: its own and its parent's.
+type Ids = BTreeMap<String, (String, String, Option<String>)>;
+
+fn of_otel(spans: &[SpanData]) -> Ids {
+    let ids = spans.iter().map(|span| {
+        let parent = Some(span.parent_span_id).filter(|id| *id != SpanId::INVALID);
+        let context = &span.span_context;
+        let ids = (
+            context.trace_id().to_string(),
+            context.span_id().to_string(),
+            parent.map(|id| id.to_string()),
+        );
+        (format!("{:?} {}", span.span_kind, span.name), ids)
+    });
+    // tonic's own dependencies trace every frame.
+    ids.filter(|(name, _)| NAMES.contains(&name.as_str()))
+        .collect()
+}
+
+/// Under the names that they have in OpenTelemetry.
+fn of_sentry(received: &Received) -> Ids {
+    let own = |transaction: &Transaction<'_>| {
+        let trace = trace(transaction);
+        let op = trace.op.clone().unwrap();
+        let name = transaction.name.clone().unwrap();
+        let parent = trace.parent_span_id.map(|id| id.to_string());
+        let ids = (
+            trace.trace_id.to_string(),
+            trace.span_id.to_string(),
+            parent,
+        );
+        (named(&op, &name), ids)
+    };
+    let mut ids: Ids = received.transactions.iter().map(own).collect();
+    for transaction in &received.transactions {
+        ids.extend(transaction.spans.iter().map(|span| {
+            let op = span.op.as_deref().unwrap();
+            let name = span.description.as_deref().unwrap();
+            let parent = span.parent_span_id.map(|id| id.to_string());
+            let ids = (span.trace_id.to_string(), span.span_id.to_string(), parent);
+            (named(op, name), ids)
+        }));
+    }
+    ids
+}
+
+fn named(op: &str, name: &str) -> String {
+    let kind = match op {
+        "grpc.server" => SpanKind::Server,
+        "grpc.client" => SpanKind::Client,
+        _ => SpanKind::Internal,
+    };
+    format!("{kind:?} {}", name.trim_start_matches('/'))
+}
+
+#[instrument]
+async fn look_up() -> &'static str {
+    info_span!("query").in_scope(|| "nobody")
+}
+
+/// A call whose handler has spans of its own, from a client in one too.
+async fn call() {
+    let greeter = Scripted::new().say_hello(|name| async move {
+        look_up().await;
+        Ok(reply(&name))
+    });
+    let server = greeter.serve().await;
+    let mut client = server.observed_client(GrpcClientLayer::new()).await;
+    client.say_hello(request("Ferris")).await.unwrap();
+    drop(client);
+    server.stop().await;
+}
+
+fn sentry(hub: Arc<Hub>) -> SentryGrpcLayer {
+    SentryGrpcLayer::new().hub(hub)
+}
+
+const NAMES: [&str; 4] = [
+    "Client helloworld.Greeter/SayHello",
+    "Internal look_up",
+    "Internal query",
+    "Server helloworld.Greeter/SayHello",
+];
+
+#[track_caller]
+fn assert_same(world: &World, otel: &Otel, case: &str) {
+    let (sentry, otel) = (of_sentry(&world.received()), of_otel(&otel.spans()));
+    assert_eq!(sentry.keys().collect::<Vec<_>>(), NAMES, "{case}");
+    assert_eq!(sentry, otel, "{case}");
+}
+
+type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Both layers in a subscriber, in one order and in the other.
+fn worlds(
+    otel: &Otel,
+    wrap_sentry: fn(SentryGrpcLayer) -> Boxed,
+    wrap_otel: fn(OpenTelemetryLayer<Registry, opentelemetry_sdk::trace::Tracer>) -> Boxed,
+) -> [World; 2] {
+    [false, true].map(|otel_first| {
+        World::subscribed(|hub| {
+            let sentry = wrap_sentry(sentry(hub));
+            let otel = wrap_otel(otel.layer());
+            let layers = if otel_first {
+                vec![otel, sentry]
+            } else {
+                vec![sentry, otel]
+            };
+            let mut layers = layers.into_iter();
+            let first = layers.next().unwrap().and_then(layers.next().unwrap());
+            registry().with(first)
+        })
+    })
+}
+
+#[test]
+fn both_know_the_same_spans_by_the_same_ids() {
+    type WrapSentry = fn(SentryGrpcLayer) -> Boxed;
+    type WrapOtel = fn(OpenTelemetryLayer<Registry, opentelemetry_sdk::trace::Tracer>) -> Boxed;
+    let cases: [(&str, WrapSentry, WrapOtel); 5] = [
+        ("plain", |sentry| Box::new(sentry), |otel| Box::new(otel)),
+        (
+            "filtered",
+            |sentry| Box::new(sentry.with_filter(LevelFilter::INFO)),
+            |otel| Box::new(otel.with_filter(LevelFilter::INFO)),
+        ),
+        (
+            "optional",
+            |sentry| Box::new(Some(sentry)),
+            |otel| Box::new(Some(otel)),
+        ),
+        (
+            "several",
+            |sentry| Box::new(vec![sentry]),
+            |otel| Box::new(vec![otel]),
+        ),
+        (
+            "reloaded",
+            |sentry| Box::new(reload::Layer::new(sentry).0),
+            |otel| Box::new(otel),
+        ),
+    ];
+    for (case, sentry, otel) in cases {
+        let exported = Otel::new(Sampler::AlwaysOn);
+        for world in worlds(&exported, sentry, otel) {
+            exported.exporter.reset();
+            world.run(call());
+            assert_same(&world, &exported, case);
+        }
+    }
+}
+
+/// What a call with these headers is, in Sentry and in OpenTelemetry.
+fn receive(world: &World, otel: &Otel, headers: &[(&'static str, &str)]) -> [Ids; 2] {
+    otel.exporter.reset();
+    world.run(async {
+        let server = Scripted::new().serve().await;
+        let mut client = server.client().await;
+        let mut request = Request::new(request("Ferris"));
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        client.say_hello(request).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    [of_sentry(&world.received()), of_otel(&otel.spans())]
+}
+
+const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5";
+const SPAN: &str = "9cf635fa5b870b3a";
+const SENTRY: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-0";
+const W3C: &str = "00-09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-01";
+const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-01";
+
+#[test]
+fn both_go_on_from_the_span_that_a_request_names() {
+    let otel = Otel::new(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
+    for world in worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel)) {
+        let sampled = &SENTRY.replace("-0", "-1");
+        let both = [("sentry-trace", sampled.as_str()), ("traceparent", W3C)];
+        for headers in [&both[..], &both[..1], &both[1..]] {
+            let [sentry, otel] = receive(&world, &otel, headers);
+            let (trace_id, _, parent) = &sentry[NAMES[3]];
+            let parent = parent.as_deref();
+            assert_eq!(
+                (trace_id.as_str(), parent),
+                (TRACE, Some(SPAN)),
+                "{headers:?}"
+            );
+            assert_eq!(sentry, otel, "{headers:?}");
+        }
+        // Whether Sentry samples is none of OpenTelemetry's business.
+        let unsampled = [("sentry-trace", SENTRY)];
+        let [sentry, exported] = receive(&world, &otel, &unsampled);
+        assert_eq!(sentry, Ids::new());
+        assert_eq!(exported[NAMES[3]].0, TRACE);
+        // Of two traces, each goes on with its own.
+        let two = [("sentry-trace", sampled.as_str()), ("traceparent", OTHER)];
+        let [sentry, exported] = receive(&world, &otel, &two);
+        assert_eq!(sentry[NAMES[3]].0, TRACE);
+        assert_eq!(exported[NAMES[3]].0, "1".repeat(32));
+        assert_ne!(sentry[NAMES[3]].1, exported[NAMES[3]].1);
+    }
+}
+
+#[test]
+fn what_opentelemetry_does_not_sample_has_its_ids_too() {
+    let otel = Otel::new(Sampler::AlwaysOff);
+    for world in worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel)) {
+        world.run(call());
+        let sentry = of_sentry(&world.received());
+        assert_eq!(sentry.keys().collect::<Vec<_>>(), NAMES);
+        let [client, _, _, server] = NAMES.map(|name| sentry[name].clone());
+        assert_eq!(
+            (&server.0, server.2.as_deref()),
+            (&client.0, Some(client.1.as_str()))
+        );
+        assert_eq!(otel.spans().len(), 0);
+    }
+}
+
+#[test]
+fn an_opentelemetry_layer_that_cannot_be_asked_has_ids_of_its_own() {
+    let otel = Otel::new(Sampler::AlwaysOn);
+    for world in worlds(
+        &otel,
+        |sentry| Box::new(sentry),
+        |otel| Box::new(reload::Layer::new(otel).0),
+    ) {
+        otel.exporter.reset();
+        world.run(call());
+        let (sentry, otel) = (of_sentry(&world.received()), of_otel(&otel.spans()));
+        assert_eq!(sentry.keys().collect::<Vec<_>>(), NAMES);
+        assert_eq!(otel.keys().collect::<Vec<_>>(), NAMES);
+        assert_ne!(sentry[NAMES[0]].0, otel[NAMES[0]].0);
+    }
+}
