@@ -14,6 +14,8 @@ use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
 use crate::call::span;
 use crate::fields;
+#[cfg(feature = "opentelemetry")]
+use crate::report::MetadataOptions;
 use crate::report::{self, EventKind, Metadata, MetadataPlace, RpcOutcome};
 use crate::rpc::{self, MethodPath, Outcome, RpcSide};
 use crate::span_ext::{self, HeldPanics, Muted, RpcEnd, RpcStart, SpanSink};
@@ -127,6 +129,26 @@ impl RpcCall {
     /// Whether a panic ends the call, and not the process.
     fn catches_panics(&self) -> bool {
         cfg!(panic = "unwind") && self.on_panic() != OnPanic::Ignore
+    }
+
+    /// Tells an OpenTelemetry layer of the metadata that is asked for, which the Sentry
+    /// layer is told of by itself.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn tell_otel(&self, request: &HeaderMap) {
+        let MetadataOptions {
+            request: allowed,
+            denied,
+            ..
+        } = &self.options.metadata;
+        let mut metadata = Metadata::default();
+        metadata.add(MetadataPlace::Request, request, allowed, denied, false);
+        self.set_otel_attributes(&metadata);
+    }
+
+    #[cfg(feature = "opentelemetry")]
+    fn set_otel_attributes(&self, metadata: &Metadata) {
+        let attributes = metadata.attributes(self.options.conventions, false);
+        span_ext::set_otel_attributes(&self.span, attributes);
     }
 
     /// tonic answers so where there is no such method.
@@ -304,6 +326,8 @@ impl Observer for RpcCall {
             finished.request_messages,
             finished.response_messages,
         );
+        #[cfg(feature = "opentelemetry")]
+        self.set_otel_attributes(&self.response.metadata);
         if let Some(sink) = span_ext::sink(&self.span) {
             self.tell(sink, &finished);
         }

@@ -57,6 +57,8 @@ impl<S> GrpcClientService<S> {
         };
         let mut rpc = RpcCall::open_client(&path, server, &self.options.call);
         if let Some(rpc) = &mut rpc {
+            #[cfg(feature = "opentelemetry")]
+            rpc.tell_otel(&parts.headers);
             rpc.announce(|sends_pii| RpcStart {
                 only_if_parent: self.options.only_if_parent,
                 ..self.options.call.start(&path, parts, sends_pii)

@@ -58,6 +58,8 @@ impl<S> GrpcServerService<S> {
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
         let mut rpc = RpcCall::open_server(&path, parts, &self.options.call)?;
+        #[cfg(feature = "opentelemetry")]
+        rpc.tell_otel(&parts.headers);
         let incoming = IncomingTrace::from_headers(&parts.headers, &self.options.formats);
         #[cfg(feature = "opentelemetry")]
         if let Some(incoming) = &incoming {

@@ -16,7 +16,7 @@ pub(crate) use self::held::{HeldPanics, hold};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
-pub(crate) use self::otel::set_parent as set_otel_parent;
+pub(crate) use self::otel::{set_attributes as set_otel_attributes, set_parent as set_otel_parent};
 pub(crate) use self::sink::{
     RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };

@@ -1,7 +1,8 @@
-//! The parent that a span has in OpenTelemetry.
+//! What a span in OpenTelemetry is told past its fields.
 
-use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Array, Context, StringValue};
+use sentry_core::protocol::Value;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -27,4 +28,15 @@ fn context(span: &W3cSpan) -> Option<SpanContext> {
     let trace_id = TraceId::from_hex(&span.trace_id.to_string()).ok()?;
     let span_id = SpanId::from_hex(&span.span_id.to_string()).ok()?;
     Some(SpanContext::new(trace_id, span_id, flags, true, state))
+}
+
+/// Sets attributes that are lists of texts, of which the fields of tracing know nothing.
+pub(crate) fn set_attributes(span: &Span, attributes: Vec<(String, Value)>) {
+    for (name, value) in attributes {
+        let Value::Array(texts) = value else { continue };
+        let texts = texts.iter().filter_map(Value::as_str);
+        let texts = texts.map(|text| StringValue::from(text.to_owned()));
+        let texts = Array::String(texts.collect());
+        guarded(|| span.set_attribute(name, opentelemetry::Value::Array(texts)));
+    }
 }

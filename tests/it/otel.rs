@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
+use opentelemetry::trace::{SpanId, SpanKind, Status as OtelStatus, TracerProvider};
+use opentelemetry::{Array, StringValue};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
 use sentry::Hub;
 use sentry::protocol::Transaction;
-use tonic::Request;
+use tonic::{Request, Status};
 use tracing::level_filters::LevelFilter;
-use tracing::{info_span, instrument};
+use tracing::{Dispatch, dispatcher, info_span, instrument};
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, registry, reload};
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions, SentryGrpcLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, trace};
@@ -285,5 +286,120 @@ fn an_opentelemetry_layer_that_cannot_be_asked_has_ids_of_its_own() {
         assert_eq!(sentry.keys().collect::<Vec<_>>(), NAMES);
         assert_eq!(otel.keys().collect::<Vec<_>>(), NAMES);
         assert_ne!(sentry[NAMES[0]].0, otel[NAMES[0]].0);
+    }
+}
+
+#[test]
+fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
+    for (sampler, rate, flags) in [
+        (Sampler::AlwaysOn, 1.0, "01"),
+        (Sampler::AlwaysOn, 0.0, "01"),
+        (Sampler::AlwaysOff, 1.0, "00"),
+    ] {
+        let otel = Otel::new(Sampler::ParentBased(Box::new(sampler)));
+        let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
+        let layer = sentry(Arc::clone(&world.hub));
+        let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
+        let headers = dispatcher::with_default(&dispatch, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let (server, arrivals) = Scripted::new().serve_unobserved().await;
+                let layer = GrpcClientLayer::new().propagate_traceparent(true);
+                let mut client = server.observed_client(layer).await;
+                client.say_hello(request("Ferris")).await.unwrap();
+                drop(client);
+                server.stop().await;
+                arrivals.recv().unwrap()
+            })
+        });
+        let sentry = headers["sentry-trace"].to_str().unwrap();
+        let w3c = headers["traceparent"].to_str().unwrap();
+        let ids = sentry.rsplit_once('-').unwrap().0;
+        assert_eq!(w3c, format!("00-{ids}-{flags}"));
+        if flags == "01" {
+            let (trace_id, span_id, _) = &of_otel(&otel.spans())[NAMES[0]];
+            assert_eq!(ids, format!("{trace_id}-{span_id}"));
+        }
+    }
+}
+
+#[test]
+fn both_are_told_the_same() {
+    for conventions in [
+        SemanticConventions::Legacy,
+        SemanticConventions::Stable,
+        SemanticConventions::Both,
+    ] {
+        let otel = Otel::new(Sampler::AlwaysOn);
+        let [world, _] = worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel));
+        world.run(async {
+            let greeter = Scripted::new().say_hello(|_| async {
+                let mut status = Status::not_found("nobody");
+                status
+                    .metadata_mut()
+                    .insert("x-shard", "7".parse().unwrap());
+                Err(status)
+            });
+            let layer = GrpcServerLayer::new().semantic_conventions(conventions);
+            let layer = layer.request_metadata(["x-tenant"]).unwrap();
+            let layer = layer.response_metadata(["x-shard"]).unwrap();
+            let server = greeter.serve_with(layer).await;
+            let layer = GrpcClientLayer::new().semantic_conventions(conventions);
+            let mut client = server.observed_client(layer).await;
+            let mut request = Request::new(request("Ferris"));
+            let metadata = request.metadata_mut();
+            metadata.append("x-tenant", "acme".parse().unwrap());
+            metadata.append("x-tenant", "other".parse().unwrap());
+            client.say_hello(request).await.unwrap_err();
+            drop(client);
+            server.stop().await;
+        });
+        let received = world.received();
+        for (op, kind) in [
+            ("grpc.server", SpanKind::Server),
+            ("grpc.client", SpanKind::Client),
+        ] {
+            let spans = otel.spans();
+            let span = spans.iter().find(|span| span.span_kind == kind).unwrap();
+            let txs = received.txs();
+            let tx = txs.iter().find(|tx| tx.op == op).unwrap();
+            // Those of the calls: OpenTelemetry has some of its own, and Sentry too.
+            let is_told = |key: &str| key.starts_with("rpc.") || key.starts_with("server.");
+            let exported = span.attributes.iter();
+            let exported: BTreeMap<_, _> = exported
+                .filter(|attribute| is_told(attribute.key.as_str()))
+                .map(|attribute| (attribute.key.to_string(), json_of(&attribute.value)))
+                .collect();
+            let told: BTreeMap<_, _> = tx
+                .data
+                .iter()
+                .filter(|(key, _)| is_told(key))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            assert_eq!(exported, told, "{conventions:?} {op}");
+            let error = |description: &str| OtelStatus::Error {
+                description: description.to_owned().into(),
+            };
+            let status = match kind {
+                SpanKind::Server => OtelStatus::Unset,
+                _ => error("nobody"),
+            };
+            assert_eq!(span.status, status);
+        }
+    }
+}
+
+fn json_of(value: &opentelemetry::Value) -> serde_json::Value {
+    use opentelemetry::Value;
+
+    match value {
+        Value::Bool(value) => (*value).into(),
+        Value::I64(value) => (*value).into(),
+        Value::F64(value) => (*value).into(),
+        Value::String(value) => value.as_str().into(),
+        Value::Array(Array::String(values)) => values.iter().map(StringValue::as_str).collect(),
+        other => panic!("{other:?}"),
     }
 }
