@@ -115,6 +115,11 @@
 //!
 //! * `error-details`: reads the `google.rpc` details of failed calls, by
 //!   [tonic-types](https://docs.rs/tonic-types).
+//! * `opentelemetry`: gives spans in Sentry the ids that they have in
+//!   OpenTelemetry, by tracing-opentelemetry 0.34 in the same subscriber, and tells that
+//!   of remote parents and of metadata.
+//! * `opentelemetry-metrics`: [`GrpcServerLayer::otel_metrics`], by opentelemetry 0.33.
+//! * `sentry-metrics`: [`GrpcServerLayer::sentry_metrics`].
 //! * `release-health` (default): makes each call of a server a [session], where the
 //!   Sentry client asks for sessions that are requests. A call that panics has crashed,
 //!   one in which an error was sent has errored. Failures that were held back in a storm do

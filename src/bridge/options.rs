@@ -6,13 +6,8 @@ use std::sync::{Arc, OnceLock};
 use tracing::Dispatch;
 use tracing::dispatcher::WeakDispatch;
 
-use crate::bridge::otel_ids::{self, OtelIdsFn};
+use crate::bridge::otel_ids::{DEFAULT, OtelIdsFn};
 use crate::report::ParamOptions;
-
-#[cfg(feature = "opentelemetry")]
-const DEFAULT_OTEL_IDS: Option<OtelIdsFn> = Some(otel_ids::of_layer);
-#[cfg(not(feature = "opentelemetry"))]
-const DEFAULT_OTEL_IDS: Option<OtelIdsFn> = None;
 
 #[derive(Debug, Clone)]
 pub(crate) struct LayerOptions {
@@ -33,7 +28,7 @@ impl LayerOptions {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             is_told_once: true,
             params: ParamOptions::default(),
-            otel_ids: DEFAULT_OTEL_IDS,
+            otel_ids: DEFAULT,
             dispatch: Arc::default(),
         }
     }

@@ -10,6 +10,12 @@ use crate::propagation::W3cSpan;
 /// Tells the ids of a span of `Dispatch`, which it may start for them.
 pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
 
+/// Where a layer is told of no other.
+#[cfg(feature = "opentelemetry")]
+pub(crate) const DEFAULT: Option<OtelIdsFn> = Some(of_layer);
+#[cfg(not(feature = "opentelemetry"))]
+pub(crate) const DEFAULT: Option<OtelIdsFn> = None;
+
 thread_local! {
     static IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
@@ -44,7 +50,7 @@ pub(crate) fn may_ask() -> bool {
 
 /// As tracing-opentelemetry tells them.
 #[cfg(feature = "opentelemetry")]
-pub(crate) fn of_layer(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
+fn of_layer(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
     use opentelemetry::trace::TraceContextExt;
 
     let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;

@@ -1,6 +1,7 @@
 //! One observed RPC, for the middleware of both sides.
 
 mod address;
+mod ending;
 mod error_details;
 mod observed;
 mod options;

@@ -9,7 +9,7 @@ use sentry_core::protocol::{Map, Value};
 
 use crate::fields;
 use crate::report::{
-    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcOutcome,
+    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
     SemanticConventions,
 };
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
@@ -40,6 +40,7 @@ pub(crate) struct CallOptions {
     /// `None` where it is not known which methods stream.
     pub(crate) streaming: Option<MethodPatterns>,
     pub(crate) metadata: MetadataOptions,
+    pub(crate) metrics: RpcMetrics,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) rpc_context: bool,
     pub(crate) server_id: Option<String>,
@@ -60,6 +61,7 @@ impl CallOptions {
             known: None,
             streaming: None,
             metadata: MetadataOptions::default(),
+            metrics: RpcMetrics::default(),
             tags: Vec::new(),
             rpc_context: true,
             server_id: None,
@@ -160,6 +162,7 @@ impl fmt::Debug for CallOptions {
             known,
             streaming,
             metadata,
+            metrics,
             tags,
             rpc_context,
             server_id,
@@ -177,6 +180,7 @@ impl fmt::Debug for CallOptions {
             .field("known", known)
             .field("streaming", streaming)
             .field("metadata", metadata)
+            .field("metrics", metrics)
             .field("tags", tags)
             .field("rpc_context", rpc_context)
             .field("server_id", server_id)

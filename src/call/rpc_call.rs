@@ -1,46 +1,44 @@
 //! One observed RPC: joins what is watched to what is reported.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, Uri};
-use sentry_core::protocol::{Context, Event, Value};
-use tonic::Code;
 use tracing::Span;
 use tracing::span::Entered;
 
 use crate::call::error_details::SeenDetails;
 use crate::call::options::CallOptions;
 use crate::call::span;
-use crate::fields;
 #[cfg(feature = "opentelemetry")]
 use crate::report::MetadataOptions;
-use crate::report::{self, EventKind, Metadata, MetadataPlace, RpcOutcome};
-use crate::rpc::{self, MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, HeldPanics, Muted, RpcEnd, RpcStart, SpanSink};
+use crate::report::{self, Metadata, MetadataPlace};
+use crate::rpc::{MethodPath, Outcome, RpcSide};
+use crate::span_ext::{self, HeldPanics, Muted, RpcStart};
 use crate::watch::{Finished, Observer, OnPanic, Watch};
 
 /// The span of a running RPC.
 #[derive(Debug)]
 pub struct RpcCall {
-    span: Span,
+    pub(crate) span: Span,
     /// It is left alone, with all that is traced in it.
     is_ignored: bool,
-    side: RpcSide,
-    path: MethodPath,
-    options: Arc<CallOptions>,
+    pub(crate) side: RpcSide,
+    pub(crate) path: MethodPath,
+    /// That a client calls, where it is known.
+    pub(crate) server: Option<Uri>,
+    pub(crate) options: Arc<CallOptions>,
     /// As the Sentry layer said.
-    sends_pii: bool,
-    response: Seen,
+    pub(crate) sends_pii: bool,
+    pub(crate) response: Seen,
 }
 
 /// What a response said, as far as it is told.
 #[derive(Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     has_head: bool,
-    metadata: Metadata,
-    details: SeenDetails,
+    pub(crate) metadata: Metadata,
+    pub(crate) details: SeenDetails,
 }
 
 /// Enters the span of an RPC and has no say in its end.
@@ -69,7 +67,8 @@ impl RpcCall {
     ) -> Option<Self> {
         let span = span::of_server(path, parts, options);
         // What a caller gets for a panic does not depend on who listens.
-        let is_wanted = !span.is_disabled() || options.on_panic != OnPanic::Ignore;
+        let is_wanted =
+            !span.is_disabled() || options.on_panic != OnPanic::Ignore || options.metrics.is_on();
         is_wanted.then(|| Self::new(span, RpcSide::Server, path, options))
     }
 
@@ -81,7 +80,11 @@ impl RpcCall {
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
         let span = span::of_client(path, server, options);
-        (!span.is_disabled()).then(|| Self::new(span, RpcSide::Client, path, options))
+        let is_wanted = !span.is_disabled() || options.metrics.is_on();
+        is_wanted.then(|| Self {
+            server: server.cloned(),
+            ..Self::new(span, RpcSide::Client, path, options)
+        })
     }
 
     /// Of a call that is to be left alone.
@@ -98,6 +101,7 @@ impl RpcCall {
             is_ignored: false,
             side,
             path: path.clone(),
+            server: None,
             options: Arc::clone(options),
             sends_pii: false,
             response: Seen::default(),
@@ -149,102 +153,6 @@ impl RpcCall {
     fn set_otel_attributes(&self, metadata: &Metadata) {
         let attributes = metadata.attributes(self.options.conventions, false);
         span_ext::set_otel_attributes(&self.span, attributes);
-    }
-
-    /// tonic answers so where there is no such method.
-    fn is_unknown_method(&self, outcome: &Outcome) -> bool {
-        self.options.name.is_none()
-            && self.side == RpcSide::Server
-            && outcome.code == Code::Unimplemented
-            && outcome.message.is_none()
-    }
-
-    /// What the response said, as attributes of the span.
-    fn response_data(&self) -> Vec<(String, Value)> {
-        let Seen {
-            metadata, details, ..
-        } = &self.response;
-        let data = metadata.attributes(self.options.conventions, self.sends_pii);
-        let details = details.attributes(self.sends_pii);
-        data.into_iter().chain(details).collect()
-    }
-
-    /// `None` where it is held back.
-    fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
-        // Made-up methods are one issue, and have one limit.
-        let is_unknown = self.is_unknown_method(&finished.outcome);
-        let limiter = self.options.limiter.as_ref();
-        let held_back = match limiter {
-            Some(limiter) if is_unknown => {
-                limiter.admit(fields::UNKNOWN_METHOD, EventKind::of(known))?
-            }
-            Some(limiter) => limiter.admit(self.path.full(), EventKind::of(known))?,
-            None => 0,
-        };
-        let mut event = match finished.panic {
-            Some(message) => report::event_of_panic(known, message),
-            None => report::event_of_status(known),
-        };
-        if is_unknown {
-            let unknown = [fields::UNKNOWN_METHOD, known.code_name()];
-            event.fingerprint = unknown.into_iter().map(Into::into).collect();
-        }
-        if let Some(fingerprint) = self.options.fingerprint(known) {
-            event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
-        }
-        if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
-            if !self.response.metadata.is_empty() {
-                let metadata = self.response.metadata.to_value();
-                context.insert("response_metadata".to_owned(), metadata);
-            }
-            let counts = [finished.request_messages, finished.response_messages];
-            if counts.into_iter().flatten().any(|count| count > 1) {
-                report::set_method_type(context, true);
-            }
-        }
-        report::set_held_back(&mut event, held_back);
-        self.response.details.tell(&mut event, self.sends_pii);
-        if !self.options.rpc_context {
-            event.contexts.remove(report::RPC_CONTEXT);
-        }
-        Some(event)
-    }
-
-    fn tell(&self, sink: Arc<dyn SpanSink>, finished: &Finished<'_>) {
-        let outcome = &finished.outcome;
-        // Of a stream, tonic tells no source.
-        let kept = sink.kept_status();
-        let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
-        let known = RpcOutcome {
-            side: self.side,
-            path: &self.path,
-            outcome,
-            duration: finished.duration,
-            cause: finished.cause.or_else(|| source.and_then(Error::source)),
-            is_panic: finished.panic.is_some(),
-        };
-        let breadcrumb = || {
-            report::breadcrumb_of_call(
-                &known,
-                finished.request_messages,
-                finished.response_messages,
-            )
-        };
-        let event = || self.event(&known, finished);
-        // A panic that was not caught is for whoever catches it.
-        let is_captured =
-            known.is_panic || !outcome.has_panicked && self.options.capture.wants(&known);
-        sink.end(RpcEnd {
-            status: report::span_status(outcome.code),
-            message: outcome.message.as_deref(),
-            unknown_method: self.is_unknown_method(outcome).then(|| self.path.full()),
-            has_panicked: outcome.has_panicked,
-            data: self.response_data(),
-            breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
-            event: is_captured.then_some(&event),
-        });
-        // Its source may do anything when it is dropped.
-        rpc::contained(|| drop(kept));
     }
 }
 
@@ -328,8 +236,6 @@ impl Observer for RpcCall {
         );
         #[cfg(feature = "opentelemetry")]
         self.set_otel_attributes(&self.response.metadata);
-        if let Some(sink) = span_ext::sink(&self.span) {
-            self.tell(sink, &finished);
-        }
+        self.tell(&finished);
     }
 }

@@ -169,6 +169,35 @@ macro_rules! call_setters {
             self.with_call(|call| call.conventions = conventions)
         }
 
+        /// Whether the duration of each call is a metric of Sentry,
+        /// `rpc.server.call.duration` or `rpc.client.call.duration` in seconds, [with the
+        /// attributes] `rpc.system.name`, `rpc.method`, `rpc.status_code`, `error.type` of
+        /// failures, and on a client `server.address` and `server.port`; where the client
+        /// of the hub that is current at the end has metrics enabled. Needs the feature
+        /// `sentry-metrics`.
+        ///
+        /// Defaults to `false`.
+        ///
+        /// [with the attributes]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/
+        #[cfg(feature = "sentry-metrics")]
+        pub fn sentry_metrics(self, metrics: bool) -> Self {
+            self.with_call(|call| call.metrics.to_sentry = metrics)
+        }
+
+        /// The meter by which the duration of each call is recorded in OpenTelemetry, in a
+        /// histogram that is named `rpc.server.call.duration` or
+        /// `rpc.client.call.duration`, [as the conventions say]. Needs the feature
+        /// `opentelemetry-metrics`.
+        ///
+        /// Defaults to none.
+        ///
+        /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/
+        #[cfg(feature = "opentelemetry-metrics")]
+        pub fn otel_metrics(self, meter: &::opentelemetry::metrics::Meter) -> Self {
+            let histogram = crate::report::histogram(Self::SIDE, meter);
+            self.with_call(|call| call.metrics.histogram = Some(histogram))
+        }
+
         /// Which methods stream, in either direction, by patterns for their paths as in
         /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do
         /// not say. It is `method_type` in the `rpc` context of events, `stream` or

@@ -50,6 +50,9 @@ pub struct GrpcClientLayer {
 }
 
 impl GrpcClientLayer {
+    #[cfg(feature = "opentelemetry-metrics")]
+    const SIDE: crate::rpc::RpcSide = crate::rpc::RpcSide::Client;
+
     /// A layer with default options.
     pub fn new() -> Self {
         Self::default()

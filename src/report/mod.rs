@@ -11,6 +11,10 @@ mod details;
 mod event;
 mod limit;
 mod metadata;
+#[cfg(any(feature = "opentelemetry-metrics", feature = "sentry-metrics"))]
+mod metrics;
+#[cfg(not(any(feature = "opentelemetry-metrics", feature = "sentry-metrics")))]
+mod no_metrics;
 mod outcome;
 mod params;
 mod scrub;
@@ -34,6 +38,12 @@ pub(crate) use self::event::{of_panic as event_of_panic, of_status as event_of_s
 pub(crate) use self::limit::{EventKind, EventLimiter};
 pub use self::metadata::InvalidMetadataKey;
 pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions, MetadataPlace};
+#[cfg(any(feature = "opentelemetry-metrics", feature = "sentry-metrics"))]
+pub(crate) use self::metrics::RpcMetrics;
+#[cfg(feature = "opentelemetry-metrics")]
+pub(crate) use self::metrics::histogram;
+#[cfg(not(any(feature = "opentelemetry-metrics", feature = "sentry-metrics")))]
+pub(crate) use self::no_metrics::RpcMetrics;
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
 pub(crate) use self::scrub::{scrub, without_metadata};

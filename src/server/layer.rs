@@ -45,6 +45,9 @@ pub struct GrpcServerLayer {
 }
 
 impl GrpcServerLayer {
+    #[cfg(feature = "opentelemetry-metrics")]
+    const SIDE: crate::rpc::RpcSide = crate::rpc::RpcSide::Server;
+
     /// A layer with default options.
     pub fn new() -> Self {
         Self::default()

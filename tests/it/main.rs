@@ -24,6 +24,7 @@ mod house;
 mod hubs;
 mod isolation;
 mod metadata;
+mod metrics;
 mod middleware;
 mod nested;
 mod noise;

@@ -1,0 +1,125 @@
+//! What is told of a call that has ended.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use sentry_core::protocol::{Context, Event, Value};
+use tonic::Code;
+
+use crate::call::rpc_call::{RpcCall, Seen};
+use crate::fields;
+use crate::report::{self, EventKind, RpcOutcome};
+use crate::rpc::{self, Outcome, RpcSide};
+use crate::span_ext::{self, RpcEnd, SpanSink};
+use crate::watch::Finished;
+
+impl RpcCall {
+    /// tonic answers so where there is no such method.
+    fn is_unknown_method(&self, outcome: &Outcome) -> bool {
+        self.side == RpcSide::Server
+            && outcome.code == Code::Unimplemented
+            && outcome.message.is_none()
+    }
+
+    /// What the response said, as attributes of the span.
+    fn response_data(&self) -> Vec<(String, Value)> {
+        let Seen {
+            metadata, details, ..
+        } = &self.response;
+        let data = metadata.attributes(self.options.conventions, self.sends_pii);
+        let details = details.attributes(self.sends_pii);
+        data.into_iter().chain(details).collect()
+    }
+
+    /// `None` where it is held back.
+    fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
+        // Made-up methods are one issue, and have one limit.
+        let is_unknown = self.is_unknown_method(&finished.outcome);
+        let limiter = self.options.limiter.as_ref();
+        let held_back = match limiter {
+            Some(limiter) if is_unknown => {
+                limiter.admit(fields::UNKNOWN_METHOD, EventKind::of(known))?
+            }
+            Some(limiter) => limiter.admit(self.path.full(), EventKind::of(known))?,
+            None => 0,
+        };
+        let mut event = match finished.panic {
+            Some(message) => report::event_of_panic(known, message),
+            None => report::event_of_status(known),
+        };
+        if is_unknown {
+            let unknown = [fields::UNKNOWN_METHOD, known.code_name()];
+            event.fingerprint = unknown.into_iter().map(Into::into).collect();
+        }
+        if let Some(fingerprint) = self.options.fingerprint(known) {
+            event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
+        }
+        if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
+            if !self.response.metadata.is_empty() {
+                let metadata = self.response.metadata.to_value();
+                context.insert("response_metadata".to_owned(), metadata);
+            }
+            let counts = [finished.request_messages, finished.response_messages];
+            if counts.into_iter().flatten().any(|count| count > 1) {
+                report::set_method_type(context, true);
+            }
+        }
+        report::set_held_back(&mut event, held_back);
+        self.response.details.tell(&mut event, self.sends_pii);
+        if !self.options.rpc_context {
+            event.contexts.remove(report::RPC_CONTEXT);
+        }
+        Some(event)
+    }
+
+    /// Tells whoever is asked to be told how the call ended.
+    pub(crate) fn tell(&self, finished: &Finished<'_>) {
+        let sink = span_ext::sink(&self.span);
+        let outcome = &finished.outcome;
+        // Of a stream, tonic tells no source.
+        let kept = sink.as_ref().and_then(|sink| sink.kept_status());
+        let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
+        let known = RpcOutcome {
+            side: self.side,
+            path: &self.path,
+            outcome,
+            duration: finished.duration,
+            cause: finished.cause.or_else(|| source.and_then(Error::source)),
+            is_panic: finished.panic.is_some(),
+        };
+        let is_known = !self.is_unknown_method(outcome) && self.options.knows(&self.path);
+        let metrics = &self.options.metrics;
+        span_ext::guarded(|| metrics.record(&known, is_known, self.server.as_ref()));
+        if let Some(sink) = sink {
+            self.tell_sentry(sink, &known, finished);
+        }
+        // Its source may do anything when it is dropped.
+        rpc::contained(|| drop(kept));
+    }
+
+    fn tell_sentry(
+        &self,
+        sink: Arc<dyn SpanSink>,
+        known: &RpcOutcome<'_>,
+        finished: &Finished<'_>,
+    ) {
+        let outcome = &finished.outcome;
+        let breadcrumb = || {
+            report::breadcrumb_of_call(known, finished.request_messages, finished.response_messages)
+        };
+        let event = || self.event(known, finished);
+        // A panic that was not caught is for whoever catches it.
+        let is_captured =
+            known.is_panic || !outcome.has_panicked && self.options.capture.wants(known);
+        sink.end(RpcEnd {
+            status: report::span_status(outcome.code),
+            message: outcome.message.as_deref(),
+            unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
+                .then(|| self.path.full()),
+            has_panicked: outcome.has_panicked,
+            data: self.response_data(),
+            breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
+            event: is_captured.then_some(&event),
+        });
+    }
+}

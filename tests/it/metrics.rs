@@ -1,0 +1,153 @@
+//! How long calls take, as metrics of both backends.
+
+use std::collections::BTreeMap;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use sentry::protocol::{EnvelopeItem, ItemContainer, Unit};
+use serde_json::{Value, json};
+use tonic::Status;
+
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+
+use crate::support::greeter::{Scripted, request};
+use crate::support::world::World;
+
+type Attributes = BTreeMap<String, Value>;
+
+/// One call that succeeds, one that fails, and one of a method that there is none of.
+async fn call(server: GrpcServerLayer, client: GrpcClientLayer) -> u16 {
+    let greeter = Scripted::new().say_hello_stream(|_| async { Err(Status::not_found("nobody")) });
+    let server = greeter.serve_with(server).await;
+    let port = server.address.port();
+    let mut observed = server.observed_client(client).await;
+    observed.say_hello(request("Ferris")).await.unwrap();
+    observed
+        .say_hello_stream(request("Ferris"))
+        .await
+        .unwrap_err();
+    drop(observed);
+    server.stop().await;
+    port
+}
+
+fn expected(method: &str, code: &str, error: bool, server: Option<u16>) -> Attributes {
+    let mut attributes = Attributes::from([
+        ("rpc.system.name".to_owned(), json!("grpc")),
+        (
+            "rpc.method".to_owned(),
+            json!(format!("helloworld.Greeter/{method}")),
+        ),
+        ("rpc.status_code".to_owned(), json!(code)),
+    ]);
+    if error {
+        attributes.insert("error.type".to_owned(), json!(code));
+    }
+    if let Some(port) = server {
+        attributes.insert("server.address".to_owned(), json!("127.0.0.1"));
+        attributes.insert("server.port".to_owned(), json!(port));
+    }
+    attributes
+}
+
+/// Of those calls, in the order of their methods.
+fn all(port: u16) -> [(&'static str, Vec<Attributes>); 2] {
+    let of = |errors: bool, server| {
+        vec![
+            expected("SayHello", "OK", false, server),
+            expected("SayHelloStream", "NOT_FOUND", errors, server),
+        ]
+    };
+    [
+        ("rpc.client.call.duration", of(true, Some(port))),
+        // That nobody is found is no failure of the server's.
+        ("rpc.server.call.duration", of(false, None)),
+    ]
+}
+
+fn json_of(value: &opentelemetry::Value) -> Value {
+    match value {
+        opentelemetry::Value::I64(number) => (*number).into(),
+        other => other.as_str().into_owned().into(),
+    }
+}
+
+#[test]
+fn opentelemetry_has_histograms_of_durations() {
+    let exporter = InMemoryMetricExporter::default();
+    let reader = PeriodicReader::builder(exporter.clone()).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    let meter = provider.meter("test");
+    // Nobody has to listen to the spans.
+    let world = World::subscribed(|_| tracing_subscriber::registry());
+    let port = world.run(call(
+        GrpcServerLayer::new().otel_metrics(&meter),
+        GrpcClientLayer::new().otel_metrics(&meter),
+    ));
+    provider.force_flush().unwrap();
+    let exported = exporter.get_finished_metrics().unwrap();
+    let metrics = exported.iter().flat_map(|all| all.scope_metrics());
+    let mut metrics: Vec<_> = metrics.flat_map(|scope| scope.metrics()).collect();
+    metrics.sort_by_key(|metric| metric.name());
+    let found = metrics.into_iter().map(|metric| {
+        assert_eq!(metric.unit(), "s");
+        let AggregatedMetrics::F64(MetricData::Histogram(histogram)) = metric.data() else {
+            panic!("{metric:?}")
+        };
+        let mut points: Vec<Attributes> = histogram
+            .data_points()
+            .map(|point| {
+                assert_eq!(point.count(), 1);
+                assert!(point.sum() > 0.0 && point.sum() < 60.0, "{}", point.sum());
+                assert_eq!(point.bounds().count(), 14);
+                let attributes = point.attributes();
+                attributes
+                    .map(|a| (a.key.to_string(), json_of(&a.value)))
+                    .collect()
+            })
+            .collect();
+        points.sort_by_key(|attributes| attributes["rpc.method"].to_string());
+        (metric.name().to_owned(), points)
+    });
+    let expected = all(port).map(|(name, points)| (name.to_owned(), points));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn sentry_has_distributions_of_durations() {
+    for asked_for in [true, false] {
+        let world = World::new();
+        let port = world.run(call(
+            GrpcServerLayer::new().sentry_metrics(asked_for),
+            GrpcClientLayer::new().sentry_metrics(asked_for),
+        ));
+        world.hub.client().unwrap().flush(None);
+        let metrics = world
+            .received()
+            .others
+            .into_iter()
+            .flat_map(|item| match item {
+                EnvelopeItem::ItemContainer(ItemContainer::Metrics(metrics)) => metrics,
+                _ => vec![],
+            });
+        let mut found = BTreeMap::<String, Vec<Attributes>>::new();
+        for metric in metrics {
+            assert_eq!(metric.unit, Some(Unit::Second));
+            assert!(metric.value > 0.0 && metric.value < 60.0, "{metric:?}");
+            let own = metric.attributes.into_iter();
+            let own = own.filter(|(key, _)| !key.starts_with("sentry."));
+            let own = own.map(|(key, value)| (key.into_owned(), value.0));
+            found
+                .entry(metric.name.into_owned())
+                .or_default()
+                .push(own.collect());
+        }
+        for points in found.values_mut() {
+            points.sort_by_key(|attributes| attributes["rpc.method"].to_string());
+        }
+        let expected = all(port).map(|(name, points)| (name.to_owned(), points));
+        let expected = BTreeMap::from(expected);
+        assert_eq!(found, if asked_for { expected } else { BTreeMap::new() });
+    }
+}
