@@ -66,8 +66,8 @@ impl<S> GrpcClientService<S> {
         }
         if self.options.targets.include(server, path.full()) {
             let headers = match &rpc {
-                Some(rpc) => rpc.span().trace_headers(),
-                None => Span::current().trace_headers(),
+                Some(rpc) if !rpc.span().is_disabled() => rpc.span().trace_headers(),
+                _ => Span::current().trace_headers(),
             };
             if let Some(headers) = headers {
                 headers.inject(&mut parts.headers);
