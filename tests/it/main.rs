@@ -45,4 +45,6 @@ mod spans;
 mod spotlight;
 mod storms;
 mod support;
+mod told;
 mod traceparent;
+mod transport;
