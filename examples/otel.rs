@@ -1,0 +1,245 @@
+//! Sentry and OpenTelemetry in one subscriber: both see the same spans, by the same ids.
+//!
+//! `cargo run --example otel` needs no account: it brings a Sentry ingest and an
+//! OpenTelemetry collector of its own on loopback. A client calls a Greeter server,
+//! which asks a second one. What arrives at either is printed side by side; where they
+//! do not agree, the example says so and fails. With `--apart`, Sentry is not told of
+//! OpenTelemetry's ids: so it is without this crate.
+
+mod support {
+    pub(crate) mod collector;
+    pub(crate) mod greeter;
+    #[expect(
+        clippy::allow_attributes,
+        unreachable_pub,
+        unused_qualifications,
+        reason = "generated"
+    )]
+    #[rustfmt::skip]
+    pub(crate) mod helloworld;
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "of JSON, which has null for what is missing"
+    )]
+    #[expect(dead_code, reason = "what envelopes say is for other examples")]
+    pub(crate) mod ingest;
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "of JSON, which has null for what is missing"
+    )]
+    pub(crate) mod views;
+}
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use sentry::ClientOptions;
+use sentry::transports::DefaultTransportFactory;
+use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Status};
+use tracing::{Instrument, info_span};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use support::collector::Collector;
+use support::greeter::{MyGreeter, Upstream, connect};
+use support::helloworld::HelloRequest;
+use support::helloworld::greeter_server::GreeterServer;
+use support::ingest::Ingest;
+use support::views;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "usage: otel [--apart]";
+
+const INTRODUCTION: &str = "\
+A client has called a Greeter server, which asks a second one for its answers. These
+are the spans of the three, as an OpenTelemetry collector received them by OTLP, and as
+Sentry did: kind, id, parent, status. To OpenTelemetry, a caller's own mistakes are no
+errors of the server, and what went well is unset.
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("otel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Error> {
+    let mut is_apart = false;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--apart" => is_apart = true,
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            _ => return Err(format!("unknown argument {argument:?}, {USAGE}").into()),
+        }
+    }
+    let ingest = Ingest::start()?;
+    let collector = Collector::start()?;
+    let runtime = Runtime::new()?;
+    let provider = {
+        // The connection of the exporter lives in the runtime.
+        let _entered = runtime.enter();
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(collector.endpoint())
+            .build()?;
+        SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .build()
+    };
+    let sentry = sentry::init(
+        ClientOptions::new()
+            .dsn(&ingest.dsn("otel"))
+            .traces_sample_rate(1.0)
+            .transport(TraceTransport::new(DefaultTransportFactory)),
+    );
+    let layer = match is_apart {
+        true => SentryGrpcLayer::new().otel_ids(|_, _| None),
+        false => SentryGrpcLayer::new(),
+    };
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("greeter")))
+        // The exporter makes gRPC calls as well: what their libraries trace would be
+        // exported by more of them, without end.
+        .with(
+            Targets::new().with_default(LevelFilter::INFO).with_targets(
+                [
+                    "h2",
+                    "hyper",
+                    "hyper_util",
+                    "opentelemetry",
+                    "tonic",
+                    "tower",
+                ]
+                .map(|library| (library, LevelFilter::OFF)),
+            ),
+        )
+        .init();
+
+    let called = runtime.block_on(serve_and_call());
+    // Both wait for what is queued, and block: not in the runtime, which the exporter
+    // still needs.
+    provider.shutdown()?;
+    drop(sentry);
+    drop(runtime);
+    called?;
+
+    let exported = views::of_otel(&collector.spans());
+    let reported = views::of_sentry(&ingest.items());
+    if exported.is_empty() || reported.is_empty() {
+        return Err("a backend received nothing".into());
+    }
+    let compared = views::compare(&exported, &reported);
+    print!("{INTRODUCTION}\n{}", compared.text);
+    let (traces, spans) = (compared.traces, compared.spans);
+    if compared.differences.is_empty() {
+        println!(
+            "All agree: {spans} spans of {traces} traces have the same ids, parents and statuses."
+        );
+        return Ok(());
+    }
+    for difference in &compared.differences {
+        println!("{difference}");
+    }
+    Err(format!(
+        "OpenTelemetry and Sentry differ in {} places",
+        compared.differences.len()
+    )
+    .into())
+}
+
+/// Returns once all calls have ended, on both sides.
+async fn serve_and_call() -> Result<(), Error> {
+    let back = Running::serve(None).await?;
+    let front = Running::serve(Some(back.client()?)).await?;
+    let called = call(front.client()?).await;
+    front.stop().await?;
+    back.stop().await?;
+    called
+}
+
+async fn call(mut client: Upstream) -> Result<(), Error> {
+    let main = info_span!("main", sentry.op = "function");
+    async {
+        client.say_hello(hello("Ferris")).await?;
+        expect(Code::NotFound, client.say_hello(hello("notfound")).await)
+    }
+    .instrument(main)
+    .await?;
+
+    let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();
+    while let Some(reply) = replies.next().await {
+        reply?;
+    }
+
+    expect(Code::Internal, client.say_hello(hello("internal")).await)
+}
+
+fn hello(name: &str) -> HelloRequest {
+    HelloRequest {
+        name: name.to_owned(),
+    }
+}
+
+fn expect<T>(code: Code, result: Result<T, Status>) -> Result<(), Error> {
+    match result.err().map(|status| status.code()) {
+        Some(actual) if actual == code => Ok(()),
+        other => Err(format!("a call ended with {other:?} instead of {code:?}").into()),
+    }
+}
+
+/// A running Greeter server.
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    async fn serve(upstream: Option<Upstream>) -> Result<Self, Error> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let (stop, stopped) = oneshot::channel();
+        let server = Server::builder()
+            .layer(GrpcServerLayer::new())
+            .add_service(GreeterServer::new(MyGreeter { upstream }))
+            .serve_with_incoming_shutdown(incoming, async {
+                let _ = stopped.await;
+            });
+        Ok(Self {
+            address,
+            stop,
+            server: tokio::spawn(server),
+        })
+    }
+
+    fn client(&self) -> Result<Upstream, Error> {
+        Ok(connect(format!("http://{}", self.address).parse()?))
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        let _ = self.stop.send(());
+        Ok(self.server.await??)
+    }
+}
