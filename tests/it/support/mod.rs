@@ -1,5 +1,8 @@
 //! What the tests share.
 
+#[path = "../../../examples/support/collector.rs"]
+pub(crate) mod collector;
+
 #[expect(
     clippy::allow_attributes,
     unreachable_pub,
@@ -28,6 +31,7 @@ pub(crate) mod body;
 pub(crate) mod example;
 pub(crate) mod greeter;
 pub(crate) mod observed;
+pub(crate) mod otlp;
 pub(crate) mod received;
 pub(crate) mod recorder;
 pub(crate) mod world;

@@ -1,0 +1,129 @@
+//! A collector of OpenTelemetry's that receives what calls are told to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use sentry::Hub;
+use tokio::runtime::Runtime;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
+
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions, SentryGrpcLayer};
+
+use crate::support::collector::Collector;
+use crate::support::greeter::{ObservedClient, Running, Scripted};
+use crate::support::world::World;
+
+/// An exporter and the collector that it exports to.
+#[derive(Debug)]
+struct Otlp {
+    collector: Collector,
+    provider: SdkTracerProvider,
+    /// Of the exporter's connection.
+    _runtime: Runtime,
+}
+
+impl Otlp {
+    fn new() -> Self {
+        let collector = Collector::start().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(collector.endpoint())
+            .build()
+            .unwrap();
+        drop(entered);
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .build();
+        Self {
+            collector,
+            provider,
+            _runtime: runtime,
+        }
+    }
+
+    fn layer<S>(&self) -> OpenTelemetryLayer<S, Tracer>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"))
+    }
+
+    /// All that it was sent.
+    fn end(self) -> Vec<Span> {
+        self.provider.shutdown().unwrap();
+        self.collector.spans()
+    }
+}
+
+/// Runs calls with both layers in a subscriber, in one order and in the other.
+pub(crate) fn in_both_orders<T>(calls: impl AsyncFn() -> T, check: impl Fn(&World, Vec<Span>, T)) {
+    for otel_first in [false, true] {
+        let otlp = Otlp::new();
+        let sentry = |hub: Arc<Hub>| SentryGrpcLayer::new().hub(hub);
+        let world = if otel_first {
+            let otel = otlp.layer();
+            World::subscribed(|hub| {
+                registry()
+                    .with(otel)
+                    .with(sentry(hub))
+                    .with(LevelFilter::INFO)
+            })
+        } else {
+            World::subscribed(|hub| {
+                registry()
+                    .with(sentry(hub))
+                    .with(otlp.layer())
+                    .with(LevelFilter::INFO)
+            })
+        };
+        let result = world.run(calls());
+        check(&world, otlp.end(), result);
+    }
+}
+
+/// A server and a client of it, both observed.
+pub(crate) async fn serve(
+    greeter: Scripted,
+    conventions: SemanticConventions,
+) -> (Running, ObservedClient) {
+    let layer = GrpcServerLayer::new().semantic_conventions(conventions);
+    let server = greeter.serve_with(layer).await;
+    let layer = GrpcClientLayer::new().semantic_conventions(conventions);
+    let client = server.observed_client(layer).await;
+    (server, client)
+}
+
+/// Of a span: name, status, its message, attributes.
+pub(crate) type Told = (String, StatusCode, String, BTreeMap<String, Value>);
+
+pub(crate) fn told(span: &Span) -> Told {
+    // What tracing-opentelemetry knows of any span.
+    let is_own = |key: &str| {
+        !["code.", "thread."].iter().any(|own| key.starts_with(own))
+            && !["target", "busy_ns", "idle_ns", "level"].contains(&key)
+    };
+    let mut attributes = BTreeMap::new();
+    for attribute in span.attributes.iter().filter(|own| is_own(&own.key)) {
+        let value = attribute.value.clone().unwrap().value.unwrap();
+        let before = attributes.insert(attribute.key.clone(), value);
+        assert_eq!(before, None, "{} is there twice", attribute.key);
+    }
+    let status = span.status.clone().unwrap_or_default();
+    (span.name.clone(), status.code(), status.message, attributes)
+}
