@@ -88,7 +88,10 @@ impl Begun {
     fn transaction(hub: &Arc<Hub>, start: &RootStart<'_>, client: &Arc<Client>) -> Self {
         let options = client.options();
         let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
-        let mut context = context(start, incoming.map(|incoming| &incoming.trace));
+        // A trace that is refused must not come in by way of OpenTelemetry.
+        let is_refused = start.incoming.is_some() && incoming.is_none();
+        let w3c = start.w3c.filter(|_| !is_refused);
+        let mut context = context(start, incoming.map(|incoming| &incoming.trace), w3c);
         context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
         let rpc = start
             .rpc
@@ -136,7 +139,7 @@ impl Begun {
     fn passive(hub: &Arc<Hub>, start: &RootStart<'_>, client: Option<&Arc<Client>>) -> Self {
         let header = hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
         let trace = header.and_then(|(_, value)| SentryTrace::parse(&value));
-        let context = context(start, trace.as_ref());
+        let context = context(start, trace.as_ref(), start.w3c);
         let root = SentryTrace {
             trace_id: context.trace_id(),
             span_id: context.span_id(),
@@ -164,14 +167,18 @@ fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan
     span.into()
 }
 
-fn context(start: &RootStart<'_>, parent: Option<&SentryTrace>) -> TransactionContext {
+fn context(
+    start: &RootStart<'_>,
+    parent: Option<&SentryTrace>,
+    w3c: Option<&W3cSpan>,
+) -> TransactionContext {
     let (name, op) = (start.name, start.op);
-    let (trace_id, parent_id) = match (parent, start.w3c) {
+    let (trace_id, parent_id) = match (parent, w3c) {
         (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
         (None, Some(w3c)) => (w3c.trace_id, None),
         (None, None) => return TransactionContext::new(name, op),
     };
-    let same = start.w3c.filter(|w3c| w3c.trace_id == trace_id);
+    let same = w3c.filter(|w3c| w3c.trace_id == trace_id);
     let span_id = same.map(|w3c| w3c.span_id);
     TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id)
 }
