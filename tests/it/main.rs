@@ -29,6 +29,7 @@ mod middleware;
 mod nested;
 mod noise;
 mod otel;
+mod otel_cases;
 mod otel_example;
 mod otlp;
 mod otlp_ends;

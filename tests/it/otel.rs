@@ -29,13 +29,13 @@ use crate::support::received::{Received, trace};
 use crate::support::world::World;
 
 /// An OpenTelemetry SDK of a test's own.
-struct Otel {
+pub(crate) struct Otel {
     provider: SdkTracerProvider,
-    exporter: InMemorySpanExporter,
+    pub(crate) exporter: InMemorySpanExporter,
 }
 
 impl Otel {
-    fn new(sampler: Sampler) -> Self {
+    pub(crate) fn new(sampler: Sampler) -> Self {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder()
             .with_simple_exporter(exporter.clone())
@@ -44,22 +44,22 @@ impl Otel {
         Self { provider, exporter }
     }
 
-    fn layer<S>(&self) -> OpenTelemetryLayer<S, opentelemetry_sdk::trace::Tracer>
+    pub(crate) fn layer<S>(&self) -> OpenTelemetryLayer<S, opentelemetry_sdk::trace::Tracer>
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a>,
     {
         tracing_opentelemetry::layer().with_tracer(self.provider.tracer("test"))
     }
 
-    fn spans(&self) -> Vec<SpanData> {
+    pub(crate) fn spans(&self) -> Vec<SpanData> {
         self.exporter.get_finished_spans().unwrap()
     }
 }
 
 /// A span by its ids: its own and its parent's.
-type Ids = BTreeMap<String, (String, String, Option<String>)>;
+pub(crate) type Ids = BTreeMap<String, (String, String, Option<String>)>;
 
-fn of_otel(spans: &[SpanData]) -> Ids {
+pub(crate) fn all_of_otel(spans: &[SpanData]) -> Ids {
     let ids = spans.iter().map(|span| {
         let parent = Some(span.parent_span_id).filter(|id| *id != SpanId::INVALID);
         let context = &span.span_context;
@@ -70,13 +70,18 @@ fn of_otel(spans: &[SpanData]) -> Ids {
         );
         (format!("{:?} {}", span.span_kind, span.name), ids)
     });
+    ids.collect()
+}
+
+pub(crate) fn of_otel(spans: &[SpanData]) -> Ids {
+    let mut ids = all_of_otel(spans);
     // tonic's own dependencies trace every frame.
-    ids.filter(|(name, _)| NAMES.contains(&name.as_str()))
-        .collect()
+    ids.retain(|name, _| NAMES.contains(&name.as_str()));
+    ids
 }
 
 /// Under the names that they have in OpenTelemetry.
-fn of_sentry(received: &Received) -> Ids {
+pub(crate) fn of_sentry(received: &Received) -> Ids {
     let own = |transaction: &Transaction<'_>| {
         let trace = trace(transaction);
         let op = trace.op.clone().unwrap();
@@ -112,12 +117,12 @@ fn named(op: &str, name: &str) -> String {
 }
 
 #[instrument]
-async fn look_up() -> &'static str {
+pub(crate) async fn look_up() -> &'static str {
     info_span!("query").in_scope(|| "nobody")
 }
 
 /// A call whose handler has spans of its own, from a client in one too.
-async fn call() {
+pub(crate) async fn call() {
     let greeter = Scripted::new().say_hello(|name| async move {
         look_up().await;
         Ok(reply(&name))
@@ -129,11 +134,11 @@ async fn call() {
     server.stop().await;
 }
 
-fn sentry(hub: Arc<Hub>) -> SentryGrpcLayer {
+pub(crate) fn sentry(hub: Arc<Hub>) -> SentryGrpcLayer {
     SentryGrpcLayer::new().hub(hub)
 }
 
-const NAMES: [&str; 4] = [
+pub(crate) const NAMES: [&str; 4] = [
     "Client helloworld.Greeter/SayHello",
     "Internal look_up",
     "Internal query",
@@ -141,16 +146,16 @@ const NAMES: [&str; 4] = [
 ];
 
 #[track_caller]
-fn assert_same(world: &World, otel: &Otel, case: &str) {
+pub(crate) fn assert_same(world: &World, otel: &Otel, case: &str) {
     let (sentry, otel) = (of_sentry(&world.received()), of_otel(&otel.spans()));
     assert_eq!(sentry.keys().collect::<Vec<_>>(), NAMES, "{case}");
     assert_eq!(sentry, otel, "{case}");
 }
 
-type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
+pub(crate) type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Both layers in a subscriber, in one order and in the other.
-fn worlds(
+pub(crate) fn worlds(
     otel: &Otel,
     wrap_sentry: fn(SentryGrpcLayer) -> Boxed,
     wrap_otel: fn(OpenTelemetryLayer<Registry, opentelemetry_sdk::trace::Tracer>) -> Boxed,
@@ -209,7 +214,7 @@ fn both_know_the_same_spans_by_the_same_ids() {
 }
 
 /// What a call with these headers is, in Sentry and in OpenTelemetry.
-fn receive(world: &World, otel: &Otel, headers: &[(&'static str, &str)]) -> [Ids; 2] {
+pub(crate) fn receive(world: &World, otel: &Otel, headers: &[(&'static str, &str)]) -> [Ids; 2] {
     otel.exporter.reset();
     world.run(async {
         let server = Scripted::new().serve().await;
