@@ -354,8 +354,8 @@ fn both_are_told_the_same() {
                 Err(status)
             });
             let layer = GrpcServerLayer::new().semantic_conventions(conventions);
-            let layer = layer.request_metadata(["x-tenant"]).unwrap();
-            let layer = layer.response_metadata(["x-shard"]).unwrap();
+            let layer = layer.request_metadata(["x-tenant", "authorization"]);
+            let layer = layer.unwrap().response_metadata(["x-shard"]).unwrap();
             let server = greeter.serve_with(layer).await;
             let layer = GrpcClientLayer::new().semantic_conventions(conventions);
             let mut client = server.observed_client(layer).await;
@@ -363,11 +363,16 @@ fn both_are_told_the_same() {
             let metadata = request.metadata_mut();
             metadata.append("x-tenant", "acme".parse().unwrap());
             metadata.append("x-tenant", "other".parse().unwrap());
+            metadata.append("authorization", "Bearer hidden".parse().unwrap());
             client.say_hello(request).await.unwrap_err();
             drop(client);
             server.stop().await;
         });
         let received = world.received();
+        let ids = of_sentry(&received);
+        assert_eq!(ids[NAMES[3]].2.as_ref(), Some(&ids[NAMES[0]].1));
+        assert_eq!(ids, of_otel(&otel.spans()));
+        assert!(!format!("{:?}", otel.spans()).contains("hidden"));
         for (op, kind) in [
             ("grpc.server", SpanKind::Server),
             ("grpc.client", SpanKind::Client),
