@@ -15,8 +15,7 @@ use crate::propagation::w3c_span::W3cSpan;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceHeaders {
     sentry_trace: String,
-    traceparent: String,
-    tracestate: String,
+    w3c: W3cSpan,
     baggage: Baggage,
 }
 
@@ -25,8 +24,7 @@ impl TraceHeaders {
     pub(crate) fn new(trace: &SentryTrace, w3c: Option<&W3cSpan>, baggage: Baggage) -> Self {
         Self {
             sentry_trace: trace.to_string(),
-            traceparent: w3c.map_or_else(|| trace.to_w3c().to_string(), W3cSpan::to_string),
-            tracestate: w3c.map(|w3c| w3c.state.clone()).unwrap_or_default(),
+            w3c: w3c.map_or_else(|| trace.to_w3c(), W3cSpan::clone),
             baggage,
         }
     }
@@ -42,8 +40,8 @@ impl TraceHeaders {
     /// which names the same span to services that know nothing of Sentry. It is not
     /// among what [`iter`](Self::iter) and [`inject`](Self::inject) hand on.
     #[must_use]
-    pub fn traceparent(&self) -> &str {
-        &self.traceparent
+    pub fn traceparent(&self) -> String {
+        self.w3c.to_string()
     }
 
     /// Sentry's members of `baggage`, within the limits of 8192 bytes and 64
@@ -74,11 +72,11 @@ impl TraceHeaders {
     /// Sets `traceparent`, and `tracestate` where an OpenTelemetry layer says what it
     /// is; else that, which belongs to others, stays.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.traceparent) {
+        if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
             headers.insert(TRACEPARENT, value);
         }
-        if !self.tracestate.is_empty()
-            && let Ok(value) = HeaderValue::from_str(&self.tracestate)
+        if !self.w3c.state.is_empty()
+            && let Ok(value) = HeaderValue::from_str(&self.w3c.state)
         {
             headers.insert(TRACESTATE, value);
         }
