@@ -204,8 +204,10 @@ impl Trail {
             let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
             if current == TrailId::NOBODY || current == trail.id() {
                 let place = Place::of(trail.root.get().and_then(Weak::upgrade));
-                event = trail.admit(event, &place)?;
+                let held_back;
+                (event, held_back) = trail.admit(event, &place)?;
                 trail.apply(&mut event, &place, max_breadcrumbs);
+                report::set_held_back(&mut event, held_back);
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
                 {
@@ -216,9 +218,9 @@ impl Trail {
         }
     }
 
-    /// Gives an event back that is to be sent from the current hub. One that tells of a
-    /// failure that was told is not.
-    fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<Event<'static>> {
+    /// Gives an event back that is to be sent from the current hub, and how many were held
+    /// back before it. One that tells of a failure that was told is not.
+    fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<(Event<'static>, u64)> {
         let failure = Failure::of(&event);
         report::scrub(&mut event);
         let all = || [&self.told].into_iter().chain(place.told());
@@ -231,7 +233,7 @@ impl Trail {
                 (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
                 _ => false,
             };
-        let mut event = match source {
+        let event = match source {
             // It may be that of the call, or none of its business.
             Source::Panic if is_told => *span_ext::hold(event).err()?,
             _ if is_told => {
@@ -240,22 +242,22 @@ impl Trail {
             }
             _ => event,
         };
-        if source == Source::Panic
-            && let Some(call) = place.call().or_else(|| self.lock().rpc.clone())
-        {
-            let Some(held_back) = call.admit_panic() else {
-                all().for_each(Told::set_sent);
-                return None;
-            };
-            call_facts::add_call(&mut event, &call, Some(self.root_id()), false);
-            report::set_held_back(&mut event, held_back);
-        }
+        let call = || place.call().or_else(|| self.lock().rpc.clone());
+        let call = if source == Source::Panic {
+            call()
+        } else {
+            None
+        };
+        let Some(held_back) = call.map_or(Some(0), |call| call.admit_panic()) else {
+            all().for_each(Told::set_sent);
+            return None;
+        };
         let current = Hub::current();
         let main = place.main_hub().unwrap_or(&current);
         for told in all() {
             told.note(event.event_id, [&current, main], failure.as_ref());
         }
-        Some(event)
+        Some((event, held_back))
     }
 
     /// Keeps what an event says that is not sent, for the ones that follow.

@@ -191,6 +191,13 @@ fn a_failure_inside_is_told_once() {
     assert_eq!(messages, [Some("refused")]);
 }
 
+fn stream_id(event: &Event<'_>) -> String {
+    match &event.contexts["rpc"] {
+        Context::Other(context) => context["stream_id"].as_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_panic_inside_is_told_whatever_was_told_outside() {
     let options = |options: sentry::ClientOptions| {
@@ -198,7 +205,7 @@ fn a_panic_inside_is_told_whatever_was_told_outside() {
         options.add_integration(PanicIntegration::new())
     };
     let world = World::with(options, |layer| layer);
-    let layer = GrpcServerLayer::new();
+    let layer = GrpcServerLayer::new().streaming_methods(["*"]);
     world.run(async {
         let outer = async {
             error!("the cache is cold");
@@ -206,10 +213,12 @@ fn a_panic_inside_is_told_whatever_was_told_outside() {
         };
         call(&layer, "Outer", None, 0, outer).await;
     });
-    let events = world.received().events;
-    let [_, panic] = events.as_slice() else {
-        panic!("{events:?}")
+    let received = world.received();
+    let [_, panic] = received.events.as_slice() else {
+        panic!("{:?}", received.events)
     };
+    let inner = received.only_transaction().spans[0].span_id.to_string();
+    assert_eq!(stream_id(panic), inner);
     assert_eq!(panic.exception[0].value.as_deref(), Some("inside"));
     assert!(panic.exception[0].stacktrace.is_some());
     assert_eq!(panic.tags["rpc.method"], "Inner");
@@ -228,13 +237,7 @@ fn each_stream_has_a_name_of_its_own() {
         call(&layer, "Outer", None, 0, outer).await;
     });
     let received = world.received();
-    let ids = received
-        .events
-        .iter()
-        .map(|event| match &event.contexts["rpc"] {
-            Context::Other(context) => context["stream_id"].as_str().unwrap().to_owned(),
-            other => panic!("{other:?}"),
-        });
+    let ids = received.events.iter().map(stream_id);
     let transaction = received.only_transaction();
     let inner = transaction.spans[0].span_id.to_string();
     let outer = crate::support::received::trace(transaction)
