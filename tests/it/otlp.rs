@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use sentry_tonic::SemanticConventions;
 
+use crate::endings::NAMES;
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
 use crate::support::otlp::{Told, in_both_orders, serve, told};
@@ -93,7 +94,7 @@ fn expected_of(call: Call, is_server: bool, conventions: SemanticConventions, po
         true => [2, 4, 12, 13, 14, 15].contains(&code),
         false => code != 0,
     };
-    let said = CODES[usize::try_from(code).unwrap()];
+    let said = NAMES[usize::try_from(code).unwrap()];
     let attributes = [
         (is_legacy, "rpc.system", text("grpc")),
         (is_legacy, "rpc.service", text("helloworld.Greeter")),
@@ -120,26 +121,6 @@ fn expected_of(call: Call, is_server: bool, conventions: SemanticConventions, po
     };
     (full, status, message.to_owned(), attributes.collect())
 }
-
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// The spans of one side, in the order in which they began.
 fn of_kind(spans: &[Span], kind: SpanKind) -> Vec<&Span> {

@@ -15,6 +15,7 @@ use tower::{Layer, Service, service_fn};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
+use crate::endings::NAMES;
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::world::World;
 
@@ -72,12 +73,12 @@ fn ends(cell: &str) -> Vec<End> {
     let stream =
         |steps: Vec<Step<BoxError>>| End::Answer(Ok(Response::new(ScriptedBody::new(steps))));
     let in_trailers = |code| stream(vec![Step::Trailers(grpc_status(code))]);
-    let codes: Option<Vec<i32>> = cell
+    let codes: Option<Vec<(i32, _)>> = cell
         .split(", ")
-        .map(|name| (0..17).find(|code| code_name(*code) == name))
+        .map(|name| (0..).zip(NAMES).find(|(_, known)| *known == name))
         .collect();
     if let Some(codes) = codes {
-        let in_both = |code| [head(code), in_trailers(code)];
+        let in_both = |(code, _)| [head(code), in_trailers(code)];
         return codes.into_iter().flat_map(in_both).collect();
     }
     match cell {
@@ -98,18 +99,6 @@ fn ends(cell: &str) -> Vec<End> {
         }
         other => panic!("no test of {other:?}"),
     }
-}
-
-fn code_name(code: i32) -> String {
-    let debug = format!("{:?}", tonic::Code::from_i32(code));
-    let mut name = String::new();
-    for c in debug.chars() {
-        if c.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_uppercase());
-    }
-    name
 }
 
 /// A call from a client to a server, both of which are observed.
