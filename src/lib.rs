@@ -124,6 +124,8 @@
 //!   Sentry client asks for sessions that are requests. A call that panics has crashed,
 //!   one in which an error was sent has errored. Failures that were held back in a storm do
 //!   not count as errors.
+//! * `tower-http`: [`GrpcMakeSpan`] and [`GrpcTraceHooks`], for services that are watched
+//!   by `TraceLayer` of tower-http 0.7 already.
 //! * `transport` (default): reads the peer's address and the transport errors of
 //!   `tonic::transport`, hyper and h2.
 //!
@@ -150,6 +152,8 @@ pub use self::interceptor::TracePropagationInterceptor;
 pub use self::propagation::{TraceFormat, TraceHeaders, W3cSpan};
 pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome, SemanticConventions};
 pub use self::rpc::RpcSide;
+#[cfg(feature = "tower-http")]
+pub use self::server::{GrpcMakeSpan, GrpcTraceHooks};
 pub use self::server::{GrpcServerLayer, GrpcServerService};
 pub use self::span_ext::{ContinueTraceError, SentrySpanExt, keep_source};
 pub use self::watch::OnPanic;

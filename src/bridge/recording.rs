@@ -1,6 +1,8 @@
 //! What the layer does with spans and events.
 
 use std::sync::Arc;
+#[cfg(feature = "tower-http")]
+use std::thread;
 
 use sentry_core::Hub;
 use sentry_tracing::ErrorLayer;
@@ -20,6 +22,8 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::visitor::ValueVisitor;
 use crate::propagation::TraceHeaders;
+#[cfg(feature = "tower-http")]
+use crate::span_ext::ParkedLink;
 use crate::span_ext::{self, LayerFns, SpanLink, guarded};
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
@@ -108,12 +112,15 @@ where
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        let Some(cell) = ctx.span(&id).as_ref().and_then(cell) else {
-            return;
-        };
+        let Some(span) = ctx.span(&id) else { return };
+        let Some(cell) = cell(&span) else { return };
         match span_ext::is_alive() {
             _ if cell.layer() != self.options.id => {}
-            true => cell.close(),
+            true => {
+                #[cfg(feature = "tower-http")]
+                end_parked(&span, &cell);
+                cell.close();
+            }
             false => cell.abandon(),
         }
     }
@@ -199,6 +206,21 @@ impl SentryGrpcLayer {
             }
         }
     }
+}
+
+/// Ends an RPC that was left with its span, and whose end nobody has seen.
+#[cfg(feature = "tower-http")]
+fn end_parked<S>(span: &SpanRef<'_, S>, cell: &Arc<SpanCell>)
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    let parked = span
+        .extensions()
+        .get::<ParkedLink>()
+        .map(|link| link.0.clone());
+    let Some(parked) = parked else { return };
+    let has_panicked = thread::panicking() || cell.lock().saw_panic;
+    thread_stack::run_beside(cell, || parked.close(cell.clone(), has_panicked));
 }
 
 fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {

@@ -240,6 +240,12 @@ impl SpanCell {
         self.lock().saw_error = true;
     }
 
+    pub(crate) fn saw_panic(&self) {
+        let mut state = self.lock();
+        state.saw_error = true;
+        state.saw_panic = true;
+    }
+
     /// Starts the span if it never was, and finishes it.
     pub(crate) fn close(self: &Arc<Self>) {
         let live = self.start();

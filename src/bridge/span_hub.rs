@@ -25,7 +25,7 @@ impl SpanCell {
     ) -> Arc<HubSlot> {
         // Of an RPC it is known who runs it; of another span it is whoever
         // comes first.
-        let is_guest = self.is_of_middleware() && !runs_the_call;
+        let is_guest = self.is_of_middleware() && !runs_the_call && !self.is_run_by_others();
         if let Some(fork) = &self.fork
             && !is_guest
             && !live.is_root
@@ -57,6 +57,10 @@ impl SpanCell {
         let fork = live.root.fork(&home.hub);
         fork.acquire(thread);
         fork
+    }
+
+    fn is_run_by_others(&self) -> bool {
+        self.started_rpc().is_some_and(|rpc| rpc.is_run_by_others)
     }
 
     /// Whether who runs this span runs its root: it is the root, or the RPC in

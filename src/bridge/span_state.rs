@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,
+    /// A panic went through the span.
+    pub(crate) saw_panic: bool,
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) is_finished: bool,
 }

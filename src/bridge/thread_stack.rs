@@ -164,7 +164,7 @@ pub(crate) fn exit(key: u64, layer: u64) {
         if let Some(entry) = entry {
             entry.exited = true;
             if thread::panicking() && !entry.in_panic {
-                entry.cell.saw_error();
+                entry.cell.saw_panic();
             }
         }
     });

@@ -21,7 +21,18 @@ impl RpcCall {
             && outcome.message.is_none()
     }
 
-    /// What the response said, as attributes of the span.
+    /// What is told as attributes of the span, and was not recorded on it.
+    fn data(&self, finished: &Finished<'_>) -> Vec<(String, Value)> {
+        #[cfg(feature = "tower-http")]
+        if self.closed.is_some() {
+            let mut data = self.outcome_attributes(finished).data();
+            data.extend(self.response_data());
+            return data;
+        }
+        self.response_data()
+    }
+
+    /// What the response said.
     fn response_data(&self) -> Vec<(String, Value)> {
         let Seen {
             metadata, details, ..
@@ -74,7 +85,7 @@ impl RpcCall {
 
     /// Tells whoever is asked to be told how the call ended.
     pub(crate) fn tell(&self, finished: &Finished<'_>) {
-        let sink = span_ext::sink(&self.span);
+        let sink = self.sink();
         let outcome = &finished.outcome;
         // Of a stream, tonic tells no source.
         let kept = sink.as_ref().and_then(|sink| sink.kept_status());
@@ -117,7 +128,7 @@ impl RpcCall {
             unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
                 .then(|| self.path.full()),
             has_panicked: outcome.has_panicked,
-            data: self.response_data(),
+            data: self.data(finished),
             breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });

@@ -5,13 +5,19 @@ mod ending;
 mod error_details;
 mod observed;
 mod options;
+#[cfg(feature = "tower-http")]
+mod parked;
 mod rpc_call;
 mod setters;
 mod span;
 
 pub(crate) use self::address::remote_addr;
+#[cfg(feature = "tower-http")]
+pub(crate) use self::observed::is_observed;
 pub use self::observed::{RequestBody, ResponseBody, ResponseFuture};
 pub(crate) use self::observed::{make, observe};
 pub(crate) use self::options::CallOptions;
+#[cfg(feature = "tower-http")]
+pub(crate) use self::parked::ParkedCall;
 pub(crate) use self::rpc_call::RpcCall;
 pub(crate) use self::setters::call_setters;

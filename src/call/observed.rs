@@ -54,6 +54,12 @@ pub(crate) fn observe<B>(
     (Request::from_parts(parts, body), call)
 }
 
+/// Whether a layer on this side has the call already.
+#[cfg(feature = "tower-http")]
+pub(crate) fn is_observed(side: RpcSide, parts: &Parts) -> bool {
+    parts.extensions.get() == Some(&Observed(side))
+}
+
 /// Makes a call, watched where there is an RPC to watch.
 pub(crate) fn make<B, F>(
     observed: Option<(RpcCall, Deadline)>,

@@ -91,6 +91,7 @@ impl CallOptions {
             incoming: None,
             force_transaction: false,
             only_if_parent: false,
+            is_run_by_others: false,
             facts: self.facts(path, parts, sends_pii),
             limiter: self.limiter.clone(),
         }

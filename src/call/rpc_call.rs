@@ -12,9 +12,9 @@ use crate::call::options::CallOptions;
 use crate::call::span;
 #[cfg(feature = "opentelemetry")]
 use crate::report::MetadataOptions;
-use crate::report::{self, Metadata, MetadataPlace};
+use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
 use crate::rpc::{MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, HeldPanics, Muted, RpcStart};
+use crate::span_ext::{self, HeldPanics, Muted, RpcStart, SpanSink};
 use crate::watch::{Finished, Observer, OnPanic, Watch};
 
 /// The span of a running RPC.
@@ -31,6 +31,9 @@ pub struct RpcCall {
     /// As the Sentry layer said.
     pub(crate) sends_pii: bool,
     pub(crate) response: Seen,
+    /// The layer's end of the span, where that has closed.
+    #[cfg(feature = "tower-http")]
+    pub(crate) closed: Option<Arc<dyn SpanSink>>,
 }
 
 /// What a response said, as far as it is told.
@@ -105,11 +108,22 @@ impl RpcCall {
             options: Arc::clone(options),
             sends_pii: false,
             response: Seen::default(),
+            #[cfg(feature = "tower-http")]
+            closed: None,
         }
     }
 
     pub(crate) fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The layer's end of the span.
+    pub(crate) fn sink(&self) -> Option<Arc<dyn SpanSink>> {
+        #[cfg(feature = "tower-http")]
+        if let Some(closed) = &self.closed {
+            return Some(Arc::clone(closed));
+        }
+        span_ext::sink(&self.span)
     }
 
     pub(crate) fn scope(&self) -> RpcScope {
@@ -122,11 +136,24 @@ impl RpcCall {
     /// Tells the Sentry layer what this span is; `start` is asked only where
     /// there is one, and told whether personal data is sent.
     pub(crate) fn announce(&mut self, start: impl FnOnce(bool) -> RpcStart) {
-        if let Some(sink) = span_ext::sink(&self.span) {
+        if let Some(sink) = self.sink() {
             self.span
                 .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
             self.sends_pii = sink.sends_pii();
             sink.open(start(self.sends_pii));
+        }
+    }
+
+    pub(crate) fn outcome_attributes<'a>(
+        &self,
+        finished: &'a Finished<'_>,
+    ) -> OutcomeAttributes<'a> {
+        OutcomeAttributes {
+            conventions: self.options.conventions,
+            side: self.side,
+            outcome: &finished.outcome,
+            request_messages: finished.request_messages,
+            response_messages: finished.response_messages,
         }
     }
 
@@ -153,6 +180,23 @@ impl RpcCall {
     fn set_otel_attributes(&self, metadata: &Metadata) {
         let attributes = metadata.attributes(self.options.conventions, false);
         span_ext::set_otel_attributes(&self.span, attributes);
+    }
+}
+
+/// For who is given the span alone each time that something becomes known of the call:
+/// what stays with the span must not hold it.
+#[cfg(feature = "tower-http")]
+impl RpcCall {
+    pub(crate) fn take_span(&mut self) -> Span {
+        std::mem::replace(&mut self.span, Span::none())
+    }
+
+    pub(crate) fn set_span(&mut self, span: Span) {
+        self.span = span;
+    }
+
+    pub(crate) fn set_closed(&mut self, sink: Arc<dyn SpanSink>) {
+        self.closed = Some(sink);
     }
 }
 
@@ -226,14 +270,7 @@ impl Observer for RpcCall {
         }
         // An OpenTelemetry layer takes the last exit for the end of a span.
         let _entered = self.enter();
-        report::record_outcome(
-            &self.span,
-            self.options.conventions,
-            self.side,
-            &finished.outcome,
-            finished.request_messages,
-            finished.response_messages,
-        );
+        self.outcome_attributes(&finished).record(&self.span);
         #[cfg(feature = "opentelemetry")]
         self.set_otel_attributes(&self.response.metadata);
         self.tell(&finished);

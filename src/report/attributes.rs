@@ -1,5 +1,7 @@
-//! What the middleware records on a tracing span when its RPC ends.
+//! What is recorded of an RPC when it ends.
 
+#[cfg(feature = "tower-http")]
+use sentry_core::protocol::Value;
 use tracing::Span;
 
 use crate::fields;
@@ -7,35 +9,78 @@ use crate::report::conventions::SemanticConventions;
 use crate::report::status::is_error;
 use crate::rpc::{Outcome, RpcSide, code_name};
 
-/// Records the end of an RPC. Each field is recorded once: an
-/// OpenTelemetry layer exports a second value beside the first.
-pub(crate) fn record_outcome(
-    span: &Span,
-    conventions: SemanticConventions,
-    side: RpcSide,
-    outcome: &Outcome,
-    request_messages: Option<u32>,
-    response_messages: Option<u32>,
-) {
-    let name = code_name(outcome.code);
-    if conventions.has_legacy() {
-        span.record(fields::RPC_GRPC_STATUS_CODE, outcome.code as i64);
+/// How an RPC ended, as attributes.
+#[derive(Debug)]
+pub(crate) struct OutcomeAttributes<'a> {
+    pub(crate) conventions: SemanticConventions,
+    pub(crate) side: RpcSide,
+    pub(crate) outcome: &'a Outcome,
+    pub(crate) request_messages: Option<u32>,
+    pub(crate) response_messages: Option<u32>,
+}
+
+enum Attribute<'a> {
+    Number(i64),
+    Text(&'a str),
+}
+
+impl OutcomeAttributes<'_> {
+    /// Records each once: an OpenTelemetry layer exports a second value beside the
+    /// first.
+    pub(crate) fn record(&self, span: &Span) {
+        self.each(|name, attribute| {
+            match attribute {
+                Attribute::Number(number) => span.record(name, number),
+                Attribute::Text(text) => span.record(name, text),
+            };
+        });
     }
-    if conventions.has_stable() {
-        span.record(fields::RPC_STATUS_CODE, name);
+
+    /// Those of a span that cannot be recorded on any more.
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn data(&self) -> Vec<(String, Value)> {
+        let mut data = Vec::new();
+        self.each(|name, attribute| {
+            let value = match attribute {
+                Attribute::Number(number) => number.into(),
+                Attribute::Text(text) => text.into(),
+            };
+            // What becomes of these is told by itself.
+            if !matches!(
+                name,
+                fields::OTEL_STATUS_CODE | fields::OTEL_STATUS_DESCRIPTION
+            ) {
+                data.push((name.to_owned(), value));
+            }
+        });
+        data
     }
-    span.record(fields::RPC_RESPONSE_STATUS_CODE, name);
-    if let Some(count) = request_messages {
-        span.record(fields::RPC_REQUEST_MESSAGE_COUNT, i64::from(count));
-    }
-    if let Some(count) = response_messages {
-        span.record(fields::RPC_RESPONSE_MESSAGE_COUNT, i64::from(count));
-    }
-    if is_error(side, outcome.code) {
-        span.record(fields::ERROR_TYPE, name);
-        span.record(fields::OTEL_STATUS_CODE, "ERROR");
-        if let Some(message) = outcome.message.as_deref() {
-            span.record(fields::OTEL_STATUS_DESCRIPTION, message);
+
+    fn each(&self, mut take: impl FnMut(&'static str, Attribute<'_>)) {
+        let name = code_name(self.outcome.code);
+        if self.conventions.has_legacy() {
+            let number = Attribute::Number(self.outcome.code as i64);
+            take(fields::RPC_GRPC_STATUS_CODE, number);
+        }
+        if self.conventions.has_stable() {
+            take(fields::RPC_STATUS_CODE, Attribute::Text(name));
+        }
+        take(fields::RPC_RESPONSE_STATUS_CODE, Attribute::Text(name));
+        let counts = [
+            (fields::RPC_REQUEST_MESSAGE_COUNT, self.request_messages),
+            (fields::RPC_RESPONSE_MESSAGE_COUNT, self.response_messages),
+        ];
+        for (field, count) in counts {
+            if let Some(count) = count {
+                take(field, Attribute::Number(count.into()));
+            }
+        }
+        if is_error(self.side, self.outcome.code) {
+            take(fields::ERROR_TYPE, Attribute::Text(name));
+            take(fields::OTEL_STATUS_CODE, Attribute::Text("ERROR"));
+            if let Some(message) = self.outcome.message.as_deref() {
+                take(fields::OTEL_STATUS_DESCRIPTION, Attribute::Text(message));
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ mod scrub;
 mod status;
 mod tags;
 
-pub(crate) use self::attributes::record_outcome;
+pub(crate) use self::attributes::OutcomeAttributes;
 pub(crate) use self::breadcrumb::of_call as breadcrumb_of_call;
 pub use self::caller::RpcCaller;
 pub(crate) use self::caller::{

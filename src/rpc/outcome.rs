@@ -82,6 +82,19 @@ impl Outcome {
         Self::new(Code::Unknown, Some(message.into()))
     }
 
+    /// Of a failure of which the text alone is known.
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn of_text(text: String) -> Self {
+        Self::new(Code::Unknown, Some(text.into()))
+    }
+
+    /// Of the parts of a status.
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn of_status(code: i32, message: Option<&str>) -> Self {
+        let message = message.map(|message| message.to_owned().into());
+        Self::new(Code::from_i32(code), message)
+    }
+
     /// Dropped before the end, after the deadline had passed.
     pub(crate) fn deadline() -> Self {
         Self::new(Code::DeadlineExceeded, None)

@@ -230,6 +230,11 @@ impl GrpcServerLayer {
         self.with(|options| options.server_timeout = Some(timeout))
     }
 
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn into_options(self) -> Arc<GrpcServerOptions> {
+        self.options
+    }
+
     fn with_call(self, set: impl FnOnce(&mut CallOptions)) -> Self {
         self.with(|options| set(Arc::make_mut(&mut options.call)))
     }

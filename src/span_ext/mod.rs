@@ -7,6 +7,8 @@ mod keep;
 mod mute;
 #[cfg(feature = "opentelemetry")]
 mod otel;
+#[cfg(feature = "tower-http")]
+mod parked;
 mod sink;
 mod thread_guard;
 
@@ -17,6 +19,8 @@ pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
 pub(crate) use self::otel::{set_attributes as set_otel_attributes, set_parent as set_otel_parent};
+#[cfg(feature = "tower-http")]
+pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::sink::{
     RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, runs_the_call, sink,
 };

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc;
 
 use sentry_core::Breadcrumb;
@@ -22,7 +23,7 @@ use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::report::{EventKind, EventLimiter};
 
 /// The layer's end of a tracing span.
-pub(crate) trait SpanSink: Send + Sync {
+pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     /// Whether Sentry is to know who the people are that a call tells of.
     fn sends_pii(&self) -> bool;
 
@@ -65,6 +66,9 @@ pub(crate) struct RpcStart {
     pub(crate) force_transaction: bool,
     /// Whether it is left out of Sentry where there is no span around it.
     pub(crate) only_if_parent: bool,
+    /// Whether who polls the RPC enters its span as anybody does, and not by
+    /// [`enter_to_run`].
+    pub(crate) is_run_by_others: bool,
     pub(crate) facts: RpcFacts,
     /// Of the panics that a hook tells of.
     pub(crate) limiter: Option<Arc<EventLimiter>>,

@@ -87,11 +87,7 @@ where
                 if let Some(data) = frame.data_ref() {
                     guard.response_mut().see(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
-                    guard.see_response(trailers);
-                    match Outcome::from_headers(trailers) {
-                        Some(outcome) => guard.end(outcome),
-                        None => guard.end_without_status(),
-                    }
+                    guard.see_trailers(trailers);
                 }
             }
             Some(Err(error)) => guard.end_with(Outcome::from_error(error), rpc::cause_of(error)),

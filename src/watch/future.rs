@@ -1,7 +1,6 @@
 //! The response future of a watched call.
 
 use std::any::Any;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderValue, Response, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tonic::Status;
 
 use crate::rpc::{self, Outcome};
 use crate::watch::body::ResponseBody;
@@ -93,15 +91,7 @@ where
         Poll::Ready(match result {
             Ok(response) => {
                 if let Some(guard) = guard.as_mut() {
-                    guard.see_response(response.headers());
-                    match Outcome::from_headers(response.headers()) {
-                        Some(outcome) => {
-                            // tonic leaves the whole status there, with its source.
-                            let status = response.extensions().get::<Status>();
-                            guard.end_with(outcome, status.and_then(Error::source));
-                        }
-                        None => guard.head_seen(Outcome::from_http(response.status())),
-                    }
+                    guard.see_head(&response);
                 }
                 let guard = guard.filter(|guard| !guard.is_over());
                 Ok(response.map(|body| ResponseBody::new(body, guard)))

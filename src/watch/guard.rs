@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
+use tonic::Status;
 
 use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
@@ -87,8 +88,30 @@ impl<O: Observer> Guard<O> {
         }
     }
 
-    /// Shows the observer what the server said of its response.
-    pub(crate) fn see_response(&mut self, headers: &HeaderMap) {
+    pub(crate) fn see_head<B>(&mut self, response: &Response<B>) {
+        self.see_response(response.headers());
+        match Outcome::from_headers(response.headers()) {
+            Some(outcome) => {
+                // tonic leaves the whole status there, with its source.
+                let status = response.extensions().get::<Status>();
+                self.end_with(outcome, status.and_then(Error::source));
+            }
+            None => {
+                let http = Outcome::from_http(response.status());
+                self.head = Some(http.map_or(Head::Grpc, Head::HttpError));
+            }
+        }
+    }
+
+    pub(crate) fn see_trailers(&mut self, trailers: &HeaderMap) {
+        self.see_response(trailers);
+        match Outcome::from_headers(trailers) {
+            Some(outcome) => self.end(outcome),
+            None => self.end_without_status(),
+        }
+    }
+
+    fn see_response(&mut self, headers: &HeaderMap) {
         if let Some(observer) = &mut self.observer {
             observer.see_response(headers);
         }
@@ -111,12 +134,6 @@ impl<O: Observer> Guard<O> {
 
     pub(crate) fn is_over(&self) -> bool {
         self.observer.is_none()
-    }
-
-    /// The response head is there, and did not end the RPC; `http` is what its
-    /// HTTP status says where that is an error.
-    pub(crate) fn head_seen(&mut self, http: Option<Outcome>) {
-        self.head = Some(http.map_or(Head::Grpc, Head::HttpError));
     }
 
     pub(crate) fn response_mut(&mut self) -> &mut MessageCounter {
@@ -183,6 +200,32 @@ impl<O: Observer> Guard<O> {
         } else {
             Outcome::dropped()
         }
+    }
+}
+
+/// For who hears of an RPC piece by piece, and polls nothing.
+#[cfg(feature = "tower-http")]
+impl<O: Observer> Guard<O> {
+    pub(crate) fn observer_mut(&mut self) -> Option<&mut O> {
+        self.observer.as_mut()
+    }
+
+    /// Whether the response said with its head that nothing follows: then nobody need
+    /// poll it.
+    pub(crate) fn set_at_end(&mut self, is_at_end: bool) {
+        self.is_at_end = is_at_end;
+    }
+
+    /// How the RPC ends where nothing more is heard of it.
+    pub(crate) fn foresee(&mut self, outcome: Outcome) {
+        self.head = Some(Head::HttpError(outcome));
+    }
+
+    /// Ends the RPC as one that was dropped, unless it has ended.
+    pub(crate) fn end_dropped(&mut self, has_panicked: bool) {
+        self.polling |= has_panicked;
+        let outcome = self.outcome_of_drop();
+        self.end(outcome);
     }
 }
 

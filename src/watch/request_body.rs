@@ -24,6 +24,15 @@ pub(crate) struct RequestProgress {
 }
 
 impl RequestProgress {
+    /// Of a body that is not watched.
+    #[cfg(feature = "tower-http")]
+    pub(crate) fn unseen() -> Self {
+        Self {
+            messages: AtomicU64::new(UNKNOWN),
+            cut: OnceLock::new(),
+        }
+    }
+
     pub(crate) fn messages(&self) -> Option<u32> {
         u32::try_from(self.messages.load(Ordering::Relaxed)).ok()
     }

@@ -50,5 +50,7 @@ mod spotlight;
 mod storms;
 mod support;
 mod told;
+mod trace_layer;
+mod trace_layer_cases;
 mod traceparent;
 mod transport;

@@ -1,0 +1,78 @@
+//! A call that is watched by hooks: each of them is given its span alone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Buf;
+use tracing::Span;
+
+use crate::call::rpc_call::RpcCall;
+use crate::span_ext::{self, Parked, SpanSink};
+use crate::watch::{Deadline, Guard, RequestProgress};
+
+/// The guard of a call, which stays with the span of the call.
+#[derive(Debug)]
+pub(crate) struct ParkedCall(Mutex<Option<Guard<RpcCall>>>);
+
+impl ParkedCall {
+    /// Leaves the call with its span, and returns that.
+    pub(crate) fn park(mut rpc: RpcCall, deadline: Deadline) -> Span {
+        let span = rpc.take_span();
+        span_ext::park(&span, || {
+            let guard = Guard::new(rpc, deadline, Arc::new(RequestProgress::unseen()));
+            Arc::new(Self(Mutex::new(Some(guard))))
+        });
+        span
+    }
+
+    /// Tells what was left with `span` what has become known, unless the call is over.
+    pub(crate) fn with(span: &Span, see: impl FnOnce(&mut Guard<RpcCall>)) {
+        let Some(parked) = span_ext::parked::<Self>(span) else {
+            return;
+        };
+        let Some(mut guard) = parked.take() else {
+            return;
+        };
+        if let Some(rpc) = guard.observer_mut() {
+            rpc.set_span(span.clone());
+        }
+        see(&mut guard);
+        match guard.observer_mut() {
+            Some(rpc) => {
+                rpc.take_span();
+                parked.put_back(guard);
+            }
+            None => span_ext::unpark(span),
+        }
+    }
+
+    /// Counts the messages in a part of the response.
+    pub(crate) fn see_data(span: &Span, data: &impl Buf) {
+        let Some(parked) = span_ext::parked::<Self>(span) else {
+            return;
+        };
+        if let Some(mut guard) = parked.take() {
+            guard.response_mut().see(data);
+            parked.put_back(guard);
+        }
+    }
+
+    // Taken, so that no lock is held while others are told.
+    fn take(&self) -> Option<Guard<RpcCall>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_back(&self, guard: Guard<RpcCall>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
+}
+
+impl Parked for ParkedCall {
+    fn close(&self, sink: Arc<dyn SpanSink>, has_panicked: bool) {
+        if let Some(mut guard) = self.take() {
+            if let Some(rpc) = guard.observer_mut() {
+                rpc.set_closed(sink);
+            }
+            guard.end_dropped(has_panicked);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The hooks of tower-http's `TraceLayer`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Buf;
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use tower_http::classify::{GrpcFailureClass, ServerErrorsFailureClass};
+use tower_http::trace::{MakeSpan, OnBodyChunk, OnEos, OnFailure, OnResponse};
+use tracing::Span;
+
+use crate::call::{self, ParkedCall};
+use crate::rpc::{Outcome, RpcSide};
+use crate::server::layer::GrpcServerLayer;
+use crate::server::open::{self, Runner};
+use crate::server::options::GrpcServerOptions;
+use crate::watch::OnPanic;
+
+/// Opens the span of each call for tower-http's `TraceLayer`, as a [`GrpcServerLayer`]
+/// does; with [`GrpcTraceHooks`] as the other hooks, Sentry gets what that layer would
+/// tell it.
+///
+/// For services that have a `TraceLayer` already. It is one or the other: with both,
+/// each call is there twice.
+///
+/// ```
+/// use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks};
+/// use tonic::transport::Server;
+/// use tower_http::trace::TraceLayer;
+///
+/// let trace = TraceLayer::new_for_grpc()
+///     .make_span_with(GrpcMakeSpan::new(GrpcServerLayer::new()))
+///     .on_response(GrpcTraceHooks)
+///     .on_body_chunk(GrpcTraceHooks)
+///     .on_eos(GrpcTraceHooks)
+///     .on_failure(GrpcTraceHooks);
+/// let server = Server::builder().layer(trace);
+/// # let _ = server;
+/// ```
+///
+/// # What it takes
+///
+/// Between the hooks a call is kept with its span, in tracing-subscriber's `Registry`: on
+/// any other subscriber the span tells how the call began, and no more.
+///
+/// `TraceLayer` tells nobody of a call that is dropped. A
+/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) ends it as its span closes: CANCELLED,
+/// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as
+/// OpenTelemetry's, learn no status of it.
+///
+/// # What `TraceLayer` cannot see
+///
+/// | | instead |
+/// |---|---|
+/// | a panic | it is not answered, so that the caller sees a broken stream: add tower-http's `CatchPanicLayer`, or take a [`GrpcServerLayer`]. The event is that of `sentry`'s panic integration |
+/// | the body of the request | no `rpc.request.message_count`; spans of what polls it alone are not in the call, and of a request that is cut off the status counts that tonic answers with |
+/// | the type of an error of the service or of the body | it is UNKNOWN, with its text |
+/// | a call that is left alone ([`ignore_services`](GrpcServerLayer::ignore_services) and so on) | spans in it begin transactions of their own |
+/// | a call whose span nobody wants | it is not in the metrics |
+/// | calls that are made | nothing is injected: take a [`GrpcClientLayer`](crate::GrpcClientLayer) or a [`TracePropagationInterceptor`](crate::TracePropagationInterceptor) |
+#[derive(Debug, Clone)]
+pub struct GrpcMakeSpan {
+    options: Arc<GrpcServerOptions>,
+}
+
+impl GrpcMakeSpan {
+    /// With the options of `layer`, but for [`on_panic`](GrpcServerLayer::on_panic): a
+    /// panic is left alone.
+    #[must_use]
+    pub fn new(layer: GrpcServerLayer) -> Self {
+        Self {
+            options: layer.on_panic(OnPanic::Ignore).into_options(),
+        }
+    }
+}
+
+impl Default for GrpcMakeSpan {
+    fn default() -> Self {
+        Self::new(GrpcServerLayer::new())
+    }
+}
+
+impl<B> MakeSpan<B> for GrpcMakeSpan {
+    /// Disabled for what is no gRPC, and for calls that are left alone.
+    fn make_span(&mut self, request: &Request<B>) -> Span {
+        if !open::is_call(request.headers()) {
+            return Span::none();
+        }
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        *head.extensions_mut() = request.extensions().clone();
+        let (mut parts, ()) = head.into_parts();
+        if call::is_observed(RpcSide::Server, &parts) {
+            return Span::none();
+        }
+        match self.options.open(&mut parts, Runner::TraceLayer) {
+            Some((rpc, deadline)) => ParkedCall::park(rpc, deadline),
+            None => Span::none(),
+        }
+    }
+}
+
+/// Tells how a call goes whose span a [`GrpcMakeSpan`] has made: `on_response`,
+/// `on_body_chunk`, `on_eos` and `on_failure` of tower-http's `TraceLayer`.
+///
+/// On any other span it does nothing. Hooks of your own can call it first:
+///
+/// ```
+/// use sentry_tonic::GrpcTraceHooks;
+/// use tower_http::classify::GrpcFailureClass;
+/// use tower_http::trace::{OnFailure, TraceLayer};
+/// use tracing::warn;
+///
+/// let trace = TraceLayer::new_for_grpc().on_failure(
+///     |failure: GrpcFailureClass, latency, span: &tracing::Span| {
+///         warn!(%failure, "a call has failed");
+///         GrpcTraceHooks.on_failure(failure, latency, span);
+///     },
+/// );
+/// # let _ = trace;
+/// ```
+///
+/// `TraceLayer`'s own `DefaultOnFailure` logs an ERROR, which is an event in Sentry, of
+/// each failure. Without `on_eos` a call that went well is CANCELLED; without
+/// `on_body_chunk`, messages of the response are not counted.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "what it knows is in the span")]
+pub struct GrpcTraceHooks;
+
+impl<B: Body> OnResponse<B> for GrpcTraceHooks {
+    fn on_response(self, response: &Response<B>, _: Duration, span: &Span) {
+        ParkedCall::with(span, |guard| {
+            guard.see_head(response);
+            guard.set_at_end(response.body().is_end_stream());
+        });
+    }
+}
+
+impl<D: Buf> OnBodyChunk<D> for GrpcTraceHooks {
+    fn on_body_chunk(&mut self, chunk: &D, _: Duration, span: &Span) {
+        ParkedCall::see_data(span, chunk);
+    }
+}
+
+impl OnEos for GrpcTraceHooks {
+    fn on_eos(self, trailers: Option<&HeaderMap>, _: Duration, span: &Span) {
+        ParkedCall::with(span, |guard| match trailers {
+            Some(trailers) => guard.see_trailers(trailers),
+            None => guard.end_without_status(),
+        });
+    }
+}
+
+impl OnFailure<GrpcFailureClass> for GrpcTraceHooks {
+    fn on_failure(&mut self, failure: GrpcFailureClass, _: Duration, span: &Span) {
+        ParkedCall::with(span, |guard| match failure {
+            // The head was seen, or the trailers will be, which tell more.
+            GrpcFailureClass::Status(status) => {
+                let outcome = Outcome::of_status(status.code_raw(), status.message());
+                guard.foresee(outcome);
+            }
+            GrpcFailureClass::Error(text) => guard.end(Outcome::of_text(text)),
+            _ => {}
+        });
+    }
+}
+
+impl OnFailure<ServerErrorsFailureClass> for GrpcTraceHooks {
+    fn on_failure(&mut self, failure: ServerErrorsFailureClass, _: Duration, span: &Span) {
+        ParkedCall::with(span, |guard| match failure {
+            // That of a head, which was seen.
+            ServerErrorsFailureClass::StatusCode(_) => {}
+            ServerErrorsFailureClass::Error(text) => guard.end(Outcome::of_text(text)),
+        });
+    }
+}

@@ -1,0 +1,48 @@
+//! What stays with a span until it closes.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use tracing::Span;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
+
+use crate::span_ext::sink::SpanSink;
+
+/// An RPC that is left with its span, by who is given the span alone each time that
+/// something becomes known of it.
+pub(crate) trait Parked: Any + Send + Sync {
+    /// Called where its span closes and it is still there.
+    fn close(&self, sink: Arc<dyn SpanSink>, has_panicked: bool);
+}
+
+/// The extension by which a span leads to what is [`Parked`] with it.
+pub(crate) struct ParkedLink(pub(crate) Arc<dyn Parked>);
+
+/// Leaves what `make` makes with `span`. Not called for a span that nobody records.
+pub(crate) fn park(span: &Span, make: impl FnOnce() -> Arc<dyn Parked>) {
+    with_extensions(span, |mut extensions| {
+        extensions.replace(ParkedLink(make()));
+    });
+}
+
+/// What was left with `span`.
+pub(crate) fn parked<T: Parked>(span: &Span) -> Option<Arc<T>> {
+    let parked = span.with_subscriber(|(id, dispatch)| {
+        let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+        let parked: Arc<dyn Any + Send + Sync> = span.extensions().get::<ParkedLink>()?.0.clone();
+        Some(parked)
+    });
+    parked.flatten()?.downcast().ok()
+}
+
+pub(crate) fn unpark(span: &Span) {
+    with_extensions(span, |mut extensions| extensions.remove::<ParkedLink>());
+}
+
+fn with_extensions<T>(span: &Span, f: impl FnOnce(ExtensionsMut<'_>) -> T) {
+    span.with_subscriber(|(id, dispatch)| {
+        let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+        Some(f(span.extensions_mut()))
+    });
+}
