@@ -21,18 +21,20 @@ impl RpcCall {
             && outcome.message.is_none()
     }
 
-    /// What is told as attributes of the span, and was not recorded on it.
-    fn data(&self, finished: &Finished<'_>) -> Vec<(String, Value)> {
-        #[cfg(feature = "tower-http")]
+    /// With what could not be recorded on a span that had closed.
+    #[cfg(feature = "tower-http")]
+    fn with_outcome(
+        &self,
+        mut data: Vec<(String, Value)>,
+        finished: &Finished<'_>,
+    ) -> Vec<(String, Value)> {
         if self.closed.is_some() {
-            let mut data = self.outcome_attributes(finished).data();
-            data.extend(self.response_data());
-            return data;
+            data.extend(self.outcome_attributes(finished).data());
         }
-        self.response_data()
+        data
     }
 
-    /// What the response said.
+    /// What the response said, as attributes of the span.
     fn response_data(&self) -> Vec<(String, Value)> {
         let Seen {
             metadata, details, ..
@@ -122,13 +124,16 @@ impl RpcCall {
         // A panic that was not caught is for whoever catches it.
         let is_captured =
             known.is_panic || !outcome.has_panicked && self.options.capture.wants(known);
+        let data = self.response_data();
+        #[cfg(feature = "tower-http")]
+        let data = self.with_outcome(data, finished);
         sink.end(RpcEnd {
             status: report::span_status(outcome.code),
             message: outcome.message.as_deref(),
             unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
                 .then(|| self.path.full()),
             has_panicked: outcome.has_panicked,
-            data: self.data(finished),
+            data,
             breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });

@@ -51,6 +51,7 @@ mod storms;
 mod support;
 mod told;
 mod trace_layer;
+mod trace_layer_beside;
 mod trace_layer_cases;
 mod traceparent;
 mod transport;

@@ -191,7 +191,7 @@ async fn unary_again(server: Running) {
     let headers = [
         (
             "sentry-trace",
-            "0123456789abcdef0123456789abcdef-0123456789abcdef-1",
+            "0123456789abcdef0123456789abcdef-0123456789abcdef",
         ),
         (
             "baggage",
@@ -325,7 +325,7 @@ fn calls_that_are_dropped_end_as_their_spans_close() {
     }
 }
 
-async fn hang_up(in_stream: bool) {
+pub(crate) async fn hang_up(in_stream: bool) {
     let (began, mut begun) = mpsc::channel(1);
     let greeter = Scripted::new().say_hello_stream(move |_| {
         let began = began.clone();
