@@ -86,19 +86,20 @@ impl RootTrace {
     }
 
     /// What goes from `span`, else from the root, to another service. `w3c` is what
-    /// OpenTelemetry knows of the span: where the trace is the same there, so is
-    /// the span, sampled in Sentry or not.
+    /// OpenTelemetry knows of the span, or of the nearest around it that it knows: where
+    /// the trace is the same there, so is a span that Sentry does not record.
     pub(crate) fn headers(
         &self,
         span: Option<&TransactionOrSpan>,
         w3c: Option<&W3cSpan>,
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
+        let same = w3c.filter(|w3c| w3c.trace_id == self.root.trace_id);
         let trace = SentryTrace {
-            span_id: match (w3c.filter(|w3c| w3c.trace_id == self.root.trace_id), span) {
-                (Some(w3c), _) => w3c.span_id,
-                (None, Some(TransactionOrSpan::Span(span))) => span.get_span_id(),
-                (None, Some(TransactionOrSpan::Transaction(_)) | None) => self.root.span_id,
+            span_id: match (span, same) {
+                (Some(TransactionOrSpan::Span(span)), _) => span.get_span_id(),
+                (Some(TransactionOrSpan::Transaction(_)), Some(same)) => same.span_id,
+                (Some(TransactionOrSpan::Transaction(_)), None) | (None, _) => self.root.span_id,
             },
             ..self.root
         };

@@ -78,7 +78,7 @@ pub(crate) struct Live {
     pub(crate) is_root: bool,
     /// Its span in Sentry; `None` where nothing would come of it.
     pub(crate) recorded: Option<TransactionOrSpan>,
-    /// What OpenTelemetry knows of it.
+    /// What OpenTelemetry knows of it, or of the nearest around it that it knows.
     pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
@@ -124,7 +124,7 @@ impl Live {
             root: parent.root,
             is_root: false,
             recorded,
-            w3c: plan.w3c.clone(),
+            w3c: plan.w3c.clone().or(parent.w3c),
         }
     }
 

@@ -118,10 +118,10 @@ impl Trail {
     }
 
     /// What goes from `span` to another service. Spans of a transaction that has
-    /// been sent are not sent any more: it speaks for them.
+    /// been sent are not sent any more: it speaks for them, but not to OpenTelemetry,
+    /// which goes on to export them.
     pub(crate) fn headers(&self, span: &TransactionOrSpan, w3c: Option<&W3cSpan>) -> TraceHeaders {
-        let is_open = !self.is_over();
-        let (span, w3c) = (Some(span).filter(|_| is_open), w3c.filter(|_| is_open));
+        let span = Some(span).filter(|_| !self.is_over());
         self.trace.headers(span, w3c, || self.transaction())
     }
 
