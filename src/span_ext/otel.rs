@@ -15,7 +15,8 @@ use crate::span_ext::thread_guard::guarded;
 pub(crate) fn set_parent(span: &Span, trace: &IncomingTrace) {
     let parent = trace.otel_parent();
     if let Some(parent) = context(&parent) {
-        let context = Context::new().with_remote_span_context(parent);
+        // What else the application has put there stays, as its baggage.
+        let context = Context::current().with_remote_span_context(parent);
         guarded(|| span.set_parent(context).ok());
     }
 }
