@@ -1,7 +1,7 @@
 //! What the spans of a layer are told of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::Dispatch;
 use tracing::dispatcher::WeakDispatch;
@@ -17,8 +17,8 @@ pub(crate) struct LayerOptions {
     pub(crate) is_told_once: bool,
     pub(crate) params: ParamOptions,
     pub(crate) otel_ids: Option<OtelIdsFn>,
-    /// Of the subscriber that the layer is in.
-    dispatch: Arc<OnceLock<WeakDispatch>>,
+    /// Of the subscriber that the layer is in, which may be given out more than once.
+    dispatch: Arc<RwLock<Option<WeakDispatch>>>,
 }
 
 impl LayerOptions {
@@ -35,12 +35,17 @@ impl LayerOptions {
 
     /// A layer in an `Option` or a `Vec` is not told where it is registered.
     pub(crate) fn learn(&self, dispatch: &Dispatch) {
-        if self.otel_ids.is_some() {
-            let _ = self.dispatch.get_or_init(|| dispatch.downgrade());
+        if self.otel_ids.is_some() && self.dispatch().is_none() {
+            let learnt = Some(dispatch.downgrade());
+            *self
+                .dispatch
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = learnt;
         }
     }
 
     pub(crate) fn dispatch(&self) -> Option<Dispatch> {
-        self.dispatch.get()?.upgrade()
+        let dispatch = self.dispatch.read().unwrap_or_else(PoisonError::into_inner);
+        dispatch.as_ref()?.upgrade()
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use sentry_core::protocol::SpanId;
 use sentry_core::{Hub, TransactionOrSpan};
 use tracing::Metadata;
+use tracing::dispatcher::get_default;
 use tracing::span::Id;
 
 use crate::bridge::attributes;
@@ -179,8 +180,17 @@ impl SpanCell {
 
     fn w3c(&self) -> Option<Arc<W3cSpan>> {
         let ids = self.options.otel_ids.filter(|_| otel_ids::may_ask())?;
-        let dispatch = self.options.dispatch()?;
-        let ids = guarded(|| ids(&Id::from_u64(self.key), &dispatch)).flatten();
+        let id = Id::from_u64(self.key);
+        let dispatch = self.options.dispatch().or_else(|| {
+            get_default(|dispatch| {
+                let sink = span_ext::find(&id, dispatch)?;
+                std::ptr::addr_eq(Arc::as_ptr(&sink), self).then(|| {
+                    self.options.learn(dispatch);
+                    dispatch.clone()
+                })
+            })
+        })?;
+        let ids = guarded(|| ids(&id, &dispatch)).flatten();
         ids.filter(W3cSpan::is_valid).map(Arc::new)
     }
 

@@ -123,7 +123,7 @@ pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
         .flatten()
 }
 
-fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+pub(crate) fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
