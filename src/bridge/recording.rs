@@ -24,7 +24,7 @@ use crate::bridge::visitor::ValueVisitor;
 use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
-use crate::span_ext::{self, LayerFns, SpanLink, guarded};
+use crate::span_ext::{self, Aside, LayerFns, SpanLink, guarded, is_on_the_way};
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
     headers_of_fork,
@@ -44,6 +44,11 @@ where
             return;
         }
         let Some(span) = ctx.span(id) else { return };
+        let asks_for_ids = self.options.otel_ids.is_some();
+        if asks_for_ids && ctx.lookup_current().as_ref().is_some_and(is_on_the_way) {
+            span.extensions_mut().replace(Aside);
+            return;
+        }
         let Some(origin) = self.origin(attrs, &ctx) else {
             return;
         };

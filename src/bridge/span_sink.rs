@@ -49,6 +49,10 @@ impl SpanSink for SpanCell {
         self.lock().kept.take()
     }
 
+    fn has_started(&self) -> bool {
+        self.lock().live.is_some()
+    }
+
     fn continue_trace(&self, trace: IncomingTrace) -> bool {
         let mut state = self.lock();
         let is_in_time = !state.is_starting;

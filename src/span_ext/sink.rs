@@ -15,9 +15,9 @@ use sentry_core::Breadcrumb;
 use sentry_core::protocol::{Event, Map, SpanStatus, User, Value};
 use tonic::Status;
 use tracing::span::Entered;
-use tracing::{Dispatch, Span, span};
+use tracing::{Dispatch, Span, Subscriber, span};
 use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::report::{EventKind, EventLimiter};
@@ -39,6 +39,9 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     /// What was kept last.
     fn kept_status(&self) -> Option<Status>;
 
+    /// Whether the span has started.
+    fn has_started(&self) -> bool;
+
     /// Whether it was in time: before the span starts.
     fn continue_trace(&self, trace: IncomingTrace) -> bool;
 
@@ -53,6 +56,19 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 
 /// The extension by which a span leads to its [`SpanSink`].
 pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
+
+/// The extension of a span that is left alone, with all that is traced in it, for it was
+/// opened on the way into another one.
+pub(crate) struct Aside;
+
+/// Whether this thread, whose innermost span is `current`, is still on its way into that: in
+/// another layer, for ours is told once it is in. An OpenTelemetry layer has the span
+/// locked while it starts it, and must not be asked for its ids.
+pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> bool {
+    let extensions = current.extensions();
+    let link = extensions.get::<SpanLink>();
+    extensions.get::<Aside>().is_some() || link.is_some_and(|link| !link.0.has_started())
+}
 
 /// Handed over when the middleware has opened the tracing span of an RPC.
 #[derive(Debug)]
@@ -133,8 +149,15 @@ pub(crate) fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSin
 /// The sink of the innermost span from this one outwards that has one.
 pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
     span.with_subscriber(|(id, dispatch)| {
-        let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-        span.scope().find_map(|span| {
+        let registry = dispatch.downcast_ref::<Registry>()?;
+        let current = registry
+            .current_span()
+            .id()
+            .and_then(|id| registry.span(id));
+        if current.is_some_and(|current| is_on_the_way(&current)) {
+            return None;
+        }
+        registry.span(id)?.scope().find_map(|span| {
             let sink = span.extensions().get::<SpanLink>()?.0.clone();
             Some(sink)
         })
