@@ -31,6 +31,7 @@ mod noise;
 mod otel;
 mod otel_cases;
 mod otel_example;
+mod otel_review;
 mod otlp;
 mod otlp_ends;
 mod outcomes;

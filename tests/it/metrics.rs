@@ -2,21 +2,33 @@
 
 use std::collections::BTreeMap;
 
+use http::Request;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use sentry::protocol::{EnvelopeItem, ItemContainer, Unit};
 use serde_json::{Value, json};
 use tonic::Status;
+use tonic::service::Routes;
+use tower::{Layer, ServiceExt};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::greeter::{Scripted, request};
+use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::world::World;
+
+/// As the semantic conventions say.
+const BOUNDARIES: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 type Attributes = BTreeMap<String, Value>;
 
-/// One call that succeeds, one that fails, and one of a method that there is none of.
+/// One call that succeeds, and one that fails.
 async fn call(server: GrpcServerLayer, client: GrpcClientLayer) -> u16 {
     let greeter = Scripted::new().say_hello_stream(|_| async { Err(Status::not_found("nobody")) });
     let server = greeter.serve_with(server).await;
@@ -80,7 +92,7 @@ fn opentelemetry_has_histograms_of_durations() {
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let meter = provider.meter("test");
     // Nobody has to listen to the spans.
-    let world = World::subscribed(|_| tracing_subscriber::registry());
+    let world = World::subscribed(|_| registry().with(LevelFilter::OFF));
     let port = world.run(call(
         GrpcServerLayer::new().otel_metrics(&meter),
         GrpcClientLayer::new().otel_metrics(&meter),
@@ -100,7 +112,7 @@ fn opentelemetry_has_histograms_of_durations() {
             .map(|point| {
                 assert_eq!(point.count(), 1);
                 assert!(point.sum() > 0.0 && point.sum() < 60.0, "{}", point.sum());
-                assert_eq!(point.bounds().count(), 14);
+                assert_eq!(point.bounds().collect::<Vec<_>>(), BOUNDARIES);
                 let attributes = point.attributes();
                 attributes
                     .map(|a| (a.key.to_string(), json_of(&a.value)))
@@ -150,4 +162,42 @@ fn sentry_has_distributions_of_durations() {
         let expected = BTreeMap::from(expected);
         assert_eq!(found, if asked_for { expected } else { BTreeMap::new() });
     }
+}
+
+/// Whether tonic answers so, or it is not among those that are known.
+#[test]
+fn methods_that_there_are_not_have_one_name() {
+    for layer in [
+        GrpcServerLayer::new(),
+        GrpcServerLayer::new().known_methods(["/a.B/*"]),
+    ] {
+        let world = World::new();
+        world.run(async {
+            let routes = Routes::new(GreeterServer::new(Scripted::new())).prepare();
+            let service = layer.sentry_metrics(true).layer(routes);
+            let request = Request::post("http://localhost/helloworld.Greeter/Made1Up")
+                .header("content-type", "application/grpc")
+                .body(tonic::body::Body::empty());
+            drop(service.oneshot(request.unwrap()).await.unwrap());
+        });
+        assert_eq!(methods(&world), ["_OTHER"]);
+    }
+    // It is there, but is not among those that are known.
+    let world = World::new();
+    let layer = GrpcServerLayer::new().known_methods(["/a.B/*"]);
+    let client = GrpcClientLayer::new();
+    world.run(call(layer.sentry_metrics(true), client));
+    assert_eq!(methods(&world), ["_OTHER", "_OTHER"]);
+}
+
+/// Those that Sentry's metrics name.
+fn methods(world: &World) -> Vec<Value> {
+    world.hub.client().unwrap().flush(None);
+    let items = world.received().others.into_iter();
+    let metrics = items.flat_map(|item| match item {
+        EnvelopeItem::ItemContainer(ItemContainer::Metrics(metrics)) => metrics,
+        _ => vec![],
+    });
+    let method = metrics.map(|mut metric| metric.attributes.remove("rpc.method").unwrap().0);
+    method.collect()
 }

@@ -30,7 +30,7 @@ use crate::support::world::World;
 
 /// An OpenTelemetry SDK of a test's own.
 pub(crate) struct Otel {
-    provider: SdkTracerProvider,
+    pub(crate) provider: SdkTracerProvider,
     pub(crate) exporter: InMemorySpanExporter,
 }
 
