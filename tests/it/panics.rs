@@ -565,7 +565,7 @@ fn panic_a_thousand_times(hook: Hook) {
             panic!("{used:?}")
         };
         assert!(
-            last.0 <= *threads && last.1 <= memory + 2_000_000,
+            last.0 <= *threads && last.1 <= memory + 4_000_000,
             "{used:?}"
         );
         drop(client);
