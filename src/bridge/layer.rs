@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sentry_core::Hub;
 use sentry_core::protocol::Value;
-use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
+use tracing::{Dispatch, Span};
 
 use crate::bridge::options::LayerOptions;
 use crate::bridge::recording;
@@ -188,6 +188,18 @@ impl SentryGrpcLayer {
     /// and else to none.
     pub fn otel_ids(self, ids: fn(&Id, &Dispatch) -> Option<W3cSpan>) -> Self {
         self.with(|options| options.otel_ids = Some(ids))
+    }
+
+    /// How to tell OpenTelemetry of the parent that a span has in another service: whatever
+    /// layer gives spans ids there, of whatever version. Called with a span that is not
+    /// yet entered, for each call of a server that brings a trace, and by
+    /// [`SentrySpanExt::continue_trace`](crate::SentrySpanExt::continue_trace); with no lock
+    /// held. Where it panics, the span has no remote parent there.
+    ///
+    /// Defaults to telling tracing-opentelemetry 0.34, with the feature `opentelemetry`,
+    /// and else nobody.
+    pub fn otel_parent(self, tell: fn(&Span, &W3cSpan)) -> Self {
+        self.with(|options| options.otel_parent = Some(tell))
     }
 
     fn with(mut self, set: impl FnOnce(&mut LayerOptions)) -> Self {

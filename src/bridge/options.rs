@@ -8,6 +8,7 @@ use tracing::dispatcher::WeakDispatch;
 
 use crate::bridge::otel_ids::{DEFAULT, OtelIdsFn};
 use crate::report::ParamOptions;
+use crate::span_ext::OtelParentFn;
 
 #[derive(Debug, Clone)]
 pub(crate) struct LayerOptions {
@@ -17,6 +18,7 @@ pub(crate) struct LayerOptions {
     pub(crate) is_told_once: bool,
     pub(crate) params: ParamOptions,
     pub(crate) otel_ids: Option<OtelIdsFn>,
+    pub(crate) otel_parent: Option<OtelParentFn>,
     /// Of the subscriber that the layer is in, which may be given out more than once.
     dispatch: Arc<RwLock<Option<WeakDispatch>>>,
 }
@@ -29,6 +31,7 @@ impl LayerOptions {
             is_told_once: true,
             params: ParamOptions::default(),
             otel_ids: DEFAULT,
+            otel_parent: None,
             dispatch: Arc::default(),
         }
     }

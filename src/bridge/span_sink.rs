@@ -15,7 +15,7 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::{RpcEnd, RpcStart, SpanSink, guarded, is_alive};
+use crate::span_ext::{OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
     fn sends_pii(&self) -> bool {
@@ -25,6 +25,10 @@ impl SpanSink for SpanCell {
 
     fn learn(&self, dispatch: &Dispatch) {
         self.options().learn(dispatch);
+    }
+
+    fn otel_parent(&self) -> Option<OtelParentFn> {
+        self.options().otel_parent
     }
 
     fn open(&self, start: RpcStart) {

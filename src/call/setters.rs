@@ -189,6 +189,10 @@ macro_rules! call_setters {
         /// `rpc.client.call.duration`, [as the conventions say]. Needs the feature
         /// `opentelemetry-metrics`.
         ///
+        /// A server without [known methods](crate::GrpcServerLayer::known_methods) records
+        /// made-up ones by their names where something other than tonic's router refuses them,
+        /// such as a check of who calls: any number of them.
+        ///
         /// Defaults to none.
         ///
         /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/

@@ -93,7 +93,6 @@ impl IncomingTrace {
 
     /// The span that a span of OpenTelemetry is a child of. Whether Sentry samples the
     /// trace does not say whether OpenTelemetry does.
-    #[cfg(feature = "opentelemetry")]
     pub(crate) fn otel_parent(&self) -> W3cSpan {
         self.w3c.clone().unwrap_or_else(|| W3cSpan {
             is_sampled: true,

@@ -7,8 +7,11 @@ use sentry_core::protocol::{SpanId, TraceId};
 /// A span by the ids that [W3C's Trace Context](https://www.w3.org/TR/trace-context/)
 /// names it by, as OpenTelemetry knows it.
 ///
-/// Returned by the function of
-/// [`SentryGrpcLayer::otel_ids`](crate::SentryGrpcLayer::otel_ids).
+/// Returned by the function of [`SentryGrpcLayer::otel_ids`], and given to that of
+/// [`SentryGrpcLayer::otel_parent`].
+///
+/// [`SentryGrpcLayer::otel_ids`]: crate::SentryGrpcLayer::otel_ids
+/// [`SentryGrpcLayer::otel_parent`]: crate::SentryGrpcLayer::otel_parent
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct W3cSpan {
     pub(crate) trace_id: TraceId,
@@ -39,9 +42,39 @@ impl W3cSpan {
         }
     }
 
+    /// The id of its trace.
+    #[must_use]
+    pub fn trace_id(&self) -> [u8; 16] {
+        bytes(&self.trace_id).to_be_bytes()
+    }
+
+    /// Its own id.
+    #[must_use]
+    pub fn span_id(&self) -> [u8; 8] {
+        let [_, _, _, _, _, _, _, _, id @ ..] = bytes(&self.span_id).to_be_bytes();
+        id
+    }
+
+    /// Whether it is recorded.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// The value of `tracestate`; empty where there is none.
+    #[must_use]
+    pub fn state(&self) -> &str {
+        &self.state
+    }
+
     pub(crate) fn is_valid(&self) -> bool {
         self.trace_id != TraceId::from([0; 16]) && self.span_id != SpanId::from([0; 8])
     }
+}
+
+/// Sentry's ids are bytes that are only shown, as hexadecimal text.
+fn bytes(id: &impl fmt::Display) -> u128 {
+    u128::from_str_radix(&id.to_string(), 16).unwrap_or_default()
 }
 
 /// The value of `traceparent`.

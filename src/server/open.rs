@@ -9,9 +9,7 @@ use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::server::options::GrpcServerOptions;
-#[cfg(feature = "opentelemetry")]
-use crate::span_ext;
-use crate::span_ext::RpcStart;
+use crate::span_ext::{OtelParent, RpcStart};
 use crate::watch::Deadline;
 
 /// Who enters the span of a call to run it.
@@ -45,14 +43,18 @@ impl GrpcServerOptions {
             let ignored = RpcCall::ignore(RpcSide::Server, &path, &self.call);
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
-        let mut rpc = RpcCall::open_server(&path, parts, &self.call)?;
+        let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats);
+        let parent = incoming.as_ref().map(OtelParent::of);
+        let mut open = || RpcCall::open_server(&path, parts, &self.call);
+        let mut rpc = match &parent {
+            Some(parent) => parent.attached(open),
+            None => open(),
+        }?;
+        if let Some(parent) = parent {
+            parent.tell(rpc.span());
+        }
         #[cfg(feature = "opentelemetry")]
         rpc.tell_otel(&parts.headers);
-        let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats);
-        #[cfg(feature = "opentelemetry")]
-        if let Some(incoming) = &incoming {
-            span_ext::set_otel_parent(rpc.span(), incoming);
-        }
         rpc.announce(|sends_pii| RpcStart {
             incoming,
             force_transaction: self.force_transaction,

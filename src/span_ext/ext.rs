@@ -9,6 +9,7 @@ use tracing::Span;
 use tracing::dispatcher::{Dispatch, get_default};
 
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
+use crate::span_ext::otel_parent::OtelParent;
 use crate::span_ext::sink::{nearest, sink};
 use crate::span_ext::thread_guard;
 
@@ -97,8 +98,7 @@ impl SentrySpanExt for Span {
         let sink = sink(self).ok_or(ContinueTraceError::NotRecorded)?;
         match sink.continue_trace(trace.clone()) {
             true => {
-                #[cfg(feature = "opentelemetry")]
-                crate::span_ext::otel::set_parent(self, &trace);
+                OtelParent::of(&trace).tell(self);
                 Ok(())
             }
             false => Err(ContinueTraceError::Started),

@@ -7,6 +7,7 @@ mod keep;
 mod mute;
 #[cfg(feature = "opentelemetry")]
 mod otel;
+mod otel_parent;
 #[cfg(feature = "tower-http")]
 mod parked;
 mod sink;
@@ -18,7 +19,8 @@ pub(crate) use self::held::{HeldPanics, hold};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
-pub(crate) use self::otel::{set_attributes as set_otel_attributes, set_parent as set_otel_parent};
+pub(crate) use self::otel::set_attributes as set_otel_attributes;
+pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::sink::{

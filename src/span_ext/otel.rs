@@ -6,29 +6,33 @@ use sentry_core::protocol::Value;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::propagation::IncomingTrace;
 use crate::span_ext::thread_guard::guarded;
 
-/// Makes `span` a child of the remote span that `traceparent` names, or else
-/// `sentry-trace`. Nothing happens where no OpenTelemetry layer is there, or where
-/// that has started the span.
-pub(crate) fn set_parent(span: &Span, trace: &IncomingTrace) {
+/// The current context, but in the remote span that `traceparent` names, or else
+/// `sentry-trace`. `None` where that is no span.
+pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
     let parent = trace.otel_parent();
-    if let Some(parent) = context(&parent) {
-        // What else the application has put there stays, as its baggage.
-        let context = Context::current().with_remote_span_context(parent);
-        guarded(|| span.set_parent(context).ok());
-    }
+    let (trace_id, span_id) = (parent.trace_id(), parent.span_id());
+    let parent = SpanContext::new(
+        TraceId::from_bytes(trace_id),
+        SpanId::from_bytes(span_id),
+        TraceFlags::default().with_sampled(parent.is_sampled()),
+        true,
+        // One that cannot be read is dropped, as W3C says.
+        parent.state().parse::<TraceState>().unwrap_or_default(),
+    );
+    // What else the application has put there stays, as its baggage.
+    let current = Context::current();
+    parent
+        .is_valid()
+        .then(|| current.with_remote_span_context(parent))
 }
 
-fn context(span: &W3cSpan) -> Option<SpanContext> {
-    // A state that cannot be read is dropped, as W3C says.
-    let state = span.state.parse::<TraceState>().unwrap_or_default();
-    let flags = TraceFlags::default().with_sampled(span.is_sampled);
-    // Sentry's ids are bytes that are only shown as text.
-    let trace_id = TraceId::from_hex(&span.trace_id.to_string()).ok()?;
-    let span_id = SpanId::from_hex(&span.span_id.to_string()).ok()?;
-    Some(SpanContext::new(trace_id, span_id, flags, true, state))
+/// Nothing happens where no OpenTelemetry layer is there, or where that has started the
+/// span.
+pub(crate) fn set_parent(span: &Span, context: Context) {
+    guarded(|| span.set_parent(context).ok());
 }
 
 /// Sets attributes that are lists of texts, of which the fields of tracing know nothing.

@@ -21,6 +21,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::report::{EventKind, EventLimiter};
+use crate::span_ext::otel_parent::OtelParentFn;
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
@@ -29,6 +30,9 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 
     /// Told of the subscriber that it is in.
     fn learn(&self, dispatch: &Dispatch);
+
+    /// How an OpenTelemetry layer is told of remote parents, where that was said.
+    fn otel_parent(&self) -> Option<OtelParentFn>;
 
     /// Called before the span is first entered.
     fn open(&self, start: RpcStart);

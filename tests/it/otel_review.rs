@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use opentelemetry::Context;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
@@ -13,7 +14,9 @@ use opentelemetry_sdk::trace::{
 };
 use sentry::{Hub, TransactionContext};
 use tonic::Request;
+use tracing::span::Id;
 use tracing::{Dispatch, Instrument, Span, dispatcher, info, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, registry, reload};
@@ -257,9 +260,8 @@ fn what_is_in_the_context_of_opentelemetry_stays_there() {
     }
 }
 
-/// It cannot be told of the parent either.
 #[test]
-fn an_opentelemetry_layer_that_cannot_be_asked_begins_a_trace_in_each_process() {
+fn an_opentelemetry_layer_that_cannot_be_asked_has_the_same_parents() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for world in worlds(
         &otel,
@@ -267,11 +269,13 @@ fn an_opentelemetry_layer_that_cannot_be_asked_begins_a_trace_in_each_process() 
         |otel| Box::new(reload::Layer::new(otel).0),
     ) {
         let [sentry, exported] = receive(&world, &otel, &[("traceparent", W3C)]);
-        let (trace_id, _, parent) = &sentry[NAMES[3]];
-        assert_eq!(
-            W3C,
-            format!("00-{trace_id}-{}-01", parent.as_ref().unwrap())
-        );
+        let (sentry, exported) = (&sentry[NAMES[3]], &exported[NAMES[3]]);
+        assert_eq!((&sentry.0, &sentry.2), (&exported.0, &exported.2));
+        let parent = sentry.2.as_deref().unwrap();
+        assert_eq!(W3C, format!("00-{}-{parent}-01", sentry.0));
+        assert_ne!(sentry.1, exported.1);
+        // What is attached does not stay.
+        let [_, exported] = receive(&world, &otel, &[]);
         assert_eq!(exported[NAMES[3]].2, None);
     }
 }
@@ -326,28 +330,63 @@ fn each_has_the_parent_that_its_own_header_names() {
     }
 }
 
-/// Nobody tells it of the parent that a request names.
+/// As for a layer of another version.
 #[test]
-fn a_layer_that_only_a_hook_knows_has_other_ids_in_a_call_that_brings_a_trace() {
+fn hooks_know_a_layer_that_nobody_else_knows() {
+    fn ids(id: &Id, subscriber: &Dispatch) -> Option<W3cSpan> {
+        let context = tracing_opentelemetry::get_otel_context(id, subscriber)?;
+        let span = context.span().span_context().clone();
+        let (trace_id, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
+        Some(W3cSpan::new(trace_id, span_id, span.is_sampled()))
+    }
+    fn parent(span: &Span, parent: &W3cSpan) {
+        assert_eq!((parent.is_sampled(), parent.state()), (true, "a=b"));
+        let trace_id = TraceId::from_bytes(parent.trace_id());
+        let mut span_id = parent.span_id();
+        // To tell it from what is told without a hook.
+        span_id[0] = 0xff;
+        let span_id = SpanId::from_bytes(span_id);
+        let flags = TraceFlags::SAMPLED;
+        let parent = SpanContext::new(trace_id, span_id, flags, true, Default::default());
+        let context = Context::new().with_remote_span_context(parent);
+        span.set_parent(context).unwrap();
+    }
     let otel = Otel::new(Sampler::AlwaysOn);
-    let [world, _] = worlds(
+    for world in worlds(
         &otel,
-        |sentry| {
-            Box::new(sentry.otel_ids(|id, _| {
-                let id = id.into_u64().to_be_bytes();
-                Some(W3cSpan::new([7; 16], id, true))
-            }))
-        },
+        |sentry| Box::new(sentry.otel_ids(ids).otel_parent(parent)),
         |otel| Box::new(otel),
-    );
-    let [sentry, _] = receive(&world, &otel, &[("traceparent", W3C)]);
-    let (trace_id, _, parent) = &sentry[NAMES[3]];
-    assert_eq!(
-        W3C,
-        format!("00-{trace_id}-{}-01", parent.as_ref().unwrap())
-    );
-    let [sentry, _] = receive(&world, &otel, &[]);
-    assert_eq!(sentry[NAMES[3]].0, "07".repeat(16));
+    ) {
+        let headers = [("traceparent", W3C), ("tracestate", "a=b")];
+        let [sentry, exported] = receive(&world, &otel, &headers);
+        let (sentry, exported) = (&sentry[NAMES[3]], &exported[NAMES[3]]);
+        assert_eq!((&sentry.0, &sentry.1), (&exported.0, &exported.1));
+        assert_eq!(exported.2.as_deref(), Some("fff635fa5b870b3a"));
+        otel.exporter.reset();
+        world.sync(|| {
+            let job = info_span!("job");
+            job.continue_trace(headers).unwrap();
+            job.in_scope(|| {});
+        });
+        let exported = &all_of_otel(&otel.spans())["Internal job"];
+        assert_eq!(exported.2.as_deref(), Some("fff635fa5b870b3a"));
+    }
+}
+
+/// The call goes on without a parent there.
+#[test]
+fn a_hook_for_parents_may_panic() {
+    let otel = Otel::new(Sampler::AlwaysOn);
+    for world in worlds(
+        &otel,
+        |sentry| Box::new(sentry.otel_parent(|_, _| panic!("no parent"))),
+        |otel| Box::new(otel),
+    ) {
+        let [sentry, _] = receive(&world, &otel, &[("traceparent", W3C)]);
+        let (trace_id, _, parent) = &sentry[NAMES[3]];
+        let parent = parent.as_deref().unwrap();
+        assert_eq!(W3C, format!("00-{trace_id}-{parent}-01"));
+    }
 }
 
 #[test]
