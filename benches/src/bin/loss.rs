@@ -1,0 +1,166 @@
+//! How many calls per second reach Sentry, by the queue of its transport and the speed of
+//! its ingest, and whether all others are told of in client reports.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use benches::Error;
+use benches::contestant::{Contestant, Drive, Sampling};
+use benches::in_process::{self, call};
+use benches::ingest::{Ingest, Received};
+use benches::table::Table;
+use benches::work::{Step, Work};
+use bytes::Bytes;
+use http::{Request, Response};
+use sentry::protocol::Event;
+use sentry::transports::DefaultTransportFactory;
+use sentry::{Client, ClientOptions, Hub};
+use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use tokio::runtime::Runtime;
+use tonic::body::Body;
+use tonic::codegen::StdError;
+use tower::Service;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const DURATION: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(5);
+const FLUSH: Duration = Duration::from_secs(60);
+
+const SLOW: Duration = Duration::from_millis(5);
+const QUEUES: [usize; 3] = [30, 300, 3_000];
+const RATES: [u32; 4] = [100, 300, 1_000, 5_000];
+
+fn main() -> Result<(), Error> {
+    // The client of the main hub counts, whichever it is at the time.
+    tracing_subscriber::registry()
+        .with(SentryGrpcLayer::new())
+        .with(LevelFilter::INFO)
+        .init();
+    let runtime = in_process::runtime()?;
+    let mut table = Table::new([
+        "ingest",
+        "transport",
+        "queue",
+        "calls/s made",
+        "reached Sentry/s",
+        "",
+        "reported as lost",
+        "unaccounted",
+    ]);
+    let mut was_exact = true;
+    for (speed, delay) in [("fast", Duration::ZERO), ("5 ms", SLOW)] {
+        for is_plain in [true, false] {
+            let queues = if is_plain { &QUEUES[..] } else { &QUEUES[..1] };
+            for queue in queues {
+                for rate in RATES {
+                    let ingest = Ingest::start(delay)?;
+                    let made = run(&runtime, &ingest, *queue, rate, is_plain)?;
+                    let Received {
+                        transactions,
+                        reported,
+                    } = ingest.received();
+                    let lost: u64 = reported.values().sum();
+                    was_exact &= !is_plain || transactions + lost == made;
+                    let reasons: Vec<_> = reported
+                        .iter()
+                        .map(|(reason, lost)| format!("{lost} {reason}"))
+                        .collect();
+                    table.add([
+                        speed.to_owned(),
+                        if is_plain {
+                            "sentry's"
+                        } else {
+                            "TraceTransport"
+                        }
+                        .to_owned(),
+                        queue.to_string(),
+                        format!("{:.0}", made as f64 / DURATION.as_secs_f64()),
+                        format!("{:.0}", transactions as f64 / DURATION.as_secs_f64()),
+                        format!("{:.0} %", transactions as f64 * 100.0 / made as f64),
+                        reasons.join(", "),
+                        (i128::from(made) - i128::from(transactions + lost)).to_string(),
+                    ]);
+                }
+            }
+        }
+    }
+    println!("### Loss at rate\n\n{table}");
+    match was_exact {
+        true => Ok(()),
+        false => {
+            Err("what reached Sentry and what was reported as lost is not what was made".into())
+        }
+    }
+}
+
+/// Returns how many calls were made.
+fn run(
+    runtime: &Runtime,
+    ingest: &Ingest,
+    queue: usize,
+    rate: u32,
+    is_plain: bool,
+) -> Result<u64, Error> {
+    let options = ClientOptions::new()
+        .dsn(&ingest.dsn())
+        .traces_sample_rate(1.0)
+        .transport_channel_capacity(queue);
+    let options = match is_plain {
+        true => options.transport(DefaultTransportFactory),
+        false => options.transport(TraceTransport::new(DefaultTransportFactory)),
+    };
+    let client = Arc::new(Client::from(options));
+    Hub::main().bind_client(Some(Arc::clone(&client)));
+    let work = Work::new(1, Step::Child, 0);
+    let greeter = in_process::greeter(Contestant::Ours, work);
+    let made = Contestant::Ours.serve(
+        greeter,
+        Paced {
+            work,
+            rate,
+            runtime,
+        },
+    );
+    if !client.flush(Some(FLUSH)) {
+        return Err("the queue was not sent in time".into());
+    }
+    // Reports go with the next envelope.
+    client.capture_event(Event::default(), None);
+    client.flush(Some(FLUSH));
+    Hub::main().bind_client(None);
+    Ok(made)
+}
+
+struct Paced<'a> {
+    work: Work,
+    rate: u32,
+    runtime: &'a Runtime,
+}
+
+impl Drive for Paced<'_> {
+    type Output = u64;
+
+    fn drive<S, B>(self, service: S) -> u64
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<StdError>,
+    {
+        self.runtime.block_on(async {
+            let start = Instant::now();
+            let mut made = 0;
+            while start.elapsed() < DURATION {
+                let due = start.elapsed().as_secs_f64() * f64::from(self.rate);
+                while (made as f64) < due && start.elapsed() < DURATION {
+                    call(service.clone(), self.work, Sampling::On, |_| ()).await;
+                    made += 1;
+                }
+                tokio::time::sleep(TICK).await;
+            }
+            made
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! A Greeter whose calls do a [`Work`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{info, instrument};
+
+use crate::helloworld::greeter_server::Greeter;
+use crate::helloworld::{HelloReply, HelloRequest};
+use crate::upstream::Upstream;
+use crate::work::{Step, Work};
+
+#[derive(Clone)]
+pub struct WorkingGreeter {
+    pub work: Work,
+    pub upstream: Option<Arc<dyn Upstream>>,
+}
+
+impl WorkingGreeter {
+    async fn work(&self) -> Result<(), Status> {
+        child().await;
+        for _ in 0..self.work.times(Step::Child) {
+            child().await;
+        }
+        for number in 0..self.work.times(Step::ChildWithFields) {
+            child_with_fields(number, "a name", true).await;
+        }
+        for number in 0..self.work.times(Step::Event) {
+            info!(number, "looking up a name");
+        }
+        let Some(upstream) = &self.upstream else {
+            return Ok(());
+        };
+        for _ in 0..self.work.times(Step::ClientCall) {
+            upstream.greet().await?;
+        }
+        if self.work.step == Step::ClientResponseFrame {
+            upstream.greet_in_stream().await?;
+        }
+        if self.work.step == Step::ClientRequestFrame {
+            upstream.greet_all(self.work.times).await?;
+        }
+        Ok(())
+    }
+}
+
+#[instrument]
+async fn child() {}
+
+#[instrument]
+async fn child_with_fields(number: u32, name: &str, is_new: bool) {
+    let _ = (number, name, is_new);
+}
+
+#[tonic::async_trait]
+impl Greeter for WorkingGreeter {
+    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        self.work().await?;
+        Ok(Response::new(reply()))
+    }
+
+    type SayHelloStreamStream = Paced<HelloReply>;
+
+    async fn say_hello_stream(
+        &self,
+        _: Request<HelloRequest>,
+    ) -> Result<Response<Self::SayHelloStreamStream>, Status> {
+        self.work().await?;
+        let replies = self.work.times(Step::ResponseFrame);
+        Ok(Response::new(Paced::new(replies, reply)))
+    }
+
+    async fn collect_hellos(
+        &self,
+        requests: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        drain(requests.into_inner()).await?;
+        self.work().await?;
+        Ok(Response::new(reply()))
+    }
+
+    type ChatStream = Paced<HelloReply>;
+
+    async fn chat(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
+        Err(Status::unimplemented("not for benches"))
+    }
+}
+
+/// Answers, and is not traced.
+#[derive(Clone)]
+pub struct Plain {
+    pub replies: u32,
+}
+
+#[tonic::async_trait]
+impl Greeter for Plain {
+    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(reply()))
+    }
+
+    type SayHelloStreamStream = Paced<HelloReply>;
+
+    async fn say_hello_stream(
+        &self,
+        _: Request<HelloRequest>,
+    ) -> Result<Response<Self::SayHelloStreamStream>, Status> {
+        Ok(Response::new(Paced::new(self.replies, reply)))
+    }
+
+    async fn collect_hellos(
+        &self,
+        requests: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        drain(requests.into_inner()).await?;
+        Ok(Response::new(reply()))
+    }
+
+    type ChatStream = Paced<HelloReply>;
+
+    async fn chat(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Self::ChatStream>, Status> {
+        Err(Status::unimplemented("not for benches"))
+    }
+}
+
+async fn drain(mut requests: Streaming<HelloRequest>) -> Result<(), Status> {
+    while let Some(request) = requests.next().await {
+        request?;
+    }
+    Ok(())
+}
+
+pub fn hello() -> HelloRequest {
+    HelloRequest {
+        name: "Ferris".to_owned(),
+    }
+}
+
+fn reply() -> HelloReply {
+    HelloReply {
+        message: "Hello Ferris!".to_owned(),
+    }
+}
+
+/// A number of messages, with a pause after each: tonic puts what is ready at once into
+/// one frame.
+pub struct Paced<T> {
+    left: u32,
+    is_pause: bool,
+    make: fn() -> T,
+}
+
+impl<T> Paced<T> {
+    pub fn new(messages: u32, make: fn() -> T) -> Self {
+        Self {
+            left: messages,
+            is_pause: false,
+            make,
+        }
+    }
+
+    fn poll_message(&mut self, context: &Context<'_>) -> Poll<Option<T>> {
+        if self.is_pause {
+            self.is_pause = false;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.is_pause = true;
+        Poll::Ready(Some((self.make)()))
+    }
+}
+
+// Of replies, which may fail, and of requests, which do not.
+impl Stream for Paced<HelloReply> {
+    type Item = Result<HelloReply, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(context).map(|reply| reply.map(Ok))
+    }
+}
+
+impl Stream for Paced<HelloRequest> {
+    type Item = HelloRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(context)
+    }
+}
