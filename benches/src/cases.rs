@@ -12,6 +12,15 @@ pub struct Case {
     pub parts: u32,
 }
 
+impl Case {
+    /// Whether it is also counted for variants of one contestant.
+    pub fn is_for_variants(&self) -> bool {
+        use Step::{Child, ClientCall, Event, ResponseFrame};
+        !self.more.is_continued
+            && matches!(self.more.step, Child | ClientCall | Event | ResponseFrame)
+    }
+}
+
 const CALLS: u32 = 500;
 const FEW_CALLS: u32 = 100;
 
