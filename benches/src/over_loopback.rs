@@ -27,6 +27,7 @@ const CONCURRENT_CALLS: usize = 64;
 
 /// What came of some time of calling.
 pub struct Round {
+    pub calls: usize,
     pub calls_per_second: f64,
     pub p50: Duration,
     pub p99: Duration,
@@ -68,6 +69,7 @@ impl Pair {
         latencies.sort_unstable();
         let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
         Ok(Round {
+            calls: latencies.len(),
             calls_per_second: latencies.len() as f64 / seconds,
             p50: percentile(50),
             p99: percentile(99),
