@@ -46,7 +46,7 @@ fn in_time(run: impl FnOnce() + Send + 'static) {
 struct OnStart(fn());
 
 impl SpanProcessor for OnStart {
-    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {
         self.0();
     }
 
@@ -247,12 +247,12 @@ fn what_is_in_the_context_of_opentelemetry_stays_there() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for world in worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel)) {
         world.sync(|| {
-            let context = opentelemetry::Context::current().with_value(Tenant(7));
+            let context = Context::current().with_value(Tenant(7));
             let _attached = context.attach();
             let span = info_span!("job");
             span.continue_trace([("traceparent", W3C)]).unwrap();
             let _entered = span.entered();
-            let context = opentelemetry::Context::current();
+            let context = Context::current();
             assert_eq!(context.get::<Tenant>(), Some(&Tenant(7)));
             let parent = context.span().span_context().trace_id().to_string();
             assert!(W3C.contains(&parent));
@@ -533,7 +533,7 @@ fn spans_in_a_transaction_of_the_same_trace_have_the_same_ids() {
                 true,
                 TraceState::default(),
             );
-            let context = opentelemetry::Context::current().with_remote_span_context(remote);
+            let context = Context::current().with_remote_span_context(remote);
             let _attached = context.attach();
             world.sync(|| info_span!("inner").in_scope(|| {}));
             transaction.finish();
