@@ -16,10 +16,10 @@ use tracing_subscriber::{Layer, Registry, registry};
 
 use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer, SentrySpanExt, W3cSpan};
 
-use crate::otel::{
+use crate::support::greeter::{Scripted, reply, request};
+use crate::support::otel::{
     Boxed, Ids, NAMES, Otel, all_of_otel, assert_same, call, look_up, of_otel, of_sentry, worlds,
 };
-use crate::support::greeter::{Scripted, reply, request};
 use crate::support::world::World;
 
 type WrapSentry = fn(SentryGrpcLayer) -> Boxed;

@@ -25,7 +25,7 @@ use sentry_tonic::{
     GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt, TraceFormat, W3cSpan,
 };
 
-use crate::otel::{
+use crate::support::otel::{
     NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, receive, sentry, worlds,
 };
 use crate::support::greeter::{Scripted, reply, request};

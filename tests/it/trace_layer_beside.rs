@@ -14,7 +14,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
-use crate::otel::{self, Otel};
+use crate::support::otel::{self, Otel};
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::example::example;
 use crate::support::greeter::{Scripted, reply, request};

@@ -31,6 +31,7 @@ pub(crate) mod body;
 pub(crate) mod example;
 pub(crate) mod greeter;
 pub(crate) mod observed;
+pub(crate) mod otel;
 pub(crate) mod otlp;
 pub(crate) mod received;
 pub(crate) mod recorder;

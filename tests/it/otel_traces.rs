@@ -1,0 +1,105 @@
+//! Traces that come in and go out where both backends are there.
+
+use std::sync::Arc;
+
+use opentelemetry_sdk::trace::Sampler;
+use tonic::Request;
+use tracing::{Dispatch, dispatcher};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use sentry_tonic::GrpcClientLayer;
+
+use crate::support::greeter::{Scripted, request};
+use crate::support::otel::{Ids, NAMES, Otel, of_otel, of_sentry, sentry, worlds};
+use crate::support::world::World;
+
+/// What a call with these headers is, in Sentry and in OpenTelemetry.
+pub(crate) fn receive(world: &World, otel: &Otel, headers: &[(&'static str, &str)]) -> [Ids; 2] {
+    otel.exporter.reset();
+    world.run(async {
+        let server = Scripted::new().serve().await;
+        let mut client = server.client().await;
+        let mut request = Request::new(request("Ferris"));
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        client.say_hello(request).await.unwrap();
+        drop(client);
+        server.stop().await;
+    });
+    [of_sentry(&world.received()), of_otel(&otel.spans())]
+}
+
+const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5";
+const SPAN: &str = "9cf635fa5b870b3a";
+const SENTRY: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-0";
+const W3C: &str = "00-09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-01";
+const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-01";
+
+#[test]
+fn both_go_on_from_the_span_that_a_request_names() {
+    let otel = Otel::new(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
+    for world in worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel)) {
+        let sampled = &SENTRY.replace("-0", "-1");
+        let both = [("sentry-trace", sampled.as_str()), ("traceparent", W3C)];
+        for headers in [&both[..], &both[..1], &both[1..]] {
+            let [sentry, otel] = receive(&world, &otel, headers);
+            let (trace_id, _, parent) = &sentry[NAMES[3]];
+            let parent = parent.as_deref();
+            assert_eq!(
+                (trace_id.as_str(), parent),
+                (TRACE, Some(SPAN)),
+                "{headers:?}"
+            );
+            assert_eq!(sentry, otel, "{headers:?}");
+        }
+        // Whether Sentry samples is none of OpenTelemetry's business.
+        let unsampled = [("sentry-trace", SENTRY)];
+        let [sentry, exported] = receive(&world, &otel, &unsampled);
+        assert_eq!(sentry, Ids::new());
+        assert_eq!(exported[NAMES[3]].0, TRACE);
+        // Of two traces, each goes on with its own.
+        let two = [("sentry-trace", sampled.as_str()), ("traceparent", OTHER)];
+        let [sentry, exported] = receive(&world, &otel, &two);
+        assert_eq!(sentry[NAMES[3]].0, TRACE);
+        assert_eq!(exported[NAMES[3]].0, "1".repeat(32));
+        assert_ne!(sentry[NAMES[3]].1, exported[NAMES[3]].1);
+    }
+}
+
+#[test]
+fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
+    for (sampler, rate, flags) in [
+        (Sampler::AlwaysOn, 1.0, "01"),
+        (Sampler::AlwaysOn, 0.0, "01"),
+        (Sampler::AlwaysOff, 1.0, "00"),
+    ] {
+        let otel = Otel::new(Sampler::ParentBased(Box::new(sampler)));
+        let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
+        let layer = sentry(Arc::clone(&world.hub));
+        let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
+        let headers = dispatcher::with_default(&dispatch, || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let (server, arrivals) = Scripted::new().serve_unobserved().await;
+                let layer = GrpcClientLayer::new().propagate_traceparent(true);
+                let mut client = server.observed_client(layer).await;
+                client.say_hello(request("Ferris")).await.unwrap();
+                drop(client);
+                server.stop().await;
+                arrivals.recv().unwrap()
+            })
+        });
+        let sentry = headers["sentry-trace"].to_str().unwrap();
+        let w3c = headers["traceparent"].to_str().unwrap();
+        let ids = sentry.rsplit_once('-').unwrap().0;
+        assert_eq!(w3c, format!("00-{ids}-{flags}"));
+        if flags == "01" {
+            let (trace_id, span_id, _) = &of_otel(&otel.spans())[NAMES[0]];
+            assert_eq!(ids, format!("{trace_id}-{span_id}"));
+        }
+    }
+}
