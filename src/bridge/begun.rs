@@ -119,17 +119,18 @@ impl Begun {
             sampled: sampling.sampled,
         };
         let span = start_on(&hub, &context, start);
+        let trace = match incoming {
+            Some(incoming) if !incoming.is_foreign() => {
+                RootTrace::settled(&root, SamplingContext::frozen(incoming))
+            }
+            // In Sentry the trace begins here.
+            _ => RootTrace::head(&root, sampling, Arc::clone(client)),
+        };
         Self {
             is_sampled: is_sampled(&span),
             span,
             is_transaction: true,
-            trace: match incoming {
-                Some(incoming) if !incoming.is_foreign() => {
-                    RootTrace::settled(&root, SamplingContext::frozen(incoming))
-                }
-                // In Sentry the trace begins here.
-                _ => RootTrace::head(&root, sampling, Arc::clone(client)),
-            },
+            trace: trace.with_state_of(incoming.and_then(|incoming| incoming.w3c.as_ref())),
             collector,
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct RootTrace {
     /// As another service would be told of the root.
     root: SentryTrace,
     source: Source,
+    /// The `tracestate` that it came with, which belongs to others.
+    state: String,
 }
 
 /// Where the sampling context comes from.
@@ -40,6 +42,7 @@ impl RootTrace {
                 client,
                 settled: OnceLock::new(),
             },
+            state: String::new(),
         }
     }
 
@@ -48,7 +51,15 @@ impl RootTrace {
         Self {
             root: *root,
             source: Source::Settled(sampling_context),
+            state: String::new(),
         }
+    }
+
+    /// Where W3C's Trace Context names the same trace, it goes on with its state too.
+    pub(crate) fn with_state_of(mut self, w3c: Option<&W3cSpan>) -> Self {
+        let same = w3c.filter(|w3c| w3c.trace_id == self.root.trace_id);
+        self.state = same.map(|w3c| w3c.state.clone()).unwrap_or_default();
+        self
     }
 
     pub(crate) fn trace_id(&self) -> TraceId {
@@ -104,6 +115,10 @@ impl RootTrace {
             ..self.root
         };
         let baggage = self.sampling_context(transaction).baggage().clone();
+        let w3c = w3c.map_or_else(
+            || trace.to_w3c().with_state(self.state.as_str()),
+            W3cSpan::clone,
+        );
         TraceHeaders::new(&trace, w3c, baggage)
     }
 }

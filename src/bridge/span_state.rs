@@ -149,7 +149,7 @@ impl Live {
             }
         }
         let headers = fork.trail.headers(&fork.span, None);
-        plan.incoming = IncomingTrace::from_pairs(headers.iter());
+        plan.incoming = IncomingTrace::from_own(&headers);
         plan.only_if_parent = false;
         Self::root(&plan, fork.trail.base(), None, started_at, options)
     }

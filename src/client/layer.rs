@@ -145,7 +145,8 @@ impl GrpcClientLayer {
 
     /// Whether calls that carry `sentry-trace` carry [`traceparent`] too, for services that
     /// know nothing of Sentry. It names the same span, and takes the place of one that
-    /// is there; `tracestate` stays.
+    /// is there, as does the `tracestate` that the trace came with. Where it came
+    /// with none, one that is there stays.
     ///
     /// Sentry calls this [`propagateTraceparent`].
     ///

@@ -5,6 +5,7 @@ use sentry_core::ClientOptions;
 use sentry_core::protocol::OrganizationId;
 
 use crate::propagation::baggage::{self, BAGGAGE, Baggage};
+use crate::propagation::outgoing::TraceHeaders;
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 use crate::propagation::trace_format::{TraceFormat, TraceFormats};
@@ -80,6 +81,15 @@ impl IncomingTrace {
             }
         }
         Self::new(&values, &TraceFormats::default())
+    }
+
+    /// As who receives `headers` has it, with whatever state it has for others.
+    pub(crate) fn from_own(headers: &TraceHeaders) -> Option<Self> {
+        let incoming = Self::from_pairs(headers.iter())?;
+        Some(Self {
+            w3c: Some(headers.w3c().clone()),
+            ..incoming
+        })
     }
 
     /// From the value of a `sentry-trace` header alone.

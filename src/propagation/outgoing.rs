@@ -20,13 +20,17 @@ pub struct TraceHeaders {
 }
 
 impl TraceHeaders {
-    /// `w3c` is what OpenTelemetry knows of the span.
-    pub(crate) fn new(trace: &SentryTrace, w3c: Option<&W3cSpan>, baggage: Baggage) -> Self {
+    /// `w3c` is the span as W3C names it, which OpenTelemetry may know better.
+    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Baggage) -> Self {
         Self {
             sentry_trace: trace.to_string(),
-            w3c: w3c.map_or_else(|| trace.to_w3c(), W3cSpan::clone),
+            w3c,
             baggage,
         }
+    }
+
+    pub(crate) fn w3c(&self) -> &W3cSpan {
+        &self.w3c
     }
 
     /// The value of `sentry-trace`: trace, span, and the sampling decision
@@ -70,7 +74,7 @@ impl TraceHeaders {
     }
 
     /// Sets `traceparent`, and `tracestate` where an OpenTelemetry layer says what it
-    /// is; else that, which belongs to others, stays.
+    /// is, or the trace came with one; else that, which belongs to others, stays.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
             headers.insert(TRACEPARENT, value);

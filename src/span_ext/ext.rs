@@ -187,5 +187,9 @@ fn headers_of_hub() -> Option<TraceHeaders> {
     let trace = SentryTrace::parse(&header?.1)?;
     let context = span.map(|span| span.get_trace_context());
     let sampling = SamplingContext::of_application(&trace, context.as_ref(), &client);
-    Some(TraceHeaders::new(&trace, None, sampling.baggage().clone()))
+    Some(TraceHeaders::new(
+        &trace,
+        trace.to_w3c(),
+        sampling.baggage().clone(),
+    ))
 }

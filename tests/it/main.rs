@@ -58,4 +58,5 @@ mod trace_layer;
 mod trace_layer_beside;
 mod trace_layer_cases;
 mod traceparent;
+mod tracestate;
 mod transport;

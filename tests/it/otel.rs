@@ -1,18 +1,19 @@
 //! Sentry and OpenTelemetry in one subscriber: the same spans, the same ids.
 
-use opentelemetry_sdk::trace::{Sampler, Tracer};
+use opentelemetry_sdk::trace::Sampler;
 use tracing::level_filters::LevelFilter;
-use tracing_opentelemetry::OpenTelemetryLayer;
-use tracing_subscriber::{Layer, Registry, reload};
+use tracing_subscriber::{Layer, reload};
 
 use sentry_tonic::SentryGrpcLayer;
 
-use crate::support::otel::{Boxed, NAMES, Otel, assert_same, call, of_otel, of_sentry, worlds};
+use crate::support::otel::{
+    Boxed, NAMES, Otel, OtelLayer, assert_same, call, of_otel, of_sentry, worlds,
+};
 
 #[test]
 fn both_know_the_same_spans_by_the_same_ids() {
     type WrapSentry = fn(SentryGrpcLayer) -> Boxed;
-    type WrapOtel = fn(OpenTelemetryLayer<Registry, Tracer>) -> Boxed;
+    type WrapOtel = fn(OtelLayer) -> Boxed;
     let cases: [(&str, WrapSentry, WrapOtel); 5] = [
         ("plain", |sentry| Box::new(sentry), |otel| Box::new(otel)),
         (

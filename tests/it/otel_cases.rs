@@ -3,33 +3,34 @@
 use std::sync::Arc;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry_sdk::trace::{Sampler, Tracer};
+use opentelemetry_sdk::trace::Sampler;
 use sentry::Hub;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
 use tracing::{Dispatch, Instrument, Span, debug_span, dispatcher, info_span};
-use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{Layer, Registry, registry};
+use tracing_subscriber::{Layer, registry};
 
 use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer, SentrySpanExt, W3cSpan};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::otel::{
-    Boxed, Ids, NAMES, Otel, all_of_otel, assert_same, call, look_up, of_otel, of_sentry, worlds,
+    Boxed, Ids, NAMES, Otel, OtelLayer, all_of_otel, assert_same, call, look_up, of_otel,
+    of_sentry, worlds,
 };
 use crate::support::world::World;
 
 type WrapSentry = fn(SentryGrpcLayer) -> Boxed;
-type WrapOtel = fn(OpenTelemetryLayer<Registry, Tracer>) -> Boxed;
+type WrapOtel = fn(OtelLayer) -> Boxed;
 
 fn plain_sentry(sentry: SentryGrpcLayer) -> Boxed {
     Box::new(sentry)
 }
 
-fn plain_otel(otel: OpenTelemetryLayer<Registry, Tracer>) -> Boxed {
+fn plain_otel(otel: OtelLayer) -> Boxed {
     Box::new(otel)
 }
 

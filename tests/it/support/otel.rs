@@ -145,13 +145,15 @@ pub(crate) fn assert_same(world: &World, otel: &Otel, case: &str) {
     assert_eq!(sentry, otel, "{case}");
 }
 
+pub(crate) type OtelLayer = OpenTelemetryLayer<Registry, Tracer>;
+
 pub(crate) type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Both layers in a subscriber, in one order and in the other.
 pub(crate) fn worlds(
     otel: &Otel,
-    wrap_sentry: fn(SentryGrpcLayer) -> Boxed,
-    wrap_otel: fn(OpenTelemetryLayer<Registry, Tracer>) -> Boxed,
+    wrap_sentry: impl Fn(SentryGrpcLayer) -> Boxed,
+    wrap_otel: impl Fn(OtelLayer) -> Boxed,
 ) -> [World; 2] {
     [false, true].map(|otel_first| {
         World::subscribed(|hub| {
