@@ -20,6 +20,14 @@ pub(crate) const SERVER_ADDRESS: &str = "server.address";
 pub(crate) const SERVER_PORT: &str = "server.port";
 pub(crate) const ERROR_TYPE: &str = "error.type";
 
+// https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
+#[cfg(feature = "opentelemetry")]
+pub(crate) const EXCEPTION: &str = "exception";
+#[cfg(feature = "opentelemetry")]
+pub(crate) const EXCEPTION_TYPE: &str = "exception.type";
+#[cfg(feature = "opentelemetry")]
+pub(crate) const EXCEPTION_MESSAGE: &str = "exception.message";
+
 // https://opentelemetry.io/docs/specs/semconv/registry/attributes/rpc/
 pub(crate) const RPC_SYSTEM_NAME: &str = "rpc.system.name";
 pub(crate) const RPC_STATUS_CODE: &str = "rpc.status_code";

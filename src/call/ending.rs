@@ -103,6 +103,12 @@ impl RpcCall {
         let is_known = !self.is_unknown_method(outcome) && self.options.knows(&self.path);
         let metrics = &self.options.metrics;
         span_ext::guarded(|| metrics.record(&known, is_known, self.server.as_ref()));
+        // A status says it all where nothing else is known.
+        #[cfg(feature = "opentelemetry")]
+        if known.is_panic || known.cause.is_some() {
+            let exception = || report::otel_exception(&known, finished.panic);
+            span_ext::add_otel_event(&self.span, fields::EXCEPTION, exception);
+        }
         if let Some(sink) = sink {
             self.tell_sentry(sink, &known, finished);
         }

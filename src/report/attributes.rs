@@ -6,6 +6,7 @@ use tracing::Span;
 
 use crate::fields;
 use crate::report::conventions::SemanticConventions;
+use crate::report::scrub;
 use crate::report::status::is_error;
 use crate::rpc::{Outcome, RpcSide, code_name};
 
@@ -79,6 +80,8 @@ impl OutcomeAttributes<'_> {
             take(fields::ERROR_TYPE, Attribute::Text(name));
             take(fields::OTEL_STATUS_CODE, Attribute::Text("ERROR"));
             if let Some(message) = self.outcome.message.as_deref() {
+                let left = scrub::without_metadata(message);
+                let message = left.as_deref().unwrap_or(message);
                 take(fields::OTEL_STATUS_DESCRIPTION, Attribute::Text(message));
             }
         }

@@ -54,10 +54,8 @@ pub(crate) fn of_status(outcome: &RpcOutcome<'_>) -> Event<'static> {
 /// caught is not where it happened.
 pub(crate) fn of_panic(outcome: &RpcOutcome<'_>, message: &str) -> Event<'static> {
     let panic = Exception {
-        ty: PANIC.to_owned(),
-        value: Some(rpc::clip(message, MAX_VALUE_LEN).to_owned()),
         mechanism: Some(mechanism(false)),
-        ..Exception::default()
+        ..panic(message)
     };
     Event {
         level: Level::Fatal,
@@ -128,10 +126,29 @@ fn context_of(outcome: &RpcOutcome<'_>) -> Context {
 
 /// The innermost source first, as Sentry wants them.
 fn exceptions(source: Option<&(dyn Error + 'static)>) -> Vec<Exception> {
-    let chain = std::iter::successors(source, |&error| error.source());
-    let mut exceptions: Vec<Exception> = chain.take(MAX_SOURCES).map(exception).collect();
+    let mut exceptions: Vec<Exception> = chain(source).map(exception).collect();
     exceptions.reverse();
     exceptions
+}
+
+fn chain<'a>(
+    source: Option<&'a (dyn Error + 'static)>,
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(source, |&error| error.source()).take(MAX_SOURCES)
+}
+
+/// The innermost source, by whose type issues are grouped.
+#[cfg(feature = "opentelemetry")]
+pub(crate) fn root(source: Option<&(dyn Error + 'static)>) -> Option<Exception> {
+    chain(source).last().map(exception)
+}
+
+pub(crate) fn panic(message: &str) -> Exception {
+    Exception {
+        ty: PANIC.to_owned(),
+        value: Some(rpc::clip(message, MAX_VALUE_LEN).to_owned()),
+        ..Exception::default()
+    }
 }
 
 fn exception(error: &(dyn Error + 'static)) -> Exception {

@@ -15,6 +15,8 @@ mod metadata;
 mod metrics;
 #[cfg(not(any(feature = "opentelemetry-metrics", feature = "sentry-metrics")))]
 mod no_metrics;
+#[cfg(feature = "opentelemetry")]
+mod otel_exception;
 mod outcome;
 mod params;
 mod scrub;
@@ -44,6 +46,8 @@ pub(crate) use self::metrics::RpcMetrics;
 pub(crate) use self::metrics::histogram;
 #[cfg(not(any(feature = "opentelemetry-metrics", feature = "sentry-metrics")))]
 pub(crate) use self::no_metrics::RpcMetrics;
+#[cfg(feature = "opentelemetry")]
+pub(crate) use self::otel_exception::otel_exception;
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
 pub(crate) use self::scrub::{scrub, without_metadata};

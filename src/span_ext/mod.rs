@@ -19,7 +19,7 @@ pub(crate) use self::held::{HeldPanics, hold};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
-pub(crate) use self::otel::set_attributes as set_otel_attributes;
+pub(crate) use self::otel::{add_event as add_otel_event, set_attributes as set_otel_attributes};
 pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};

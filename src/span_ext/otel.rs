@@ -1,7 +1,7 @@
 //! What a span in OpenTelemetry is told past its fields.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry::{Array, Context, StringValue};
+use opentelemetry::{Array, Context, KeyValue, StringValue};
 use sentry_core::protocol::Value;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -44,4 +44,23 @@ pub(crate) fn set_attributes(span: &Span, attributes: Vec<(String, Value)>) {
         let texts = Array::String(texts.collect());
         guarded(|| span.set_attribute(name, opentelemetry::Value::Array(texts)));
     }
+}
+
+/// Adds an event; what it says is asked only where OpenTelemetry records the span.
+pub(crate) fn add_event(
+    span: &Span,
+    name: &'static str,
+    attributes: impl FnOnce() -> Option<Vec<(&'static str, String)>>,
+) {
+    guarded(|| {
+        let context = span.context();
+        let span = context.span();
+        if span.is_recording()
+            && let Some(attributes) = attributes()
+        {
+            let attributes = attributes.into_iter();
+            let attributes = attributes.map(|(name, text)| KeyValue::new(name, text));
+            span.add_event(name, attributes.collect());
+        }
+    });
 }

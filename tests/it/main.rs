@@ -37,6 +37,8 @@ mod otel_told;
 mod otel_traces;
 mod otlp;
 mod otlp_ends;
+mod otlp_exceptions;
+mod otlp_panics;
 mod outcomes;
 mod panics;
 mod params;

@@ -14,10 +14,10 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
-use crate::support::otel::{self, Otel};
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::example::example;
 use crate::support::greeter::{Scripted, reply, request};
+use crate::support::otel::{self, Otel};
 use crate::support::world::World;
 use crate::trace_layer::{Watcher, hang_up, trace_layer};
 

@@ -7,8 +7,10 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use opentelemetry_semantic_conventions::attribute::{EXCEPTION_MESSAGE, EXCEPTION_TYPE};
 use sentry::Hub;
 use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
@@ -126,4 +128,37 @@ pub(crate) fn told(span: &Span) -> Told {
     }
     let status = span.status.clone().unwrap_or_default();
     (span.name.clone(), status.code(), status.message, attributes)
+}
+
+/// The events of a span: their names, and what they say.
+pub(crate) fn events(span: &Span) -> Vec<(String, BTreeMap<String, String>)> {
+    let events = span.events.iter().map(|event| {
+        let time = event.time_unix_nano;
+        assert!(span.start_time_unix_nano <= time && time <= span.end_time_unix_nano);
+        let attributes = event.attributes.iter().map(|attribute| {
+            let value = attribute.value.clone().unwrap().value;
+            let Some(Value::StringValue(text)) = value else {
+                panic!("{value:?}")
+            };
+            (attribute.key.clone(), text)
+        });
+        (event.name.clone(), attributes.collect())
+    });
+    events.collect()
+}
+
+/// That of an exception, as the semantic conventions have it.
+pub(crate) fn exception(ty: &str, message: Option<&str>) -> (String, BTreeMap<String, String>) {
+    let message = message.map(|message| (EXCEPTION_MESSAGE, message));
+    let attributes = [(EXCEPTION_TYPE, ty)].into_iter().chain(message);
+    let attributes = attributes.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    ("exception".to_owned(), attributes.collect())
+}
+
+/// The one span of a side of a call.
+pub(crate) fn only(spans: &[Span], kind: SpanKind) -> &Span {
+    let mut of_kind = spans.iter().filter(|span| span.kind() == kind);
+    let span = of_kind.next().unwrap();
+    assert!(of_kind.next().is_none(), "{spans:?}");
+    span
 }
