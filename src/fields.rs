@@ -67,3 +67,77 @@ pub(crate) const TAGS_PREFIX: &str = "tags.";
 // https://getsentry.github.io/sentry-conventions/attributes/sentry/
 pub(crate) const SENTRY_KIND: &str = "sentry.kind";
 pub(crate) const SENTRY_ORIGIN: &str = "sentry.origin";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    /// What stands for a constant that the conventions' own crate does not have.
+    const NONE: &str = "there is none";
+
+    /// It knows the conventions of 1.42, which are older. One that it gains hides this.
+    const RPC_STATUS_CODE: &str = NONE;
+
+    /// What OpenTelemetry has no constants for: Sentry's, those of the tracing layers,
+    /// our own; values, prefixes and the name of an event.
+    const OTHERS: [&str; 18] = [
+        "CLIENT_SPAN",
+        "EXCEPTION",
+        "OTEL_KIND",
+        "OTEL_NAME",
+        "PARAM_PREFIX",
+        "RPC_REQUEST_MESSAGE_COUNT",
+        "RPC_RESPONSE_MESSAGE_COUNT",
+        "RPC_STATUS_CODE",
+        "SENTRY_KIND",
+        "SENTRY_NAME",
+        "SENTRY_OP",
+        "SENTRY_ORIGIN",
+        "SENTRY_TRACE",
+        "SERVER_SPAN",
+        "TAGS_PREFIX",
+        "TARGET",
+        "UNKNOWN_METHOD",
+        "USER_PREFIX",
+    ];
+
+    /// All constants of this file, by their names.
+    fn ours() -> BTreeMap<&'static str, &'static str> {
+        let code = include_str!("fields.rs").split("#[cfg(test)]").next();
+        let constants = code.unwrap().split("const ").skip(1);
+        let constants = constants.map(|constant| {
+            let (name, rest) = constant.split_once(": &str = \"").unwrap();
+            (name, rest.split_once("\";").unwrap().0)
+        });
+        constants.collect()
+    }
+
+    macro_rules! of_conventions {
+        ($($name:ident)*) => {
+            BTreeMap::from([$((stringify!($name), $name)),*])
+        };
+    }
+
+    #[test]
+    #[expect(deprecated, reason = "so are the legacy conventions")]
+    fn names_are_those_of_the_conventions() {
+        use opentelemetry_semantic_conventions::attribute::*;
+
+        let theirs = of_conventions! {
+            ERROR_TYPE EXCEPTION_MESSAGE EXCEPTION_TYPE NETWORK_PEER_ADDRESS NETWORK_PEER_PORT
+            OTEL_STATUS_CODE OTEL_STATUS_DESCRIPTION RPC_GRPC_STATUS_CODE RPC_METHOD
+            RPC_METHOD_ORIGINAL RPC_RESPONSE_STATUS_CODE RPC_SERVICE RPC_SYSTEM RPC_SYSTEM_NAME
+            SERVER_ADDRESS SERVER_PORT
+        };
+        let mut ours = ours();
+        for name in OTHERS {
+            assert!(ours.remove(name).is_some(), "{name} is gone");
+        }
+        assert_eq!(ours, theirs);
+        assert_eq!(RPC_STATUS_CODE, NONE, "compare it as the others are");
+        assert_eq!(super::RPC_STATUS_CODE, "rpc.status_code");
+        assert!(USER_ID.starts_with(super::USER_PREFIX));
+        #[cfg(feature = "opentelemetry")]
+        assert_eq!(EXCEPTION_TYPE.split('.').next(), Some(super::EXCEPTION));
+    }
+}

@@ -321,6 +321,34 @@ mod tests {
     }
 
     #[test]
+    #[expect(deprecated, reason = "so are the legacy conventions")]
+    fn names_are_those_of_the_conventions() {
+        use opentelemetry_semantic_conventions::attribute as theirs;
+
+        // `rpc.request.header` and its like are newer than what the crate knows.
+        for (place, own, legacy) in [
+            (
+                MetadataPlace::Request,
+                theirs::RPC_REQUEST_METADATA,
+                theirs::RPC_GRPC_REQUEST_METADATA,
+            ),
+            (
+                MetadataPlace::Trailer,
+                theirs::RPC_RESPONSE_METADATA,
+                theirs::RPC_GRPC_RESPONSE_METADATA,
+            ),
+        ] {
+            let all = of(place, &[("x-a", "1"), ("x-b", "2")], &["x-a"], true);
+            let expected = [
+                format!("{legacy}.x_a"),
+                format!("{own}.x-a"),
+                format!("{own}.x-b"),
+            ];
+            assert_eq!(names(&all, SemanticConventions::Legacy, true), expected);
+        }
+    }
+
+    #[test]
     fn each_generation_has_its_names() {
         let mut metadata = of(MetadataPlace::Request, &HEADERS, &["x-tenant"], false);
         for (place, value) in [

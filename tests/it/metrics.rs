@@ -6,6 +6,12 @@ use http::Request;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use opentelemetry_semantic_conventions::attribute::{
+    ERROR_TYPE, RPC_METHOD, RPC_SYSTEM_NAME, SERVER_ADDRESS, SERVER_PORT,
+};
+use opentelemetry_semantic_conventions::metric::{
+    RPC_CLIENT_CALL_DURATION, RPC_SERVER_CALL_DURATION,
+};
 use sentry::protocol::{EnvelopeItem, ItemContainer, Unit};
 use serde_json::{Value, json};
 use tonic::Status;
@@ -21,7 +27,7 @@ use crate::support::greeter::{Scripted, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::world::World;
 
-/// As the semantic conventions say.
+/// See <https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/>.
 const BOUNDARIES: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
@@ -46,19 +52,19 @@ async fn call(server: GrpcServerLayer, client: GrpcClientLayer) -> u16 {
 
 fn expected(method: &str, code: &str, error: bool, server: Option<u16>) -> Attributes {
     let mut attributes = Attributes::from([
-        ("rpc.system.name".to_owned(), json!("grpc")),
+        (RPC_SYSTEM_NAME.to_owned(), json!("grpc")),
         (
-            "rpc.method".to_owned(),
+            RPC_METHOD.to_owned(),
             json!(format!("helloworld.Greeter/{method}")),
         ),
         ("rpc.status_code".to_owned(), json!(code)),
     ]);
     if error {
-        attributes.insert("error.type".to_owned(), json!(code));
+        attributes.insert(ERROR_TYPE.to_owned(), json!(code));
     }
     if let Some(port) = server {
-        attributes.insert("server.address".to_owned(), json!("127.0.0.1"));
-        attributes.insert("server.port".to_owned(), json!(port));
+        attributes.insert(SERVER_ADDRESS.to_owned(), json!("127.0.0.1"));
+        attributes.insert(SERVER_PORT.to_owned(), json!(port));
     }
     attributes
 }
@@ -72,9 +78,9 @@ fn all(port: u16) -> [(&'static str, Vec<Attributes>); 2] {
         ]
     };
     [
-        ("rpc.client.call.duration", of(true, Some(port))),
+        (RPC_CLIENT_CALL_DURATION, of(true, Some(port))),
         // That nobody is found is no failure of the server's.
-        ("rpc.server.call.duration", of(false, None)),
+        (RPC_SERVER_CALL_DURATION, of(false, None)),
     ]
 }
 
@@ -119,7 +125,7 @@ fn opentelemetry_has_histograms_of_durations() {
                     .collect()
             })
             .collect();
-        points.sort_by_key(|attributes| attributes["rpc.method"].to_string());
+        points.sort_by_key(|attributes| attributes[RPC_METHOD].to_string());
         (metric.name().to_owned(), points)
     });
     let expected = all(port).map(|(name, points)| (name.to_owned(), points));
@@ -156,7 +162,7 @@ fn sentry_has_distributions_of_durations() {
                 .push(own.collect());
         }
         for points in found.values_mut() {
-            points.sort_by_key(|attributes| attributes["rpc.method"].to_string());
+            points.sort_by_key(|attributes| attributes[RPC_METHOD].to_string());
         }
         let expected = all(port).map(|(name, points)| (name.to_owned(), points));
         let expected = BTreeMap::from(expected);
