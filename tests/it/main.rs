@@ -32,6 +32,7 @@ mod otel;
 mod otel_cases;
 mod otel_example;
 mod otel_locks;
+mod otel_reload;
 mod otel_review;
 mod otel_told;
 mod otel_traces;
