@@ -37,6 +37,7 @@ mod otel_review;
 mod otel_told;
 mod otel_traces;
 mod otlp;
+mod otlp_attributes;
 mod otlp_ends;
 mod otlp_exceptions;
 mod otlp_panics;

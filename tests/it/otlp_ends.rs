@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio_stream::StreamExt;
 use tonic::{Request, Status};
 
@@ -44,12 +45,17 @@ async fn wait(end: Option<Result<HelloReply, Status>>) -> Result<HelloReply, Sta
         return std::future::pending().await;
     };
     tokio::time::sleep(IDLE).await;
-    ANSWERED.set(nanos(SystemTime::now()));
+    ANSWERED.set(now());
     end
 }
 
-/// Makes a call that idles, and says when it ended at the earliest.
-type Idling = fn() -> Pin<Box<dyn Future<Output = u64>>>;
+/// Makes a call that idles, and says when it ended at the earliest and, for who called
+/// or where the server has said so, at the latest.
+type Idling = fn() -> Pin<Box<dyn Future<Output = [u64; 2]>>>;
+
+fn now() -> u64 {
+    nanos(SystemTime::now())
+}
 
 async fn start(end: Option<Result<HelloReply, Status>>) -> (Running, ObservedClient) {
     serve(idle(end), SemanticConventions::Legacy).await
@@ -66,10 +72,12 @@ fn a_span_ends_when_its_call_does() {
                 let mut replies = replies.into_inner();
                 replies.message().await.unwrap();
                 tokio::time::sleep(IDLE).await;
-                let end = nanos(SystemTime::now());
-                drop((replies, client));
+                let end = now();
+                drop(replies);
+                let ended = [end, now()];
+                drop(client);
                 server.stop().await;
-                end
+                ended
             })
         }),
         ("a call that is dropped", &[1], || {
@@ -77,11 +85,12 @@ fn a_span_ends_when_its_call_does() {
                 let (server, mut client) = start(None).await;
                 let mut call = Box::pin(client.say_hello(request("Ferris")));
                 tokio::time::timeout(IDLE, &mut call).await.unwrap_err();
-                let end = nanos(SystemTime::now());
+                let end = now();
                 drop(call);
+                let ended = [end, now()];
                 drop(client);
                 server.stop().await;
-                end
+                ended
             })
         }),
         // A caller that is the first to notice hangs up.
@@ -93,9 +102,10 @@ fn a_span_ends_when_its_call_does() {
                 // The two clocks may differ a little.
                 let end = nanos(SystemTime::now() + IDLE - Duration::from_millis(1));
                 client.say_hello(request).await.unwrap_err();
+                let ended = [end, now()];
                 drop(client);
                 server.stop().await;
-                end
+                ended
             })
         }),
         ("a stream that goes on", &[0], || {
@@ -105,9 +115,10 @@ fn a_span_ends_when_its_call_does() {
                 let mut replies = replies.into_inner();
                 replies.message().await.unwrap();
                 while replies.message().await.unwrap().is_some() {}
+                let ended = [ANSWERED.get(), now()];
                 drop((replies, client));
                 server.stop().await;
-                ANSWERED.get()
+                ended
             })
         }),
         ("a stream that fails", &[14], || {
@@ -118,16 +129,17 @@ fn a_span_ends_when_its_call_does() {
                 let mut replies = replies.into_inner();
                 replies.message().await.unwrap();
                 replies.message().await.unwrap_err();
+                let ended = [ANSWERED.get(), now()];
                 drop((replies, client));
                 server.stop().await;
-                ANSWERED.get()
+                ended
             })
         }),
     ];
     for (case, codes, call) in cases {
         in_both_orders(
             async || call().await,
-            |world, spans, end| {
+            |world, spans, [end, latest]| {
                 assert_eq!(spans.len(), 2, "{case}");
                 for span in &spans {
                     let kind = span.kind();
@@ -136,6 +148,9 @@ fn a_span_ends_when_its_call_does() {
                     let is_one = |code: &i64| *is == Value::IntValue(*code);
                     assert!(codes.iter().any(is_one), "{case} {kind:?} {is:?}");
                     assert!(span.end_time_unix_nano >= end, "{case} {kind:?}");
+                    if kind == SpanKind::Client || [0, 14].contains(&codes[0]) {
+                        assert!(span.end_time_unix_nano <= latest, "{case} {kind:?}");
+                    }
                 }
                 for transaction in &world.received().transactions {
                     // It counts in microseconds.
