@@ -25,9 +25,10 @@ use sentry_tonic::{
     GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt, TraceFormat, W3cSpan,
 };
 
+use crate::otel_traces::receive;
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::otel::{
-    NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, receive, sentry, worlds,
+    NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, sentry, worlds,
 };
 use crate::support::world::World;
 
