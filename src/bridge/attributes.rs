@@ -64,12 +64,3 @@ pub(crate) fn set<D, T>(
         }
     }
 }
-
-/// Whether a field of a server's span tells who the caller is, which Sentry
-/// wants to know only with `send_default_pii`.
-pub(crate) fn is_pii(field: &str) -> bool {
-    matches!(
-        field,
-        fields::NETWORK_PEER_ADDRESS | fields::NETWORK_PEER_PORT
-    )
-}

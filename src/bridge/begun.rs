@@ -95,7 +95,7 @@ impl Begun {
         context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
         let rpc = start
             .rpc
-            .map(|rpc| (rpc.service.as_str(), rpc.method.as_str()));
+            .map(|rpc| (rpc.about.service(), rpc.about.method()));
         let decided = guarded(|| Sampling::decide(&mut context, incoming, rpc, options));
         let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
         context.set_sampled(sampling.sampled);

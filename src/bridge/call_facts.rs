@@ -53,33 +53,45 @@ pub(crate) fn add_call(
     is_its_end: bool,
 ) {
     let own = [
-        (fields::RPC_SERVICE, &rpc.service),
-        (fields::RPC_METHOD, &rpc.method),
+        (fields::RPC_SERVICE, rpc.about.service()),
+        (fields::RPC_METHOD, rpc.about.method()),
     ];
     let tags = rpc
         .facts
         .tags
         .iter()
-        .map(|(key, value)| (key.as_str(), value));
+        .map(|(key, value)| (key.as_str(), value.as_str()));
     for (key, value) in own.into_iter().chain(tags) {
         let tag = event.tags.entry(key.to_owned());
-        tag.or_insert_with(|| value.clone());
+        tag.or_insert_with(|| value.to_owned());
     }
-    let Some(known) = &rpc.facts.context else {
-        return;
-    };
     let has_one = event.contexts.contains_key(report::RPC_CONTEXT);
     if has_one && !is_its_end {
         return;
     }
+    let Some(known) = rpc.about.context() else {
+        return;
+    };
     let context = event.contexts.entry(report::RPC_CONTEXT.to_owned());
     if let Context::Other(context) = context.or_insert_with(|| Context::Other(Map::new())) {
         for (key, value) in known {
-            let entry = context.entry(key.clone());
-            entry.or_insert_with(|| value.clone());
+            context.entry(key).or_insert(value);
         }
         if let Some(stream_id) = stream_id {
             report::name_stream(context, stream_id);
+        }
+    }
+}
+
+/// Adds to the trace context of an event what the span of the call does not say where it
+/// is not sampled: it is asked for by errors alone.
+pub(crate) fn add_span_data(event: &mut Event<'_>, span_id: SpanId, rpc: &RpcStart) {
+    if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
+        && trace.span_id == span_id
+    {
+        for (name, value) in rpc.about.data() {
+            let entry = trace.data.entry(name.into_owned());
+            entry.or_insert(value);
         }
     }
 }

@@ -103,8 +103,8 @@ impl SpanFields {
 /// What it takes to start a span, copied out of its draft.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) name: String,
-    pub(crate) op: String,
+    /// Of a span that is no RPC.
+    own: Option<Named>,
     pub(crate) incoming: Option<IncomingTrace>,
     pub(crate) is_root: bool,
     /// Whether it is left out where there is no span around it.
@@ -114,30 +114,50 @@ pub(crate) struct Plan {
     pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
+/// A name and an operation.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    op: String,
+}
+
+impl Named {
+    fn new(fields: &SpanFields, metadata: &Metadata<'_>) -> Self {
+        let name = fields.name.as_ref().or(fields.otel_name.as_ref());
+        let op = fields.op.clone();
+        Self {
+            name: name.map_or_else(|| metadata.name().to_owned(), String::clone),
+            op: op.unwrap_or_else(|| format!("{}::{}", metadata.target(), metadata.name())),
+        }
+    }
+}
+
 impl Plan {
     pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>) -> Self {
-        let (name, op) = match &draft.rpc {
-            Some(rpc) => (rpc.name.clone(), rpc.op.clone().into_owned()),
-            None => {
-                let fields = &draft.fields;
-                let name = fields.name.as_ref().or(fields.otel_name.as_ref());
-                let op = fields.op.clone();
-                (
-                    name.map_or_else(|| metadata.name().to_owned(), String::clone),
-                    op.unwrap_or_else(|| format!("{}::{}", metadata.target(), metadata.name())),
-                )
-            }
-        };
         let rpc = draft.rpc.as_ref();
         Self {
-            name,
-            op,
+            own: match rpc {
+                Some(_) => None,
+                None => Some(Named::new(&draft.fields, metadata)),
+            },
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
             rpc: rpc.cloned(),
             w3c: None,
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        let own = self.own.as_ref().map(|own| own.name.as_str());
+        let rpc = self.rpc.as_ref().map(|rpc| rpc.about.name());
+        own.or(rpc).unwrap_or_default()
+    }
+
+    pub(crate) fn op(&self) -> &str {
+        let own = self.own.as_ref().map(|own| own.op.as_str());
+        let rpc = self.rpc.as_ref().map(|rpc| &*rpc.op);
+        own.or(rpc).unwrap_or_default()
     }
 }
 

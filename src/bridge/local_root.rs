@@ -132,11 +132,6 @@ impl LocalRoot {
         Arc::new(HubSlot::new(Arc::new(hub)))
     }
 
-    pub(crate) fn sends_pii(&self) -> bool {
-        let client = self.client.as_ref();
-        client.is_some_and(|client| client.options().send_default_pii)
-    }
-
     /// Counts a span inside, which must be made after this and finish; `false`
     /// once the root is being sent.
     pub(crate) fn child_opened(&self) -> bool {

@@ -50,6 +50,11 @@ impl Place {
         Some(&self.server()?.told)
     }
 
+    /// Whether its spans say what they are.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| root.is_sampled)
+    }
+
     pub(crate) fn main_hub(&self) -> Option<&Arc<Hub>> {
         Some(&self.root.as_ref()?.main.hub)
     }

@@ -21,6 +21,7 @@ use crate::bridge::otel_ids::Forbidden;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::visitor::ValueVisitor;
+use crate::fields;
 use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
@@ -53,7 +54,10 @@ where
             return;
         };
         let mut fields = SpanFields::new(&self.options);
-        attrs.record(&mut ValueVisitor(&mut fields));
+        // The middleware tells of its spans by itself.
+        if attrs.metadata().target() != fields::TARGET {
+            attrs.record(&mut ValueVisitor(&mut fields));
+        }
         let key = id.into_u64();
         let cell = SpanCell::new(
             Arc::clone(&self.options),
@@ -71,7 +75,8 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        if let Some(cell) = self.cell_of(id, &ctx) {
+        let cell = self.cell_of(id, &ctx);
+        if let Some(cell) = cell.filter(|cell| !cell.is_of_middleware()) {
             let mut fields = SpanFields::new(&self.options);
             values.record(&mut ValueVisitor(&mut fields));
             cell.record(fields);

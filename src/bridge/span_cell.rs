@@ -171,9 +171,11 @@ impl SpanCell {
                 attributes::set_origin(span);
             }
         }
-        self.set_fields(&live, fields);
+        if !self.is_of_middleware() {
+            self.set_fields(&live, fields);
+        }
         if let Some(rpc) = &plan_rpc {
-            live.set_facts(&rpc.facts);
+            live.set_facts(rpc);
         }
         live
     }

@@ -10,7 +10,7 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
 use crate::report;
-use crate::span_ext::{RpcFacts, guarded};
+use crate::span_ext::{RpcStart, guarded};
 
 impl SpanCell {
     pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
@@ -23,7 +23,7 @@ impl SpanCell {
             if !params.is_empty() {
                 self.set_params(live, params);
             }
-            live.set_fields(fields, self.is_of_middleware());
+            live.set_fields(fields);
         });
     }
 
@@ -63,14 +63,15 @@ impl SpanCell {
 
 impl Live {
     /// Tells what the middleware knows of its call.
-    pub(crate) fn set_facts(&self, facts: &RpcFacts) {
+    pub(crate) fn set_facts(&self, rpc: &RpcStart) {
+        let facts = &rpc.facts;
         guarded(|| {
             // Of a call inside a root, the trail tells its own events.
             if self.is_root {
                 self.root.open_call(facts);
             }
-            if let Some(span) = &self.recorded {
-                attributes::set(span, facts.data.clone(), facts.tags.clone());
+            if let Some(span) = self.recorded.as_ref().filter(|_| self.root.is_sampled) {
+                attributes::set(span, rpc.about.data(), facts.tags.clone());
             }
         });
     }

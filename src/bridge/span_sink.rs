@@ -98,9 +98,15 @@ impl SpanCell {
         if let Some(path) = end.unknown_method {
             guarded(|| live.forget_name(path));
         }
-        if let Some(span) = &live.recorded {
+        // Also where there is no event to send: it lets hubs go.
+        let was_told = guarded(|| self.was_told(live)).unwrap_or(false);
+        let is_told_once = self.options().is_told_once;
+        let event = end.event.filter(|_| !(was_told && is_told_once));
+        let event = event.and_then(|event| guarded(event).flatten());
+        let is_told = live.root.is_sampled || event.is_some();
+        if let Some(span) = live.recorded.as_ref().filter(|_| is_told) {
             guarded(|| {
-                attributes::set(span, end.data.iter().cloned(), attributes::NO_TAGS);
+                attributes::set(span, (end.data)(), attributes::NO_TAGS);
                 // The event of a failure has it too.
                 span.set_status(end.status);
                 if let Some(message) = end.message {
@@ -108,11 +114,6 @@ impl SpanCell {
                 }
             });
         }
-        // Also where there is no event to send: it lets hubs go.
-        let was_told = guarded(|| self.was_told(live)).unwrap_or(false);
-        let is_told_once = self.options().is_told_once;
-        let event = end.event.filter(|_| !(was_told && is_told_once));
-        let event = event.and_then(|event| guarded(event).flatten());
         if let Some(breadcrumb) = end.breadcrumb {
             guarded(|| live.leave(breadcrumb(), event.is_some()));
         }

@@ -95,8 +95,8 @@ impl Live {
         let root = LocalRoot::begin(&RootStart {
             base,
             inside,
-            name: &plan.name,
-            op: &plan.op,
+            name: plan.name(),
+            op: plan.op(),
             origin: match plan.rpc {
                 Some(_) => attributes::ORIGIN_RPC,
                 None => ORIGIN_TRACING,
@@ -188,21 +188,16 @@ impl Live {
         }
     }
 
-    pub(crate) fn set_fields(&self, mut fields: SpanFields, of_middleware: bool) {
+    pub(crate) fn set_fields(&self, fields: SpanFields) {
         let Some(span) = &self.recorded else { return };
-        // The middleware names its spans through their sink.
-        if !of_middleware {
-            if let Some(name) = fields.name.or(fields.otel_name) {
-                span.set_name(&name);
-                if self.is_root {
-                    self.root.trail.set_transaction(&name);
-                }
+        if let Some(name) = fields.name.or(fields.otel_name) {
+            span.set_name(&name);
+            if self.is_root {
+                self.root.trail.set_transaction(&name);
             }
-            if let Some(op) = &fields.op {
-                span.set_op(op);
-            }
-        } else if !self.root.sends_pii() {
-            fields.data.retain(|(name, _)| !attributes::is_pii(name));
+        }
+        if let Some(op) = &fields.op {
+            span.set_op(op);
         }
         attributes::set(span, fields.data, fields.tags);
     }
@@ -229,7 +224,7 @@ fn record_inside(
     let w3c = plan.w3c.as_ref();
     let w3c = w3c.filter(|w3c| w3c.trace_id == root.trail.trace_id());
     let id = w3c.map(|w3c| w3c.span_id).unwrap_or_default();
-    let span = guarded(|| around.start_child_with_details(&plan.op, &plan.name, id, started_at));
+    let span = guarded(|| around.start_child_with_details(plan.op(), plan.name(), id, started_at));
     if span.is_none() {
         give_back(root);
     }

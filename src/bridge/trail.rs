@@ -288,6 +288,9 @@ impl Trail {
         }
         if let Some(rpc) = &rpc {
             call_facts::add_call(event, rpc, Some(self.root_id()), false);
+            if !place.is_sampled() {
+                call_facts::add_span_data(event, self.root_id(), rpc);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is told of a call that has ended.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -16,32 +17,22 @@ use crate::watch::Finished;
 impl RpcCall {
     /// tonic answers so where there is no such method.
     fn is_unknown_method(&self, outcome: &Outcome) -> bool {
-        self.side == RpcSide::Server
+        self.head.side == RpcSide::Server
             && outcome.code == Code::Unimplemented
             && outcome.message.is_none()
     }
 
-    /// With what could not be recorded on a span that had closed.
-    #[cfg(feature = "tower-http")]
-    fn with_outcome(
-        &self,
-        mut data: Vec<(String, Value)>,
-        finished: &Finished<'_>,
-    ) -> Vec<(String, Value)> {
-        if self.closed.is_some() {
-            data.extend(self.outcome_attributes(finished).data());
-        }
-        data
-    }
-
-    /// What the response said, as attributes of the span.
-    fn response_data(&self) -> Vec<(String, Value)> {
+    /// How it ended and what the response said, as attributes of the span.
+    fn data(&self, finished: &Finished<'_>) -> Vec<(Cow<'static, str>, Value)> {
         let Seen {
             metadata, details, ..
         } = &self.response;
-        let data = metadata.attributes(self.options.conventions, self.sends_pii);
+        let outcome = self.outcome_attributes(finished);
+        let metadata = metadata.attributes(self.options.conventions, self.sends_pii);
         let details = details.attributes(self.sends_pii);
-        data.into_iter().chain(details).collect()
+        let response = metadata.into_iter().chain(details);
+        let response = response.map(|(name, value)| (Cow::Owned(name), value));
+        outcome.data().chain(response).collect()
     }
 
     /// `None` where it is held back.
@@ -53,7 +44,7 @@ impl RpcCall {
             Some(limiter) if is_unknown => {
                 limiter.admit(fields::UNKNOWN_METHOD, EventKind::of(known))?
             }
-            Some(limiter) => limiter.admit(self.path.full(), EventKind::of(known))?,
+            Some(limiter) => limiter.admit(self.head.path.full(), EventKind::of(known))?,
             None => 0,
         };
         let mut event = match finished.panic {
@@ -93,14 +84,14 @@ impl RpcCall {
         let kept = sink.as_ref().and_then(|sink| sink.kept_status());
         let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
         let known = RpcOutcome {
-            side: self.side,
-            path: &self.path,
+            side: self.head.side,
+            path: &self.head.path,
             outcome,
             duration: finished.duration,
             cause: finished.cause.or_else(|| source.and_then(Error::source)),
             is_panic: finished.panic.is_some(),
         };
-        let is_known = !self.is_unknown_method(outcome) && self.options.knows(&self.path);
+        let is_known = !self.is_unknown_method(outcome) && self.options.knows(&self.head.path);
         let metrics = &self.options.metrics;
         span_ext::guarded(|| metrics.record(&known, is_known, self.server.as_ref()));
         // A status says it all where nothing else is known.
@@ -130,16 +121,14 @@ impl RpcCall {
         // A panic that was not caught is for whoever catches it.
         let is_captured =
             known.is_panic || !outcome.has_panicked && self.options.capture.wants(known);
-        let data = self.response_data();
-        #[cfg(feature = "tower-http")]
-        let data = self.with_outcome(data, finished);
+        let data = || self.data(finished);
         sink.end(RpcEnd {
             status: report::span_status(outcome.code),
             message: outcome.message.as_deref(),
             unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
-                .then(|| self.path.full()),
+                .then(|| self.head.path.full()),
             has_panicked: outcome.has_panicked,
-            data,
+            data: &data,
             breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });

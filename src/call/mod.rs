@@ -1,8 +1,10 @@
 //! One observed RPC, for the middleware of both sides.
 
+mod about;
 mod address;
 mod ending;
 mod error_details;
+mod head;
 mod observed;
 mod options;
 #[cfg(feature = "tower-http")]
@@ -11,7 +13,6 @@ mod rpc_call;
 mod setters;
 mod span;
 
-pub(crate) use self::address::remote_addr;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::observed::is_observed;
 pub use self::observed::{RequestBody, ResponseBody, ResponseFuture};

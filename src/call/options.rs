@@ -5,15 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::request::Parts;
-use sentry_core::protocol::{Map, Value};
 
-use crate::fields;
 use crate::report::{
-    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
+    Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
     SemanticConventions,
 };
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
-use crate::span_ext::{RpcFacts, RpcStart};
 use crate::watch::OnPanic;
 
 type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
@@ -73,71 +70,22 @@ impl CallOptions {
         self.known.as_ref().is_none_or(|known| known.matches(path))
     }
 
-    /// What the Sentry layer is told of a call by default.
-    pub(crate) fn start(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcStart {
-        let named = self.name.as_ref().and_then(|name| {
-            // A naming function that panics must not take the call with it.
-            rpc::contained(|| name(parts))
-        });
-        let (full, service, method) = match self.knows(path) {
-            true => (path.full(), path.service(), path.method()),
-            false => (fields::UNKNOWN_METHOD, "", fields::UNKNOWN_METHOD),
-        };
-        RpcStart {
-            op: self.op.clone(),
-            name: named.unwrap_or_else(|| full.to_owned()),
-            service: service.to_owned(),
-            method: method.to_owned(),
-            incoming: None,
-            force_transaction: false,
-            only_if_parent: false,
-            is_run_by_others: false,
-            facts: self.facts(path, parts, sends_pii),
-            limiter: self.limiter.clone(),
-        }
+    /// As the application names a call, where it does. A naming function that panics
+    /// must not take the call with it.
+    pub(crate) fn name_of(&self, parts: &Parts) -> Option<String> {
+        let name = self.name.as_ref()?;
+        rpc::contained(|| name(parts))
     }
 
-    fn facts(&self, path: &MethodPath, parts: &Parts, sends_pii: bool) -> RpcFacts {
+    /// The metadata of a request that is told.
+    pub(crate) fn metadata_of(&self, parts: &Parts, sends_pii: bool) -> Metadata {
         let mut metadata = Metadata::default();
         let MetadataOptions {
             request, denied, ..
         } = &self.metadata;
-        metadata.add(
-            MetadataPlace::Request,
-            &parts.headers,
-            request,
-            denied,
-            sends_pii,
-        );
-        RpcFacts {
-            context: self.rpc_context.then(|| self.context(path, &metadata)),
-            data: metadata.attributes(self.conventions, sends_pii),
-            tags: self.tags.clone(),
-            user: None,
-            is_session: false,
-        }
-    }
-
-    fn context(&self, path: &MethodPath, metadata: &Metadata) -> Map<String, Value> {
-        let text = |text: &str| Value::from(text);
-        let known = [
-            ("system", Some(text("grpc"))),
-            ("service", Some(text(path.service()))),
-            ("method", Some(text(path.method()))),
-            ("server_id", self.server_id.as_deref().map(text)),
-            (
-                "request_metadata",
-                (!metadata.is_empty()).then(|| metadata.to_value()),
-            ),
-        ];
-        let known = known
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let mut context = known.collect();
-        if let Some(streaming) = &self.streaming {
-            report::set_method_type(&mut context, streaming.matches(path));
-        }
-        context
+        let place = MetadataPlace::Request;
+        metadata.add(place, &parts.headers, request, denied, sends_pii);
+        metadata
     }
 
     /// Issues are grouped as the application says, or as they are by default where

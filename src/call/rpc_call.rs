@@ -7,14 +7,17 @@ use http::{HeaderMap, Uri};
 use tracing::Span;
 use tracing::span::Entered;
 
+use crate::call::about::AboutCall;
+use crate::call::address;
 use crate::call::error_details::SeenDetails;
+use crate::call::head::CallHead;
 use crate::call::options::CallOptions;
 use crate::call::span;
 #[cfg(feature = "opentelemetry")]
 use crate::report::MetadataOptions;
 use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
 use crate::rpc::{MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, HeldPanics, Muted, RpcStart, SpanSink};
+use crate::span_ext::{self, HeldPanics, Muted, RpcFacts, RpcStart, SpanSink};
 use crate::watch::{Finished, Observer, OnPanic, Watch};
 
 /// The span of a running RPC.
@@ -23,8 +26,7 @@ pub struct RpcCall {
     pub(crate) span: Span,
     /// It is left alone, with all that is traced in it.
     is_ignored: bool,
-    pub(crate) side: RpcSide,
-    pub(crate) path: MethodPath,
+    pub(crate) head: CallHead,
     /// That a client calls, where it is known.
     pub(crate) server: Option<Uri>,
     pub(crate) options: Arc<CallOptions>,
@@ -68,11 +70,19 @@ impl RpcCall {
         parts: &mut Parts,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_server(path, parts, options);
+        let mut head = CallHead::of_server(path, parts, options);
+        let span = span::open(&head, options.conventions);
         // What a caller gets for a panic does not depend on who listens.
         let is_wanted =
             !span.is_disabled() || options.on_panic != OnPanic::Ignore || options.metrics.is_on();
-        is_wanted.then(|| Self::new(span, RpcSide::Server, path, options))
+        if !is_wanted {
+            return None;
+        }
+        if !span.is_disabled() {
+            head.peer = address::remote_addr(parts);
+            span::record_peer(&span, &head);
+        }
+        Some(Self::new(span, head, options))
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
@@ -82,28 +92,29 @@ impl RpcCall {
         server: Option<&Uri>,
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
-        let span = span::of_client(path, server, options);
+        let head = CallHead::of_client(path, server);
+        let span = span::open(&head, options.conventions);
         let is_wanted = !span.is_disabled() || options.metrics.is_on();
         is_wanted.then(|| Self {
             server: server.cloned(),
-            ..Self::new(span, RpcSide::Client, path, options)
+            ..Self::new(span, head, options)
         })
     }
 
     /// Of a call that is to be left alone.
-    pub(crate) fn ignore(side: RpcSide, path: &MethodPath, options: &Arc<CallOptions>) -> Self {
+    pub(crate) fn ignore(path: &MethodPath, parts: &Parts, options: &Arc<CallOptions>) -> Self {
+        let head = CallHead::of_server(path, parts, options);
         Self {
             is_ignored: true,
-            ..Self::new(Span::none(), side, path, options)
+            ..Self::new(Span::none(), head, options)
         }
     }
 
-    fn new(span: Span, side: RpcSide, path: &MethodPath, options: &Arc<CallOptions>) -> Self {
+    fn new(span: Span, head: CallHead, options: &Arc<CallOptions>) -> Self {
         Self {
             span,
             is_ignored: false,
-            side,
-            path: path.clone(),
+            head,
             server: None,
             options: Arc::clone(options),
             sends_pii: false,
@@ -133,15 +144,37 @@ impl RpcCall {
         }
     }
 
-    /// Tells the Sentry layer what this span is; `start` is asked only where
-    /// there is one, and told whether personal data is sent.
-    pub(crate) fn announce(&mut self, start: impl FnOnce(bool) -> RpcStart) {
-        if let Some(sink) = self.sink() {
-            self.span
-                .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
-            self.sends_pii = sink.sends_pii();
-            sink.open(start(self.sends_pii));
-        }
+    /// Tells the Sentry layer what this span is; `complete` is asked only where there is
+    /// one.
+    pub(crate) fn announce(&mut self, parts: &Parts, complete: impl FnOnce(&mut RpcStart)) {
+        let Some(sink) = self.sink() else {
+            return;
+        };
+        self.span
+            .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
+        self.sends_pii = sink.sends_pii();
+        let options = &self.options;
+        let mut start = RpcStart {
+            op: options.op.clone(),
+            about: Box::new(AboutCall {
+                head: self.head.clone(),
+                options: Arc::clone(options),
+                name: options.name_of(parts),
+                metadata: options.metadata_of(parts, self.sends_pii),
+                sends_pii: self.sends_pii,
+            }),
+            incoming: None,
+            force_transaction: false,
+            only_if_parent: false,
+            is_run_by_others: false,
+            facts: RpcFacts {
+                tags: options.tags.clone(),
+                ..RpcFacts::default()
+            },
+            limiter: options.limiter.clone(),
+        };
+        complete(&mut start);
+        sink.open(start);
     }
 
     pub(crate) fn outcome_attributes<'a>(
@@ -150,7 +183,7 @@ impl RpcCall {
     ) -> OutcomeAttributes<'a> {
         OutcomeAttributes {
             conventions: self.options.conventions,
-            side: self.side,
+            side: self.head.side,
             outcome: &finished.outcome,
             request_messages: finished.request_messages,
             response_messages: finished.response_messages,
@@ -262,7 +295,7 @@ impl Observer for RpcCall {
         // What cut the request off is what the call fails with; or tonic takes the request
         // for one that is at its end, and misses its message. Nobody is there to read
         // the answer.
-        if self.side == RpcSide::Server
+        if self.head.side == RpcSide::Server
             && let Some(cut) = finished.request_cut
             && (finished.outcome == *cut || finished.outcome.is_of_cut_request())
         {

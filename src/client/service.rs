@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
 use crate::client::options::GrpcClientOptions;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
-use crate::span_ext::{RpcStart, SentrySpanExt};
+use crate::span_ext::SentrySpanExt;
 use crate::watch::Deadline;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,9 +59,8 @@ impl<S> GrpcClientService<S> {
         if let Some(rpc) = &mut rpc {
             #[cfg(feature = "opentelemetry")]
             rpc.tell_otel(&parts.headers);
-            rpc.announce(|sends_pii| RpcStart {
-                only_if_parent: self.options.only_if_parent,
-                ..self.options.call.start(&path, parts, sends_pii)
+            rpc.announce(parts, |start| {
+                start.only_if_parent = self.options.only_if_parent;
             });
         }
         if self.options.targets.include(server, path.full()) {

@@ -1,8 +1,9 @@
 //! What is recorded of an RPC when it ends.
 
-#[cfg(feature = "tower-http")]
+use std::borrow::Cow;
+
 use sentry_core::protocol::Value;
-use tracing::Span;
+use tracing::{Span, record_all};
 
 use crate::fields;
 use crate::report::conventions::SemanticConventions;
@@ -20,70 +21,81 @@ pub(crate) struct OutcomeAttributes<'a> {
     pub(crate) response_messages: Option<u32>,
 }
 
+/// A value of one of them.
+#[derive(Debug, Clone, Copy)]
 enum Attribute<'a> {
     Number(i64),
     Text(&'a str),
 }
 
+impl<'a> Attribute<'a> {
+    fn as_field(&self) -> &dyn tracing::Value {
+        match self {
+            Self::Number(number) => number,
+            Self::Text(text) => text,
+        }
+    }
+
+    fn to_value(self) -> Value {
+        match self {
+            Self::Number(number) => number.into(),
+            Self::Text(text) => text.into(),
+        }
+    }
+
+    fn count(count: Option<u32>) -> Option<Self> {
+        count.map(|count| Self::Number(count.into()))
+    }
+}
+
+fn as_field<'a>((_, value): &'a Named<'_>) -> Option<&'a dyn tracing::Value> {
+    value.as_ref().map(Attribute::as_field)
+}
+
+type Named<'a> = (&'static str, Option<Attribute<'a>>);
+
 impl OutcomeAttributes<'_> {
-    /// Records each once: an OpenTelemetry layer exports a second value beside the
-    /// first.
+    /// Records each once, and all at once: an OpenTelemetry layer exports a second value
+    /// beside the first.
     pub(crate) fn record(&self, span: &Span) {
-        self.each(|name, attribute| {
-            match attribute {
-                Attribute::Number(number) => span.record(name, number),
-                Attribute::Text(text) => span.record(name, text),
-            };
-        });
+        let [number, status, response_status, requests, responses, error] = self.all();
+        let is_error = error.1.is_some();
+        let message = self.outcome.message.as_deref().filter(|_| is_error);
+        let left = message.and_then(scrub::without_metadata);
+        record_all!(
+            span,
+            { number.0 } = as_field(&number),
+            { status.0 } = as_field(&status),
+            { response_status.0 } = as_field(&response_status),
+            { requests.0 } = as_field(&requests),
+            { responses.0 } = as_field(&responses),
+            { error.0 } = as_field(&error),
+            { fields::OTEL_STATUS_CODE } = is_error.then_some("ERROR"),
+            { fields::OTEL_STATUS_DESCRIPTION } = left.as_deref().or(message),
+        );
     }
 
-    /// Those of a span that cannot be recorded on any more.
-    #[cfg(feature = "tower-http")]
-    pub(crate) fn data(&self) -> Vec<(String, Value)> {
-        let mut data = Vec::new();
-        self.each(|name, attribute| {
-            let value = match attribute {
-                Attribute::Number(number) => number.into(),
-                Attribute::Text(text) => text.into(),
-            };
-            // What becomes of these is told by itself.
-            if !matches!(
-                name,
-                fields::OTEL_STATUS_CODE | fields::OTEL_STATUS_DESCRIPTION
-            ) {
-                data.push((name.to_owned(), value));
-            }
-        });
-        data
+    /// As Sentry has them.
+    pub(crate) fn data(&self) -> impl Iterator<Item = (Cow<'static, str>, Value)> {
+        let all = self.all().into_iter();
+        all.filter_map(|(name, value)| Some((name.into(), value?.to_value())))
     }
 
-    fn each(&self, mut take: impl FnMut(&'static str, Attribute<'_>)) {
+    fn all(&self) -> [Named<'_>; 6] {
         let name = code_name(self.outcome.code);
-        if self.conventions.has_legacy() {
-            let number = Attribute::Number(self.outcome.code as i64);
-            take(fields::RPC_GRPC_STATUS_CODE, number);
-        }
-        if self.conventions.has_stable() {
-            take(fields::RPC_STATUS_CODE, Attribute::Text(name));
-        }
-        take(fields::RPC_RESPONSE_STATUS_CODE, Attribute::Text(name));
-        let counts = [
-            (fields::RPC_REQUEST_MESSAGE_COUNT, self.request_messages),
-            (fields::RPC_RESPONSE_MESSAGE_COUNT, self.response_messages),
-        ];
-        for (field, count) in counts {
-            if let Some(count) = count {
-                take(field, Attribute::Number(count.into()));
-            }
-        }
-        if is_error(self.side, self.outcome.code) {
-            take(fields::ERROR_TYPE, Attribute::Text(name));
-            take(fields::OTEL_STATUS_CODE, Attribute::Text("ERROR"));
-            if let Some(message) = self.outcome.message.as_deref() {
-                let left = scrub::without_metadata(message);
-                let message = left.as_deref().unwrap_or(message);
-                take(fields::OTEL_STATUS_DESCRIPTION, Attribute::Text(message));
-            }
-        }
+        let (legacy, stable) = (self.conventions.has_legacy(), self.conventions.has_stable());
+        let number = Attribute::Number(self.outcome.code as i64);
+        let name = Attribute::Text(name);
+        let requests = Attribute::count(self.request_messages);
+        let responses = Attribute::count(self.response_messages);
+        let is_error = is_error(self.side, self.outcome.code);
+        [
+            (fields::RPC_GRPC_STATUS_CODE, legacy.then_some(number)),
+            (fields::RPC_STATUS_CODE, stable.then_some(name)),
+            (fields::RPC_RESPONSE_STATUS_CODE, Some(name)),
+            (fields::RPC_REQUEST_MESSAGE_COUNT, requests),
+            (fields::RPC_RESPONSE_MESSAGE_COUNT, responses),
+            (fields::ERROR_TYPE, is_error.then_some(name)),
+        ]
     }
 }

@@ -43,6 +43,10 @@ const STATUS_MARKS: [&str; 3] = ["MetadataMap {", "details: b\"", "details: b\\\
 /// What is left of a text without the metadata and the details of a status; `None`
 /// where it has none.
 pub(crate) fn without_metadata(text: &str) -> Option<String> {
+    // Most texts have neither, and to look for a text is dear.
+    if !text.bytes().any(|byte| matches!(byte, b'{' | b'"')) {
+        return None;
+    }
     let starts = STATUS_MARKS.iter().filter_map(|mark| text.find(mark));
     let before = text.get(..starts.min()?)?;
     Some(format!("{before}{FILTERED}"))

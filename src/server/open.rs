@@ -4,12 +4,12 @@ use http::HeaderMap;
 use http::request::Parts;
 use tracing::debug;
 
-use crate::call::{self, RpcCall};
+use crate::call::RpcCall;
 use crate::fields;
 use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::server::options::GrpcServerOptions;
-use crate::span_ext::{OtelParent, RpcStart};
+use crate::span_ext::{OtelParent, RpcFacts};
 use crate::watch::Deadline;
 
 /// Who enters the span of a call to run it.
@@ -40,7 +40,7 @@ impl GrpcServerOptions {
     pub(crate) fn open(&self, parts: &mut Parts, runner: Runner) -> Option<(RpcCall, Deadline)> {
         let path = MethodPath::new(&parts.uri);
         if self.call.ignored.matches(&path, parts) {
-            let ignored = RpcCall::ignore(RpcSide::Server, &path, &self.call);
+            let ignored = RpcCall::ignore(&path, parts, &self.call);
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
         let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats);
@@ -55,28 +55,20 @@ impl GrpcServerOptions {
         }
         #[cfg(feature = "opentelemetry")]
         rpc.tell_otel(&parts.headers);
-        rpc.announce(|sends_pii| RpcStart {
-            incoming,
-            force_transaction: self.force_transaction,
-            is_run_by_others: runner != Runner::Middleware,
-            ..self.start(&path, parts, sends_pii)
+        rpc.announce(parts, |start| {
+            start.incoming = incoming;
+            start.force_transaction = self.force_transaction;
+            start.is_run_by_others = runner != Runner::Middleware;
+            self.complete(&mut start.facts, parts);
         });
         let timeout = rpc::grpc_timeout(&parts.headers);
         let deadline = Deadline::new(RpcSide::Server, timeout, self.server_timeout);
         Some((rpc, deadline))
     }
 
-    /// What the Sentry layer is told of a call beside its trace.
-    fn start(&self, path: &MethodPath, parts: &mut Parts, sends_pii: bool) -> RpcStart {
-        let mut start = self.call.start(path, parts, sends_pii);
-        let facts = &mut start.facts;
+    /// Adds what a server says of a call.
+    fn complete(&self, facts: &mut RpcFacts, parts: &Parts) {
         facts.is_session = true;
-        if sends_pii
-            && let Some(context) = &mut facts.context
-            && let Some(peer) = call::remote_addr(parts)
-        {
-            context.insert("peer_address".to_owned(), peer.ip().to_string().into());
-        }
         // Who makes it is not known where the closure panics.
         let caller = self.caller.as_ref();
         let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
@@ -85,6 +77,5 @@ impl GrpcServerOptions {
             facts.user = told.user;
             facts.tags.extend(told.tags);
         }
-        start
     }
 }

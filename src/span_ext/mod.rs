@@ -24,7 +24,7 @@ pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::sink::{
-    Aside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, find, is_on_the_way,
-    runs_the_call, sink,
+    AboutRpc, Aside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, find,
+    is_on_the_way, runs_the_call, sink,
 };
 pub(crate) use self::thread_guard::{guarded, is_alive, is_free};

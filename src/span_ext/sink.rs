@@ -78,10 +78,7 @@ pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> 
 #[derive(Debug)]
 pub(crate) struct RpcStart {
     pub(crate) op: Cow<'static, str>,
-    /// The name of the transaction, or the description of the span.
-    pub(crate) name: String,
-    pub(crate) service: String,
-    pub(crate) method: String,
+    pub(crate) about: Box<dyn AboutRpc>,
     pub(crate) incoming: Option<IncomingTrace>,
     pub(crate) force_transaction: bool,
     /// Whether it is left out of Sentry where there is no span around it.
@@ -102,19 +99,31 @@ impl RpcStart {
             return Some(0);
         };
         limiter.admit(
-            &format!("/{}/{}", self.service, self.method),
+            &format!("/{}/{}", self.about.service(), self.about.method()),
             EventKind::Panic,
         )
     }
 }
 
+/// What may be asked of an RPC while it lives: of most, nobody asks.
+pub(crate) trait AboutRpc: fmt::Debug + Send + Sync {
+    /// The name of the transaction, or the description of the span.
+    fn name(&self) -> &str;
+
+    fn service(&self) -> &str;
+
+    fn method(&self) -> &str;
+
+    /// The context of events in it; `None` where there is to be none.
+    fn context(&self) -> Option<Map<String, Value>>;
+
+    /// Attributes of its span.
+    fn data(&self) -> Vec<(Cow<'static, str>, Value)>;
+}
+
 /// What is told of an RPC, however it ends.
 #[derive(Debug, Default)]
 pub(crate) struct RpcFacts {
-    /// The context of events in it; `None` where there is to be none.
-    pub(crate) context: Option<Map<String, Value>>,
-    /// Attributes of its span.
-    pub(crate) data: Vec<(String, Value)>,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) user: Option<User>,
     /// Whether it is a session where sessions are requests.
@@ -128,8 +137,8 @@ pub(crate) struct RpcEnd<'a> {
     /// The path of a method that the server does not know.
     pub(crate) unknown_method: Option<&'a str>,
     pub(crate) has_panicked: bool,
-    /// Attributes of its span.
-    pub(crate) data: Vec<(String, Value)>,
+    /// Makes the attributes of its span that tell how it ended.
+    pub(crate) data: &'a dyn Fn() -> Vec<(Cow<'static, str>, Value)>,
     /// Makes the breadcrumb of the call; `None` where there is to be none.
     pub(crate) breadcrumb: Option<&'a dyn Fn() -> Breadcrumb>,
     /// Makes the event of a failure, unless it is held back; `None` where there is

@@ -30,12 +30,13 @@ impl Recorder {
     }
 }
 
-/// Fields and values as text.
-struct Fields(String);
+/// Fields and values as text, each for itself.
+#[derive(Default)]
+struct Fields(Vec<String>);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0.push_str(&format!(" {field}: {value:?}"));
+        self.0.push(format!("{field}: {value:?}"));
     }
 }
 
@@ -48,9 +49,11 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        let mut fields = Fields(String::from("record"));
+        let mut fields = Fields::default();
         values.record(&mut fields);
-        self.on(id, &ctx, &fields.0);
+        for field in fields.0 {
+            self.on(id, &ctx, &format!("record {field}"));
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
