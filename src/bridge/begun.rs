@@ -118,7 +118,7 @@ impl Begun {
             span_id: context.span_id(),
             sampled: sampling.sampled,
         };
-        let span = start_on(&hub, &context, start);
+        let span = start_on(&hub, context, start);
         let trace = match incoming {
             Some(incoming) if !incoming.is_foreign() => {
                 RootTrace::settled(&root, SamplingContext::frozen(incoming))
@@ -148,7 +148,7 @@ impl Begun {
         };
         let sampling = Sampling::deferred(&context, None);
         Self {
-            span: start_on(&disabled_hub(), &context, start),
+            span: start_on(&disabled_hub(), context, start),
             is_sampled: false,
             is_transaction: true,
             trace: match client {
@@ -192,13 +192,18 @@ fn disabled_hub() -> Arc<Hub> {
 /// Starts a transaction on the client of `hub`.
 fn start_on(
     hub: &Arc<Hub>,
-    context: &TransactionContext,
+    context: TransactionContext,
     start: &RootStart<'_>,
 ) -> TransactionOrSpan {
-    let begin = || start_transaction_with_timestamp(context.clone(), start.started_at);
-    // A client that the collector could not stand in for asks its sampler.
-    let transaction = guarded(|| Hub::run(Arc::clone(hub), begin))
-        .unwrap_or_else(|| disabled_hub().start_transaction(context.clone()));
+    let (trace_id, span_id) = (context.trace_id(), context.span_id());
+    let begin = || start_transaction_with_timestamp(context, start.started_at);
+    let transaction = guarded(|| Hub::run(Arc::clone(hub), begin)).unwrap_or_else(|| {
+        // A client that the collector could not stand in for asked its sampler.
+        let (name, op, span_id) = (start.name, start.op, Some(span_id));
+        let parent_id = start.incoming.map(|incoming| incoming.trace.span_id);
+        let context = TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id);
+        disabled_hub().start_transaction(context)
+    });
     transaction.set_origin(start.origin);
     transaction.into()
 }

@@ -10,14 +10,14 @@ use crate::span_ext::RpcStart;
 /// none. What they tell last counts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FieldFacts {
-    user: Option<User>,
+    user: Option<Box<User>>,
     tags: Vec<(String, String)>,
 }
 
 impl FieldFacts {
     pub(crate) fn add_user(&mut self, user: User) {
         let known = self.user.take().unwrap_or_default();
-        self.user = Some(report::merged_users(user, known));
+        self.user = Some(Box::new(report::merged_users(user, *known)));
     }
 
     pub(crate) fn add_tags(&mut self, tags: &[(String, String)]) {
@@ -28,7 +28,7 @@ impl FieldFacts {
     }
 
     pub(crate) fn user(&self) -> Option<&User> {
-        self.user.as_ref()
+        self.user.as_deref()
     }
 
     /// Adds what an event does not say.
@@ -39,7 +39,7 @@ impl FieldFacts {
         }
         if let Some(user) = &self.user {
             let known = event.user.take().unwrap_or_default();
-            event.user = Some(report::merged_users(known, user.clone()));
+            event.user = Some(report::merged_users(known, User::clone(user)));
         }
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn forget_outer(event: &mut Event<'_>, outer: &RpcStart, inner: &RpcS
             event.tags.remove(key);
         }
     }
-    if inner.facts.user.is_some() && event.user == outer.facts.user {
+    if inner.facts.user.is_some() && event.user.as_ref() == outer.facts.user.as_deref() {
         event.user = None;
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct SpanFields {
     pub(crate) otel_name: Option<String>,
     pub(crate) op: Option<String>,
     /// `sentry.trace`: counts at creation alone, and without a parent.
-    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) status: Option<FieldStatus>,
     pub(crate) data: Vec<(&'static str, Value)>,
     pub(crate) tags: Vec<(&'static str, String)>,
@@ -30,7 +30,7 @@ pub(crate) struct SpanFields {
     /// Of which this many bytes are told.
     max_param_len: usize,
     /// `user.*`.
-    pub(crate) user: User,
+    pub(crate) user: Option<Box<User>>,
 }
 
 /// A status that a field set.
@@ -49,11 +49,11 @@ pub(crate) struct Draft {
     pub(crate) fields: SpanFields,
     pub(crate) rpc: Option<Arc<RpcStart>>,
     /// Handed over for this span.
-    pub(crate) continued: Option<IncomingTrace>,
+    pub(crate) continued: Option<Arc<IncomingTrace>>,
 }
 
 impl Draft {
-    pub(crate) fn incoming(&self) -> Option<&IncomingTrace> {
+    pub(crate) fn incoming(&self) -> Option<&Arc<IncomingTrace>> {
         let rpc = self.rpc.as_ref().and_then(|rpc| rpc.incoming.as_ref());
         let continued = self.continued.as_ref();
         continued.or(rpc).or(self.fields.incoming.as_ref())
@@ -96,16 +96,19 @@ impl SpanFields {
         self.data.extend(data);
         self.tags.extend(tags);
         self.params.extend(params);
-        self.user = report::merged_users(user, std::mem::take(&mut self.user));
+        if let Some(user) = user {
+            let known = self.user.take().unwrap_or_default();
+            self.user = Some(Box::new(report::merged_users(*user, *known)));
+        }
     }
 }
 
 /// What it takes to start a span, copied out of its draft.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Of a span that is no RPC.
+    /// Of a span that is no RPC, and is recorded.
     own: Option<Named>,
-    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) is_root: bool,
     /// Whether it is left out where there is no span around it.
     pub(crate) only_if_parent: bool,
@@ -133,13 +136,10 @@ impl Named {
 }
 
 impl Plan {
-    pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>) -> Self {
+    pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>, is_recorded: bool) -> Self {
         let rpc = draft.rpc.as_ref();
         Self {
-            own: match rpc {
-                Some(_) => None,
-                None => Some(Named::new(&draft.fields, metadata)),
-            },
+            own: (is_recorded && rpc.is_none()).then(|| Named::new(&draft.fields, metadata)),
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
@@ -175,7 +175,7 @@ impl FieldSink for SpanFields {
             (fields::SENTRY_NAME, Value::String(text)) => self.name = Some(text),
             (fields::SENTRY_OP, Value::String(text)) => self.op = Some(text),
             (fields::SENTRY_TRACE, Value::String(text)) => {
-                self.incoming = IncomingTrace::from_sentry_trace(&text);
+                self.incoming = IncomingTrace::from_sentry_trace(&text).map(Arc::new);
             }
             (fields::OTEL_NAME, Value::String(text)) => self.otel_name = Some(text),
             (fields::OTEL_STATUS_CODE, Value::String(text)) => {
@@ -218,7 +218,7 @@ impl SpanFields {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        report::set_user_field(&mut self.user, field, text);
+        report::set_user_field(self.user.get_or_insert_default(), field, text);
     }
 }
 

@@ -60,11 +60,11 @@ impl LocalRoot {
         } = Begun::new(start, &hub, client.as_ref());
         let told = start.rpc.map_or_else(Told::closed, |_| Told::default());
         let trail = Trail::new(trace, start.base, is_transaction, told, start.is_told_once);
-        if let Some(rpc) = start.rpc {
-            trail.set_rpc(rpc);
-        }
-        if start.inside.is_none() && !start.only_if_parent {
-            trail.set_transaction(start.name);
+        let is_named = start.inside.is_none() && !start.only_if_parent;
+        match start.rpc {
+            Some(rpc) => trail.set_rpc(rpc, is_named),
+            None if is_named => trail.set_transaction(start.name),
+            None => {}
         }
         let max_breadcrumbs = client
             .as_ref()
@@ -96,7 +96,7 @@ impl LocalRoot {
         if facts.user.is_some() || !facts.tags.is_empty() {
             hub.configure_scope(|scope| {
                 if let Some(user) = &facts.user {
-                    scope.set_user(Some(user.clone()));
+                    scope.set_user(Some(user.as_ref().clone()));
                 }
                 for (key, value) in &facts.tags {
                     scope.set_tag(key, value);

@@ -75,7 +75,7 @@ impl Place {
             call_facts::forget_outer(event, outer, &inner);
         }
         if event.user.is_none() {
-            event.user.clone_from(&inner.facts.user);
+            event.user = inner.facts.user.as_deref().cloned();
         }
         server.told_by_fields().add_to(event);
         call_facts::add_call(event, &inner, server.recorded_id(), false);

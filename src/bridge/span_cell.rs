@@ -127,21 +127,23 @@ impl SpanCell {
     /// Makes the Sentry span. No lock is held meanwhile, for a sampler may be
     /// asked; of two threads that meet here, the first to be done wins.
     fn start_alone(&self) -> Live {
-        let mut plan = {
+        let is_root = {
             let mut state = self.lock();
             if let Some(live) = &state.live {
                 return live.clone();
             }
             state.is_starting = true;
-            Plan::new(&state.draft, self.metadata)
+            state.draft.is_root()
         };
+        let parent = match &self.parent {
+            Some(parent) if !is_root => parent.lock().live.clone(),
+            _ => None,
+        };
+        let is_recorded = parent.as_ref().is_none_or(|live| live.root.is_sampled);
+        let mut plan = Plan::new(&self.lock().draft, self.metadata, is_recorded);
         let plan_rpc = plan.rpc.clone();
         // An OpenTelemetry layer starts the span for it.
         plan.w3c = self.w3c();
-        let parent = match &self.parent {
-            Some(parent) if !plan.is_root => parent.lock().live.clone(),
-            _ => None,
-        };
         let live = match (parent, &self.fork) {
             (Some(parent), _) => Live::child(parent, &plan, self.started_at),
             (None, Some(fork)) if !plan.is_root => {

@@ -15,7 +15,10 @@ use crate::span_ext::{RpcStart, guarded};
 impl SpanCell {
     pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
         let params = std::mem::take(&mut fields.params);
-        let user = report::bounded_user(std::mem::take(&mut fields.user));
+        let user = fields
+            .user
+            .take()
+            .and_then(|user| report::bounded_user(*user));
         guarded(|| {
             if let Some(user) = user {
                 self.tell_call(live, |told| told.add_user(user));

@@ -39,9 +39,9 @@ impl SpanSink for SpanCell {
         if let Some(rpc) = self.around().find(|cell| cell.is_of_middleware()) {
             let mut state = rpc.lock();
             let let_go = match state.rpc_status {
-                None => state.kept.replace(status),
+                None => state.kept.replace(Box::new(status)),
                 // It may hold the span, and nobody asks for it any more.
-                Some(_) => Some(status),
+                Some(_) => Some(Box::new(status)),
             };
             drop(state);
             // Its source may do anything when it is dropped.
@@ -50,7 +50,7 @@ impl SpanSink for SpanCell {
     }
 
     fn kept_status(&self) -> Option<Status> {
-        self.lock().kept.take()
+        self.lock().kept.take().map(|status| *status)
     }
 
     fn has_started(&self) -> bool {
@@ -61,7 +61,7 @@ impl SpanSink for SpanCell {
         let mut state = self.lock();
         let is_in_time = !state.is_starting;
         if is_in_time {
-            state.draft.continued = Some(trace);
+            state.draft.continued = Some(Arc::new(trace));
         }
         is_in_time
     }

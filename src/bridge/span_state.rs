@@ -36,7 +36,7 @@ pub(crate) struct State {
     /// What fields tell of an RPC that a server received inside a root.
     pub(crate) told: FieldFacts,
     /// What a stream of the RPC failed with.
-    pub(crate) kept: Option<tonic::Status>,
+    pub(crate) kept: Option<Box<tonic::Status>>,
     pub(crate) rpc_status: Option<SpanStatus>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
@@ -101,7 +101,7 @@ impl Live {
                 Some(_) => attributes::ORIGIN_RPC,
                 None => ORIGIN_TRACING,
             },
-            incoming: plan.incoming.as_ref(),
+            incoming: plan.incoming.as_deref(),
             only_if_parent: plan.only_if_parent,
             started_at,
             rpc: plan.rpc.as_ref(),
@@ -149,7 +149,7 @@ impl Live {
             }
         }
         let headers = fork.trail.headers(&fork.span, None);
-        plan.incoming = IncomingTrace::from_own(&headers);
+        plan.incoming = IncomingTrace::from_own(&headers).map(Arc::new);
         plan.only_if_parent = false;
         Self::root(&plan, fork.trail.base(), None, started_at, options)
     }

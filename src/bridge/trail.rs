@@ -64,11 +64,21 @@ pub(crate) struct Trail {
 #[derive(Debug, Default)]
 struct State {
     breadcrumbs: VecDeque<Breadcrumb>,
-    /// Set where the local root is a transaction.
+    /// What the application has named the transaction.
     transaction: Option<String>,
+    /// Whether it is named as its RPC, until then.
+    is_named_by_rpc: bool,
     /// Set where the local root is an RPC.
     rpc: Option<Arc<RpcStart>>,
     told: FieldFacts,
+}
+
+impl State {
+    fn transaction(&self) -> Option<&str> {
+        let rpc = self.rpc.as_ref().filter(|_| self.is_named_by_rpc);
+        let own = self.transaction.as_deref();
+        own.or_else(|| Some(rpc?.about.name()))
+    }
 }
 
 impl Trail {
@@ -144,7 +154,7 @@ impl Trail {
     }
 
     fn transaction(&self) -> Option<String> {
-        self.lock().transaction.clone()
+        self.lock().transaction().map(str::to_owned)
     }
 
     pub(crate) fn id(self: &Arc<Self>) -> TrailId {
@@ -155,8 +165,11 @@ impl Trail {
         self.lock().transaction = Some(name.to_owned());
     }
 
-    pub(crate) fn set_rpc(&self, rpc: &Arc<RpcStart>) {
-        self.lock().rpc = Some(Arc::clone(rpc));
+    /// The root is this RPC, whose name the transaction has where `is_named` by it.
+    pub(crate) fn set_rpc(&self, rpc: &Arc<RpcStart>, is_named: bool) {
+        let mut state = self.lock();
+        state.rpc = Some(Arc::clone(rpc));
+        state.is_named_by_rpc = is_named;
     }
 
     pub(crate) fn is_transaction(&self) -> bool {
@@ -279,7 +292,7 @@ impl Trail {
                 breadcrumbs.drain(..surplus);
             }
             if event.transaction.is_none() {
-                event.transaction.clone_from(&state.transaction);
+                event.transaction = state.transaction().map(str::to_owned);
             }
             (state.rpc.clone(), state.told.clone())
         };

@@ -1,5 +1,7 @@
 //! How a call that a server receives begins.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::request::Parts;
 use tracing::debug;
@@ -56,7 +58,7 @@ impl GrpcServerOptions {
         #[cfg(feature = "opentelemetry")]
         rpc.tell_otel(&parts.headers);
         rpc.announce(parts, |start| {
-            start.incoming = incoming;
+            start.incoming = incoming.map(Arc::new);
             start.force_transaction = self.force_transaction;
             start.is_run_by_others = runner != Runner::Middleware;
             self.complete(&mut start.facts, parts);
@@ -74,7 +76,7 @@ impl GrpcServerOptions {
         let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
         if let Some(caller) = caller {
             let told = caller.told_by(&self.claims);
-            facts.user = told.user;
+            facts.user = told.user.map(Box::new);
             facts.tags.extend(told.tags);
         }
     }

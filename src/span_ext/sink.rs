@@ -79,7 +79,7 @@ pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> 
 pub(crate) struct RpcStart {
     pub(crate) op: Cow<'static, str>,
     pub(crate) about: Box<dyn AboutRpc>,
-    pub(crate) incoming: Option<IncomingTrace>,
+    pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) force_transaction: bool,
     /// Whether it is left out of Sentry where there is no span around it.
     pub(crate) only_if_parent: bool,
@@ -125,7 +125,7 @@ pub(crate) trait AboutRpc: fmt::Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub(crate) struct RpcFacts {
     pub(crate) tags: Vec<(String, String)>,
-    pub(crate) user: Option<User>,
+    pub(crate) user: Option<Box<User>>,
     /// Whether it is a session where sessions are requests.
     pub(crate) is_session: bool,
 }
