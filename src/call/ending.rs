@@ -121,10 +121,11 @@ impl RpcCall {
         // A panic that was not caught is for whoever catches it.
         let is_captured =
             known.is_panic || !outcome.has_panicked && self.options.capture.wants(known);
+        let message = outcome.message.as_deref().map(report::scrubbed);
         let data = || self.data(finished);
         sink.end(RpcEnd {
             status: report::span_status(outcome.code),
-            message: outcome.message.as_deref(),
+            message: message.as_deref(),
             unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
                 .then(|| self.head.path.full()),
             has_panicked: outcome.has_panicked,

@@ -61,7 +61,7 @@ impl OutcomeAttributes<'_> {
         let [number, status, response_status, requests, responses, error] = self.all();
         let is_error = error.1.is_some();
         let message = self.outcome.message.as_deref().filter(|_| is_error);
-        let left = message.and_then(scrub::without_metadata);
+        let message = message.map(scrub::scrubbed);
         record_all!(
             span,
             { number.0 } = as_field(&number),
@@ -71,7 +71,7 @@ impl OutcomeAttributes<'_> {
             { responses.0 } = as_field(&responses),
             { error.0 } = as_field(&error),
             { fields::OTEL_STATUS_CODE } = is_error.then_some("ERROR"),
-            { fields::OTEL_STATUS_DESCRIPTION } = left.as_deref().or(message),
+            { fields::OTEL_STATUS_DESCRIPTION } = message.as_deref(),
         );
     }
 

@@ -5,6 +5,7 @@ use sentry_core::{Breadcrumb, Level};
 use tonic::Code;
 
 use crate::report::outcome::RpcOutcome;
+use crate::report::scrub;
 use crate::report::status::is_error;
 use crate::rpc::RpcSide;
 
@@ -35,7 +36,9 @@ pub(crate) fn of_call(
             RpcSide::Client => "grpc.client".to_owned(),
         }),
         level: level(outcome.code()),
-        message: outcome.message().map(str::to_owned),
+        message: outcome
+            .message()
+            .map(|message| scrub::scrubbed(message).into_owned()),
         data,
         ..Breadcrumb::default()
     }

@@ -50,7 +50,7 @@ pub(crate) use self::no_metrics::RpcMetrics;
 pub(crate) use self::otel_exception::otel_exception;
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
-pub(crate) use self::scrub::{scrub, without_metadata};
+pub(crate) use self::scrub::{scrub, scrubbed, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
 pub(crate) use self::tags::bounded as bounded_tag;
 

@@ -1,5 +1,6 @@
 //! What is never told, whatever else is asked for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Context, Event, Value};
@@ -50,6 +51,11 @@ pub(crate) fn without_metadata(text: &str) -> Option<String> {
     let starts = STATUS_MARKS.iter().filter_map(|mark| text.find(mark));
     let before = text.get(..starts.min()?)?;
     Some(format!("{before}{FILTERED}"))
+}
+
+/// The text without the metadata and the details of a status.
+pub(crate) fn scrubbed(text: &str) -> Cow<'_, str> {
+    without_metadata(text).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// Takes metadata and details of statuses out of what an event says.

@@ -162,6 +162,23 @@ fn calls_that_end_well_or_not_tell_none() {
     }
 }
 
+/// The message of a call's status, as a handler that asks others may write it.
+#[test]
+fn a_status_that_is_printed_into_another_one_tells_none() {
+    for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {
+        for (status, side) in STATUSES
+            .into_iter()
+            .flat_map(|s| layers!().map(move |l| (s, l)))
+        {
+            let world = world(rate, false);
+            let case = format!("{kind:?} {rate:?} {side:?}");
+            let printed = failing(move || Status::internal(format!("{:?}", status(Code::Aborted))));
+            run(&world, &side, kind, printed);
+            assert_no_secret(&world, 2, &case);
+        }
+    }
+}
+
 /// An error that prints what it is made of, as some do.
 #[derive(Debug)]
 struct Upstream(Status);
