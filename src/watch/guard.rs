@@ -98,7 +98,7 @@ impl<O: Observer> Guard<O> {
             }
             None => {
                 let http = Outcome::from_http(response.status());
-                self.head = Some(http.map_or(Head::Grpc, Head::HttpError));
+                self.head = Some(http.map_or(Head::Grpc, Head::Failed));
             }
         }
     }
@@ -179,7 +179,7 @@ impl<O: Observer> Guard<O> {
 
     fn outcome_without_status(&mut self) -> Outcome {
         match self.head.take() {
-            Some(Head::HttpError(outcome)) => outcome,
+            Some(Head::Failed(outcome)) => outcome,
             Some(Head::Grpc) | None => Outcome::no_status(),
         }
     }
@@ -189,7 +189,7 @@ impl<O: Observer> Guard<O> {
             return Outcome::panicked();
         }
         let is_late = match self.head {
-            Some(Head::HttpError(_)) => return self.outcome_without_status(),
+            Some(Head::Failed(_)) => return self.outcome_without_status(),
             Some(Head::Grpc) => self.deadline.passed_in_body(),
             None => self.deadline.passed_before_head(),
         };
@@ -218,7 +218,7 @@ impl<O: Observer> Guard<O> {
 
     /// How the RPC ends where nothing more is heard of it.
     pub(crate) fn foresee(&mut self, outcome: Outcome) {
-        self.head = Some(Head::HttpError(outcome));
+        self.head = Some(Head::Failed(outcome));
     }
 
     /// Ends the RPC as one that was dropped, unless it has ended.
@@ -233,9 +233,9 @@ impl<O: Observer> Guard<O> {
 #[derive(Debug)]
 enum Head {
     Grpc,
-    /// With what its HTTP status means. A `grpc-status` in trailers outranks
-    /// it, as for the caller.
-    HttpError(Outcome),
+    /// With what its HTTP status means, or what is foreseen. A `grpc-status` in
+    /// trailers outranks it, as for the caller.
+    Failed(Outcome),
 }
 
 impl<O: Observer> Drop for Guard<O> {
