@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::trace::Sampler;
 use sentry::Hub;
 use tonic::Request;
-use tracing::{Span, info_span};
+use tracing::span::Id;
+use tracing::{Dispatch, Span, info_span};
 use tracing_subscriber::reload;
 
-use sentry_tonic::{GrpcClientLayer, SemanticConventions, SentrySpanExt};
+use sentry_tonic::{GrpcClientLayer, SemanticConventions, SentrySpanExt, W3cSpan};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::otel::{Otel, worlds};
@@ -82,6 +84,14 @@ fn w3c() -> GrpcClientLayer {
     GrpcClientLayer::new().propagate_traceparent(true)
 }
 
+fn ids(id: &Id, subscriber: &Dispatch) -> Option<W3cSpan> {
+    let context = tracing_opentelemetry::get_otel_context(id, subscriber)?;
+    let span = context.span().span_context().clone();
+    let (trace_id, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
+    let ids = W3cSpan::new(trace_id, span_id, span.is_sampled());
+    Some(ids.with_state(span.trace_state().header()))
+}
+
 #[test]
 fn a_trace_goes_on_with_its_state() {
     let otel = Otel::new(Sampler::AlwaysOn);
@@ -93,8 +103,14 @@ fn a_trace_goes_on_with_its_state() {
         |sentry| Box::new(sentry),
         |otel| Box::new(reload::Layer::new(otel).0),
     );
+    // As for a layer of another version.
+    let hooked = worlds(
+        &otel,
+        |sentry| Box::new(sentry.otel_ids(ids)),
+        |otel| Box::new(otel),
+    );
     let alone = [World::new(), World::sampled(0.0)];
-    for world in [beside, unsampled, apart, alone].as_flattened() {
+    for world in [beside, unsampled, apart, hooked, alone].as_flattened() {
         for headers in [&[W3C, STATE][..], &[SENTRY, W3C, STATE]] {
             let expected = (TRACE.to_owned(), Some(STATE.1.to_owned()));
             assert_eq!(handed_on(world, w3c(), headers), expected, "{headers:?}");
