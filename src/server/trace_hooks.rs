@@ -21,8 +21,8 @@ use crate::watch::OnPanic;
 /// does; with [`GrpcTraceHooks`] as the other hooks, Sentry gets what that layer would
 /// tell it.
 ///
-/// For services that have a `TraceLayer` already. It is one or the other: with both,
-/// each call is there twice.
+/// For services that have a `TraceLayer` already. It is one or the other: with a
+/// `GrpcServerLayer`, or another such `TraceLayer`, inside it each call is there twice.
 ///
 /// ```
 /// use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks};
@@ -47,7 +47,9 @@ use crate::watch::OnPanic;
 /// `TraceLayer` tells nobody of a call that is dropped. A
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) ends it as its span closes: CANCELLED,
 /// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as
-/// OpenTelemetry's, learn no status of it.
+/// OpenTelemetry's, learn no status of it. A span closes once nobody holds it and all
+/// spans in it have closed: a task that has one of them puts the end of a dropped call
+/// off, and it may be out of time by then.
 ///
 /// # What `TraceLayer` cannot see
 ///
@@ -56,6 +58,7 @@ use crate::watch::OnPanic;
 /// | a panic | it is not answered, so that the caller sees a broken stream: add tower-http's `CatchPanicLayer`, or take a [`GrpcServerLayer`]. The event is that of `sentry`'s panic integration |
 /// | the body of the request | no `rpc.request.message_count`; spans of what polls it alone are not in the call, and of a request that is cut off the status counts that tonic answers with |
 /// | the type of an error of the service or of the body | it is UNKNOWN, with its text |
+/// | which of the tasks that are given its span runs the call | the panic of any is one of the call, if that is dropped later; and while one is in the span on another thread, what the handler writes to the scope is not kept: give each task a span of its own, `task.instrument(info_span!("task"))` |
 /// | a call that is left alone ([`ignore_services`](GrpcServerLayer::ignore_services) and so on) | spans in it begin transactions of their own |
 /// | a call whose span nobody wants | it is not in the metrics |
 /// | calls that are made | nothing is injected: take a [`GrpcClientLayer`](crate::GrpcClientLayer) or a [`TracePropagationInterceptor`](crate::TracePropagationInterceptor) |
@@ -125,8 +128,9 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
 /// ```
 ///
 /// `TraceLayer`'s own `DefaultOnFailure` logs an ERROR, which is an event in Sentry, of
-/// each failure. Without `on_eos` a call that went well is CANCELLED; without
-/// `on_body_chunk`, messages of the response are not counted.
+/// each failure, of whatever code, and beside the event of the call itself where the head
+/// of the response has the status. Without `on_eos` a call that went well is CANCELLED;
+/// without `on_body_chunk`, the count of the response's messages is 0.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::exhaustive_structs, reason = "what it knows is in the span")]
 pub struct GrpcTraceHooks;

@@ -61,6 +61,7 @@ mod told;
 mod trace_layer;
 mod trace_layer_beside;
 mod trace_layer_cases;
+mod trace_layer_tasks;
 mod traceparent;
 mod tracestate;
 mod transport;
