@@ -46,10 +46,14 @@ use crate::watch::OnPanic;
 ///
 /// `TraceLayer` tells nobody of a call that is dropped. A
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) ends it as its span closes: CANCELLED,
-/// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as
-/// OpenTelemetry's, learn no status of it, and take its last poll for its end. A span closes once nobody holds it and all
-/// spans in it have closed: a task that has one of them puts the end of a dropped call
-/// off, and it may be out of time by then.
+/// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as OpenTelemetry's,
+/// learn no status of it, and take its last poll for its end.
+///
+/// A span closes once nobody holds it and all spans in it have closed: a task that has
+/// one of them puts the end of a dropped call off, and it may be out of time by then.
+/// Spans that are opened while another one closes stay in the `Registry` for good:
+/// closures that are asked of failures, such as that of
+/// [`capture_if`](GrpcServerLayer::capture_if), should open none.
 ///
 /// # What `TraceLayer` cannot see
 ///
