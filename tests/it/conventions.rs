@@ -8,6 +8,7 @@ use tonic::{Request, Status};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions};
 
+use crate::support::alone::alone_with;
 use crate::support::greeter::{Scripted, request};
 use crate::support::world::World;
 
@@ -16,6 +17,16 @@ type Data = BTreeMap<String, Value>;
 /// A call that fails with NOT_FOUND: what its server and its client tell of it.
 fn told(
     conventions: SemanticConventions,
+    options: fn(ClientOptions) -> ClientOptions,
+) -> [Data; 2] {
+    let server = GrpcServerLayer::new().semantic_conventions(conventions);
+    let client = GrpcClientLayer::new().semantic_conventions(conventions);
+    told_by(server, client, options)
+}
+
+fn told_by(
+    server: GrpcServerLayer,
+    client: GrpcClientLayer,
     options: fn(ClientOptions) -> ClientOptions,
 ) -> [Data; 2] {
     let world = World::with(|o| options(o.traces_sample_rate(1.0)), |layer| layer);
@@ -27,11 +38,9 @@ fn told(
                 .insert("x-shard", "7".parse().unwrap());
             Err(status)
         });
-        let layer = GrpcServerLayer::new().semantic_conventions(conventions);
-        let layer = layer.request_metadata(["x-tenant"]).unwrap();
+        let layer = server.request_metadata(["x-tenant"]).unwrap();
         let server = greeter.serve_with(layer).await;
-        let layer = GrpcClientLayer::new().semantic_conventions(conventions);
-        let layer = layer.response_metadata(["x-shard"]).unwrap();
+        let layer = client.response_metadata(["x-shard"]).unwrap();
         let mut client = server.observed_client(layer).await;
         let mut request = Request::new(request("Ferris"));
         request
@@ -94,6 +103,28 @@ fn each_generation_has_its_names() {
         ),
     ] {
         assert_eq!(told(conventions, |options| options), [server, client]);
+    }
+}
+
+/// In processes of their own: it is read once.
+#[test]
+fn the_environment_chooses_where_nobody_else_does() {
+    let name = "conventions::the_environment_chooses_where_nobody_else_does";
+    for list in ["", "http,database/dup", "http, rpc", "rpc,rpc/dup"] {
+        let variables = [("OTEL_SEMCONV_STABILITY_OPT_IN", list)];
+        alone_with(name, &variables, || {
+            let list = std::env::var("OTEL_SEMCONV_STABILITY_OPT_IN").unwrap();
+            let conventions = match list.as_str() {
+                "" | "http,database/dup" => SemanticConventions::Legacy,
+                "http, rpc" => SemanticConventions::Stable,
+                _ => SemanticConventions::Both,
+            };
+            let by_default = (GrpcServerLayer::new(), GrpcClientLayer::new());
+            assert_eq!(
+                told_by(by_default.0, by_default.1, |options| options),
+                told(conventions, |options| options)
+            );
+        });
     }
 }
 

@@ -8,12 +8,19 @@ const ALONE: &str = "SENTRY_TONIC_TEST_ALONE";
 /// calls this.
 #[track_caller]
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
+    alone_with(name, &[], test);
+}
+
+/// With these variables in its environment, too.
+#[track_caller]
+pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], test: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         return test();
     }
     let run = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name])
         .env(ALONE, "1")
+        .envs(variables.iter().copied())
         .env_remove("RUST_BACKTRACE")
         .output()
         .unwrap();
