@@ -93,9 +93,7 @@ impl Begun {
         let w3c = start.w3c.filter(|_| !is_refused);
         let mut context = context(start, incoming.map(|incoming| &incoming.trace), w3c);
         context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
-        let rpc = start
-            .rpc
-            .map(|rpc| (rpc.about.service(), rpc.about.method()));
+        let rpc = start.rpc.map(|rpc| &*rpc.about);
         let decided = guarded(|| Sampling::decide(&mut context, incoming, rpc, options));
         let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
         context.set_sampled(sampling.sampled);

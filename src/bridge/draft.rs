@@ -6,7 +6,7 @@ use sentry_core::protocol::{User, Value};
 use tracing::Metadata;
 
 use crate::bridge::options::LayerOptions;
-use crate::bridge::visitor::FieldSink;
+use crate::bridge::visitor::{FieldSink, ValueVisitor};
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
@@ -46,7 +46,8 @@ pub(crate) enum FieldStatus {
 /// A span that has not started.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    pub(crate) fields: SpanFields,
+    /// `None` where it has none, as many spans.
+    pub(crate) fields: Option<Box<SpanFields>>,
     pub(crate) rpc: Option<Arc<RpcStart>>,
     /// Handed over for this span.
     pub(crate) continued: Option<Arc<IncomingTrace>>,
@@ -56,7 +57,8 @@ impl Draft {
     pub(crate) fn incoming(&self) -> Option<&Arc<IncomingTrace>> {
         let rpc = self.rpc.as_ref().and_then(|rpc| rpc.incoming.as_ref());
         let continued = self.continued.as_ref();
-        continued.or(rpc).or(self.fields.incoming.as_ref())
+        let fields = || self.fields.as_ref()?.incoming.as_ref();
+        continued.or(rpc).or_else(fields)
     }
 
     /// Whether the span begins a transaction whatever is around it.
@@ -68,11 +70,16 @@ impl Draft {
 }
 
 impl SpanFields {
-    pub(crate) fn new(options: &LayerOptions) -> Self {
-        Self {
+    pub(crate) fn read(
+        options: &LayerOptions,
+        record: impl FnOnce(&mut ValueVisitor<'_, Self>),
+    ) -> Box<Self> {
+        let mut fields = Box::new(Self {
             max_param_len: options.params.max_len,
             ..Self::default()
-        }
+        });
+        record(&mut ValueVisitor(&mut fields));
+        fields
     }
 
     /// Adds what was recorded later.
@@ -125,9 +132,9 @@ struct Named {
 }
 
 impl Named {
-    fn new(fields: &SpanFields, metadata: &Metadata<'_>) -> Self {
-        let name = fields.name.as_ref().or(fields.otel_name.as_ref());
-        let op = fields.op.clone();
+    fn new(fields: Option<&SpanFields>, metadata: &Metadata<'_>) -> Self {
+        let name = fields.and_then(|fields| fields.name.as_ref().or(fields.otel_name.as_ref()));
+        let op = fields.and_then(|fields| fields.op.clone());
         Self {
             name: name.map_or_else(|| metadata.name().to_owned(), String::clone),
             op: op.unwrap_or_else(|| format!("{}::{}", metadata.target(), metadata.name())),
@@ -139,7 +146,8 @@ impl Plan {
     pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>, is_recorded: bool) -> Self {
         let rpc = draft.rpc.as_ref();
         Self {
-            own: (is_recorded && rpc.is_none()).then(|| Named::new(&draft.fields, metadata)),
+            own: (is_recorded && rpc.is_none())
+                .then(|| Named::new(draft.fields.as_deref(), metadata)),
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),

@@ -20,7 +20,6 @@ use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::otel_ids::Forbidden;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
-use crate::bridge::visitor::ValueVisitor;
 use crate::fields;
 use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
@@ -53,11 +52,10 @@ where
         let Some(origin) = self.origin(attrs, &ctx) else {
             return;
         };
-        let mut fields = SpanFields::new(&self.options);
         // The middleware tells of its spans by itself.
-        if attrs.metadata().target() != fields::TARGET {
-            attrs.record(&mut ValueVisitor(&mut fields));
-        }
+        let has_fields = !attrs.is_empty() && attrs.metadata().target() != fields::TARGET;
+        let read = || SpanFields::read(&self.options, |visitor| attrs.record(visitor));
+        let fields = has_fields.then(read);
         let key = id.into_u64();
         let cell = SpanCell::new(
             Arc::clone(&self.options),
@@ -77,9 +75,9 @@ where
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let cell = self.cell_of(id, &ctx);
         if let Some(cell) = cell.filter(|cell| !cell.is_of_middleware()) {
-            let mut fields = SpanFields::new(&self.options);
-            values.record(&mut ValueVisitor(&mut fields));
-            cell.record(fields);
+            cell.record(SpanFields::read(&self.options, |visitor| {
+                values.record(visitor);
+            }));
         }
     }
 

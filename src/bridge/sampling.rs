@@ -4,6 +4,7 @@ use sentry_core::{ClientOptions, TracesSamplingStrategy, TransactionContext};
 
 use crate::fields;
 use crate::propagation::{IncomingTrace, SampleRand, SampleRate};
+use crate::span_ext::AboutRpc;
 
 /// Under this key a `traces_sampler` finds the rate of the head of the trace.
 const PARENT_SAMPLE_RATE: &str = "parent_sample_rate";
@@ -38,7 +39,7 @@ impl Sampling {
     pub(crate) fn decide(
         context: &mut TransactionContext,
         incoming: Option<&IncomingTrace>,
-        rpc: Option<(&str, &str)>,
+        rpc: Option<&dyn AboutRpc>,
         options: &ClientOptions,
     ) -> Self {
         let rand = rand(context, incoming);
@@ -65,16 +66,16 @@ impl Sampling {
 fn describe(
     context: &mut TransactionContext,
     incoming: Option<&IncomingTrace>,
-    rpc: Option<(&str, &str)>,
+    rpc: Option<&dyn AboutRpc>,
 ) {
     if let Some(rate) = incoming.and_then(|incoming| incoming.sample_rate) {
         context.custom_insert(PARENT_SAMPLE_RATE.to_owned(), rate.get().into());
     }
-    if let Some((service, method)) = rpc {
+    if let Some(rpc) = rpc {
         for (key, value) in [
             (fields::RPC_SYSTEM, "grpc"),
-            (fields::RPC_SERVICE, service),
-            (fields::RPC_METHOD, method),
+            (fields::RPC_SERVICE, rpc.service()),
+            (fields::RPC_METHOD, rpc.method()),
         ] {
             context.custom_insert(key.to_owned(), value.into());
         }

@@ -48,7 +48,7 @@ impl SpanCell {
         key: u64,
         metadata: &'static Metadata<'static>,
         origin: Origin,
-        fields: SpanFields,
+        fields: Option<Box<SpanFields>>,
     ) -> Self {
         let (base, parent, inside, fork) = match origin {
             Origin::Child(parent) => (Arc::clone(&parent.base), Some(parent), None, None),
@@ -66,7 +66,7 @@ impl SpanCell {
             started_at: SystemTime::now(),
             told: Told::default(),
             state: Mutex::new(State {
-                field_status: fields.status,
+                field_status: fields.as_ref().and_then(|fields| fields.status),
                 draft: Draft {
                     fields,
                     ..Draft::default()
@@ -173,8 +173,8 @@ impl SpanCell {
                 attributes::set_origin(span);
             }
         }
-        if !self.is_of_middleware() {
-            self.set_fields(&live, fields);
+        if let Some(fields) = fields {
+            self.set_fields(&live, *fields);
         }
         if let Some(rpc) = &plan_rpc {
             live.set_facts(rpc);
@@ -199,17 +199,20 @@ impl SpanCell {
     }
 
     /// Takes fields that are recorded after the span was made.
-    pub(crate) fn record(&self, fields: SpanFields) {
+    pub(crate) fn record(&self, fields: Box<SpanFields>) {
         let live = {
             let mut state = self.lock();
             state.field_status = fields.status.or(state.field_status);
             let Some(live) = state.live.clone() else {
-                state.draft.fields.update(fields);
+                match &mut state.draft.fields {
+                    Some(known) => known.update(*fields),
+                    known => *known = Some(fields),
+                }
                 return;
             };
             live
         };
-        self.set_fields(&live, fields);
+        self.set_fields(&live, *fields);
     }
 
     /// The RPCs that this span of `root` is in, the innermost first.

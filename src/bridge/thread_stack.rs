@@ -33,6 +33,14 @@ struct Here {
     slot: Arc<HubSlot>,
     /// Not in a span of another root since.
     is_last: bool,
+    cell: Arc<SpanCell>,
+}
+
+impl Here {
+    /// Whether this is where the thread is, in `cell` and with the hub of that.
+    fn is_at(&self, cell: &Arc<SpanCell>, hub: &Arc<Hub>) -> bool {
+        self.is_last && Arc::ptr_eq(&self.cell, cell) && Arc::ptr_eq(&self.slot.hub, hub)
+    }
 }
 
 struct ThreadStack {
@@ -59,9 +67,12 @@ impl ThreadStack {
         let index = entries
             .iter()
             .rposition(|entry| Arc::ptr_eq(&entry.root, root))?;
-        let slot = Arc::clone(&entries.get(index)?.slot);
-        let is_last = index + 1 == entries.len();
-        Some(Here { slot, is_last })
+        let entry = entries.get(index)?;
+        Some(Here {
+            slot: Arc::clone(&entry.slot),
+            is_last: index + 1 == entries.len(),
+            cell: Arc::clone(&entry.cell),
+        })
     }
 
     fn last<T>(&self, f: impl FnOnce(&Entry) -> T) -> Option<T> {
@@ -107,6 +118,8 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
     };
     let current = Hub::current();
     let is_inside = here.is_some();
+    // As where a handler reads its request.
+    let is_again = here.as_ref().is_some_and(|here| here.is_at(cell, &current));
     let slot = match here {
         Some(here) => {
             // Where the application switched to a hub of its own inside the
@@ -122,6 +135,8 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
         None => cell.acquire_slot(&live, number, runs_the_call),
     };
     let restore = match &live.recorded {
+        // Its span is there already.
+        Some(_) if is_again => None,
         Some(span) if live.is_root && !is_inside => restore_span(&slot.hub, span),
         Some(span) => set_span(&slot.hub, span),
         None => None,

@@ -25,15 +25,17 @@ pub(crate) struct AboutCall {
 
 impl AboutRpc for AboutCall {
     fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(self.head.known_as().0)
+        self.name
+            .as_deref()
+            .unwrap_or_else(|| self.head.known_path())
     }
 
     fn service(&self) -> &str {
-        self.head.known_as().1
+        self.head.known_as().0
     }
 
     fn method(&self) -> &str {
-        self.head.known_as().2
+        self.head.known_as().1
     }
 
     fn context(&self) -> Option<Map<String, Value>> {

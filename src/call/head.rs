@@ -87,11 +87,19 @@ impl CallHead {
         }
     }
 
-    /// Its path, its service and its method, as Sentry knows them.
-    pub(crate) fn known_as(&self) -> (&str, &str, &str) {
+    /// As Sentry knows it.
+    pub(crate) fn known_path(&self) -> &str {
         match self.is_known {
-            true => (self.path.full(), self.path.service(), self.path.method()),
-            false => (fields::UNKNOWN_METHOD, "", fields::UNKNOWN_METHOD),
+            true => self.path.full(),
+            false => fields::UNKNOWN_METHOD,
+        }
+    }
+
+    /// Its service and its method, as Sentry knows them.
+    pub(crate) fn known_as(&self) -> (&str, &str) {
+        match self.is_known {
+            true => (self.path.service(), self.path.method()),
+            false => ("", fields::UNKNOWN_METHOD),
         }
     }
 
