@@ -24,6 +24,8 @@ mod local_root;
 mod options;
 mod origin;
 mod otel_ids;
+mod outbox;
+mod parcel;
 mod place;
 mod recording;
 mod repeats;

@@ -2,15 +2,19 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sentry_core::protocol::EnvelopeHeaders;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
+use crate::bridge::outbox::{Outbox, Way};
 use crate::bridge::trail::Trail;
+
+/// That of sentry's transports.
+const DEFAULT_CAPACITY: usize = 30;
 
 /// Events that were dropped on their way are not waited for any longer.
 const MAX_EXPECTED: usize = 8;
@@ -59,10 +63,21 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// but `event_id`. Sentry then takes each service's part of a trace for a trace
 /// of its own when it samples and when it extrapolates counts.
 ///
-/// This transport writes such envelopes out before the inner one sees them. For
-/// those, the inner transport obeys only rate limits that cover all kinds of data;
-/// others are enforced by Sentry on arrival. Envelopes that it loses on the way
-/// are not counted in client reports. All other envelopes go through as they are.
+/// This transport writes such envelopes out, on a thread of its own, which hands
+/// them to the inner one. All other envelopes go through as they are, in their order.
+/// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
+/// set; what comes while there is no room is lost, and reported to Sentry as lost to a
+/// `queue_overflow`. Client reports go on with an envelope that is not written out, with a flush,
+/// or by themselves after half a minute.
+///
+/// Of what is written out, the inner transport knows but the bytes. It obeys only
+/// rate limits that cover all kinds of data; Sentry enforces the others on arrival,
+/// and counts what it refuses. What is lost to the network, or to limits that cover
+/// everything, is not reported.
+///
+/// What was sent has left with [`Client::flush`](sentry_core::Client::flush) and
+/// [`Client::close`](sentry_core::Client::close), also with transports that keep nothing
+/// waiting, such as those for tests.
 ///
 /// ```
 /// use sentry_tonic::TraceTransport;
@@ -97,28 +112,31 @@ impl fmt::Debug for TraceTransport {
 impl TransportFactory for TraceTransport {
     fn create_transport_with_options(&self, options: TransportOptions) -> Arc<dyn Transport> {
         IS_INSTALLED.store(true, Ordering::Relaxed);
-        Arc::new(Writer {
-            inner: self.inner.create_transport_with_options(options),
+        let capacity = options.transport_channel_capacity;
+        let recorder = options.client_report_recorder.clone();
+        let inner = self.inner.create_transport_with_options(options);
+        let capacity = capacity.map_or(DEFAULT_CAPACITY, NonZeroUsize::get);
+        Arc::new(Posting {
+            outbox: Outbox::new(inner, capacity, recorder),
         })
     }
 }
 
-struct Writer {
-    inner: Arc<dyn Transport>,
+struct Posting {
+    outbox: Outbox,
 }
 
-impl Transport for Writer {
+impl Transport for Posting {
     fn send_envelope(&self, envelope: Envelope) {
-        let envelope = with_trace_of_event(envelope);
-        self.inner.send_envelope(written(envelope));
+        self.outbox.send(with_trace_of_event(envelope));
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        self.inner.flush(timeout)
+        self.outbox.end(Way::Flush, timeout)
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {
-        self.inner.shutdown(timeout)
+        self.outbox.end(Way::Shutdown, timeout)
     }
 }
 
@@ -134,22 +152,5 @@ fn with_trace_of_event(envelope: Envelope) -> Envelope {
             envelope.with_headers(headers)
         }
         None => envelope,
-    }
-}
-
-/// As bytes, where it has headers to lose.
-fn written(envelope: Envelope) -> Envelope {
-    let kept = match envelope.uuid() {
-        Some(id) => EnvelopeHeaders::new().with_event_id(*id),
-        None => EnvelopeHeaders::new(),
-    };
-    if *envelope.headers() == kept {
-        return envelope;
-    }
-    let mut bytes = Vec::new();
-    let is_written = envelope.to_writer(&mut bytes).is_ok();
-    match Envelope::from_bytes_raw(bytes) {
-        Ok(raw) if is_written => raw,
-        _ => envelope,
     }
 }

@@ -65,3 +65,4 @@ mod trace_layer_tasks;
 mod traceparent;
 mod tracestate;
 mod transport;
+mod transport_losses;

@@ -29,6 +29,7 @@ pub(crate) mod uri;
 pub(crate) mod alone;
 pub(crate) mod body;
 pub(crate) mod example;
+pub(crate) mod gated;
 pub(crate) mod greeter;
 pub(crate) mod observed;
 pub(crate) mod otel;

@@ -1,0 +1,194 @@
+//! The thread of a `TraceTransport`.
+//!
+//! Envelopes wait here instead of inside the transport, which gets one at a time:
+//! of what it lost in a queue of its own, bytes would not tell the kind and number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sentry_core::client_report::{Reason, Recorder};
+use sentry_core::{Envelope, Transport};
+
+use crate::bridge::parcel::Packer;
+use crate::span_ext::guarded;
+
+/// Names of threads are cut after 15 bytes.
+const THREAD: &str = "sentry-outbox";
+
+/// Longer than any request takes.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Where envelopes wait for their turn.
+pub(crate) struct Outbox {
+    jobs: Sender<Job>,
+    state: Arc<State>,
+    capacity: usize,
+    recorder: Recorder,
+}
+
+#[derive(Default)]
+struct State {
+    /// The envelopes that wait. Flushes do not count, or they would have to wait
+    /// for room, however little time they have.
+    waiting: AtomicUsize,
+    /// What waits is not sent any more.
+    is_abandoned: AtomicBool,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are envelopes, which a box would only make more expensive"
+)]
+enum Job {
+    Send(Envelope),
+    End(End),
+}
+
+/// To be done when all that was sent before is gone.
+struct End {
+    way: Way,
+    /// `None` where that is too far away to tell.
+    deadline: Option<Instant>,
+    done: SyncSender<bool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    Flush,
+    Shutdown,
+}
+
+impl Outbox {
+    pub(crate) fn new(inner: Arc<dyn Transport>, capacity: usize, recorder: Recorder) -> Self {
+        let (jobs, received) = mpsc::channel();
+        let state = Arc::default();
+        let worker = Worker {
+            inner,
+            state: Arc::clone(&state),
+            packer: Packer::new(recorder.clone()),
+        };
+        // Without a thread, what is sent is lost, and counted.
+        let _ = thread::Builder::new()
+            .name(THREAD.to_owned())
+            .spawn(move || worker.run(&received));
+        Self {
+            jobs,
+            state,
+            capacity,
+            recorder,
+        }
+    }
+
+    /// Does not wait: where there is no room, the envelope is lost.
+    pub(crate) fn send(&self, envelope: Envelope) {
+        if !self.state.enter(self.capacity) {
+            let overflow = Reason::QueueOverflow;
+            self.recorder.record_lost_data(&envelope, overflow);
+        } else if let Err(SendError(Job::Send(envelope))) = self.jobs.send(Job::Send(envelope)) {
+            let no_thread = Reason::InternalError;
+            self.recorder.record_lost_data(&envelope, no_thread);
+        }
+    }
+
+    /// Whether all that was sent before was gone in time.
+    pub(crate) fn end(&self, way: Way, timeout: Duration) -> bool {
+        let (done, is_done) = mpsc::sync_channel(1);
+        let end = End {
+            way,
+            deadline: Instant::now().checked_add(timeout),
+            done,
+        };
+        self.jobs.send(Job::End(end)).is_ok() && is_done.recv_timeout(timeout) == Ok(true)
+    }
+}
+
+impl Drop for Outbox {
+    /// Does not wait for the thread: it may be amid a request, and who closes a client
+    /// has said how long that may take.
+    fn drop(&mut self) {
+        self.state.is_abandoned.store(true, Ordering::Release);
+    }
+}
+
+impl State {
+    fn enter(&self, capacity: usize) -> bool {
+        let more = |waiting: usize| (waiting < capacity).then_some(waiting.saturating_add(1));
+        let order = Ordering::Relaxed;
+        self.waiting.fetch_update(order, order, more).is_ok()
+    }
+
+    fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Worker {
+    inner: Arc<dyn Transport>,
+    state: Arc<State>,
+    packer: Packer,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let job = self.next(jobs);
+            if self.state.is_abandoned.load(Ordering::Acquire) {
+                break;
+            }
+            match job {
+                Ok(Job::Send(envelope)) => {
+                    self.state.leave();
+                    self.send(envelope);
+                }
+                Ok(Job::End(end)) => self.end(&end),
+                Err(RecvTimeoutError::Timeout) => self.report(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // It waits for a thread of its own, which may have panicked.
+        guarded(|| drop(self.inner));
+    }
+
+    fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.packer.report_due() {
+            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => jobs.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    fn send(&mut self, envelope: Envelope) {
+        if let Some(parcel) = self.packer.pack(envelope) {
+            self.hand_over(parcel);
+        }
+    }
+
+    fn report(&mut self) {
+        if let Some(report) = self.packer.take_report() {
+            self.hand_over(report);
+        }
+    }
+
+    fn hand_over(&self, parcel: Envelope) {
+        guarded(|| {
+            self.inner.send_envelope(parcel);
+            self.inner.flush(LONG);
+        });
+    }
+
+    fn end(&mut self, end: &End) {
+        self.report();
+        let now = Instant::now();
+        let left = end
+            .deadline
+            .map_or(LONG, |end| end.saturating_duration_since(now));
+        let is_done = guarded(|| match end.way {
+            Way::Flush => self.inner.flush(left),
+            Way::Shutdown => self.inner.shutdown(left),
+        });
+        // Who asked may have stopped waiting.
+        let _ = end.done.try_send(is_done.unwrap_or(false));
+    }
+}

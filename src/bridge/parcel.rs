@@ -1,0 +1,110 @@
+//! Envelopes in the form in which sentry's transports lose nothing of them.
+
+use std::time::{Duration, Instant};
+
+use sentry_core::Envelope;
+use sentry_core::client_report::{Reason, Recorder};
+use sentry_core::protocol::client_report::{Item, ItemLoss, LossSource};
+use sentry_core::protocol::{ClientReport, EnvelopeHeaders, EnvelopeItem};
+
+/// How long losses that were reported wait for an envelope that takes them along.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Writes envelopes out where they have headers to lose, and keeps client reports
+/// out of these: sentry's transports count what they lose, and what reports in it say
+/// was lost, but not of bytes.
+pub(crate) struct Packer {
+    recorder: Recorder,
+    losses: Vec<ItemLoss>,
+    report_due: Option<Instant>,
+}
+
+impl Packer {
+    pub(crate) fn new(recorder: Recorder) -> Self {
+        Self {
+            recorder,
+            losses: Vec::new(),
+            report_due: None,
+        }
+    }
+
+    /// When there is a report to be sent at the latest.
+    pub(crate) fn report_due(&self) -> Option<Instant> {
+        self.report_due
+    }
+
+    /// An envelope with nothing but the report.
+    pub(crate) fn take_report(&mut self) -> Option<Envelope> {
+        let mut envelope = Envelope::new();
+        envelope.add_item(self.take_losses()?);
+        Some(envelope)
+    }
+
+    /// `None` where it cannot be written: on that, sentry's transports panic.
+    pub(crate) fn pack(&mut self, mut envelope: Envelope) -> Option<Envelope> {
+        if !has_headers_to_lose(&envelope) {
+            if let Some(report) = self.take_losses() {
+                envelope.add_item(report);
+            }
+            return Some(envelope);
+        }
+        let envelope = self.without_reports(envelope);
+        let raw = written(&envelope);
+        if raw.is_none() {
+            let broken = Reason::InternalError;
+            self.recorder.record_lost_data(&envelope, broken);
+        }
+        raw
+    }
+
+    fn without_reports(&mut self, envelope: Envelope) -> Envelope {
+        let is_report = |item: &EnvelopeItem| matches!(item, EnvelopeItem::ClientReport(_));
+        if !envelope.items().any(is_report) {
+            return envelope;
+        }
+        let mut rest = Envelope::new().with_headers(envelope.headers().clone());
+        for item in envelope.into_items() {
+            match item {
+                EnvelopeItem::ClientReport(report) => self.keep(&report),
+                item => rest.add_item(item),
+            }
+        }
+        rest
+    }
+
+    fn keep(&mut self, report: &ClientReport) {
+        for loss in report.losses() {
+            let same =
+                |kept: &&mut ItemLoss| kept.category == loss.category && kept.reason == loss.reason;
+            match self.losses.iter_mut().find(same) {
+                Some(kept) => kept.quantity = kept.quantity.saturating_add(loss.quantity),
+                None => self.losses.push(loss),
+            }
+        }
+        if self.report_due.is_none() && !self.losses.is_empty() {
+            self.report_due = Instant::now().checked_add(REPORT_INTERVAL);
+        }
+    }
+
+    fn take_losses(&mut self) -> Option<ClientReport> {
+        self.report_due = None;
+        let losses = std::mem::take(&mut self.losses);
+        let item = |loss: ItemLoss| Some(Item::new(loss.category, loss.reason?, loss.quantity));
+        let items: Vec<_> = losses.into_iter().filter_map(item).collect();
+        (!items.is_empty()).then(|| ClientReport::new(items))
+    }
+}
+
+fn has_headers_to_lose(envelope: &Envelope) -> bool {
+    let kept = match envelope.uuid() {
+        Some(id) => EnvelopeHeaders::new().with_event_id(*id),
+        None => EnvelopeHeaders::new(),
+    };
+    *envelope.headers() != kept
+}
+
+fn written(envelope: &Envelope) -> Option<Envelope> {
+    let mut bytes = Vec::new();
+    envelope.to_writer(&mut bytes).ok()?;
+    Envelope::from_bytes_raw(bytes).ok()
+}
