@@ -23,6 +23,8 @@ use tracing_subscriber::{Layer, registry};
 use crate::contestant::{Contestant, Sampling};
 
 const DSN: &str = "https://key@o1.ingest.invalid/1";
+/// For all that is measured, in the queue of a transport.
+const ROOM: usize = 10_000;
 
 /// Keeps Sentry and OpenTelemetry running.
 #[must_use]
@@ -92,7 +94,10 @@ fn init_sentry(contestant: Contestant, sampling: Sampling) -> ClientInitGuard {
         .traces_sample_rate(rate);
     let nowhere = Arc::new(Nowhere);
     sentry::init(match contestant {
-        Contestant::OursWithTraceTransport => options.transport(TraceTransport::new(nowhere)),
+        // Its thread may get little time: what has no room would cost less, or more.
+        Contestant::OursWithTraceTransport => options
+            .transport_channel_capacity(ROOM)
+            .transport(TraceTransport::new(nowhere)),
         _ => options.transport(nowhere),
     })
 }
