@@ -135,21 +135,26 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             let job = self.next(jobs);
-            if self.state.is_abandoned.load(Ordering::Acquire) {
+            let is_over = matches!(job, Err(RecvTimeoutError::Disconnected));
+            if is_over || self.state.is_abandoned.load(Ordering::Acquire) {
                 break;
             }
-            match job {
-                Ok(Job::Send(envelope)) => {
-                    self.state.leave();
-                    self.send(envelope);
-                }
-                Ok(Job::End(end)) => self.end(&end),
-                Err(RecvTimeoutError::Timeout) => self.report(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+            // A transport may panic, and the next envelope is still to be sent.
+            guarded(|| self.work(job));
         }
         // It waits for a thread of its own, which may have panicked.
         guarded(|| drop(self.inner));
+    }
+
+    fn work(&mut self, job: Result<Job, RecvTimeoutError>) {
+        match job {
+            Ok(Job::Send(envelope)) => {
+                self.state.leave();
+                self.send(envelope);
+            }
+            Ok(Job::End(end)) => self.end(&end),
+            Err(_) => self.report(),
+        }
     }
 
     fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
@@ -172,10 +177,8 @@ impl Worker {
     }
 
     fn hand_over(&self, parcel: Envelope) {
-        guarded(|| {
-            self.inner.send_envelope(parcel);
-            self.inner.flush(LONG);
-        });
+        self.inner.send_envelope(parcel);
+        self.inner.flush(LONG);
     }
 
     fn end(&mut self, end: &End) {
@@ -184,11 +187,11 @@ impl Worker {
         let left = end
             .deadline
             .map_or(LONG, |end| end.saturating_duration_since(now));
-        let is_done = guarded(|| match end.way {
+        let is_done = match end.way {
             Way::Flush => self.inner.flush(left),
             Way::Shutdown => self.inner.shutdown(left),
-        });
+        };
         // Who asked may have stopped waiting.
-        let _ = end.done.try_send(is_done.unwrap_or(false));
+        let _ = end.done.try_send(is_done);
     }
 }

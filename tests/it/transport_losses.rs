@@ -166,6 +166,8 @@ fn flush_and_close_wait_until_all_has_left_but_no_longer_than_they_may() {
     for _ in 0..20 {
         assert!(!client.flush(Some(SHORT)));
     }
+    let took = start.elapsed();
+    assert!(took < LONG / 6, "{took:?}");
     thread::scope(|scope| {
         scope.spawn(|| assert!(client.flush(Some(LONG))));
         ingest.open();
@@ -174,7 +176,6 @@ fn flush_and_close_wait_until_all_has_left_but_no_longer_than_they_may() {
     jobs(&client, 4..=6);
     assert!(client.close(Some(LONG)));
     assert_eq!(transactions(&ingest), [0, 1, 2, 3, 4, 5, 6]);
-    assert!(start.elapsed() < LONG);
 }
 
 #[test]
@@ -187,7 +188,8 @@ fn close_does_not_wait_for_an_ingest_that_does_not_answer() {
     let start = Instant::now();
     assert!(!client.close(Some(Duration::from_millis(20))));
     drop(client);
-    assert!(start.elapsed() < LONG);
+    let took = start.elapsed();
+    assert!(took < LONG / 6, "{took:?}");
     assert_eq!(ingest.arrived(), 1);
 }
 
