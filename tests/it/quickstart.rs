@@ -107,7 +107,7 @@ fn it_prints_a_waterfall() {
     assert_eq!(rest, slow.iter().collect::<Vec<_>>(), "{text}");
     for expected in [
         ", begun by \"main\" of client, sampled true at rate 1 by 0.",
-        "\nenvelope items: client_report 2, event 8, transaction 26\ntraces 10, spans ",
+        "\nenvelope items: client_report 1, event 8, transaction 26\ntraces 10, spans ",
         "\ntransactions by status: cancelled 3, deadline_exceeded 2, internal_error 7, \
          invalid_argument 2, not_found 2, ok 7, unavailable 3\n",
     ] {
@@ -242,7 +242,7 @@ fn it_prints_json() {
     }
     assert_eq!(
         kinds,
-        BTreeMap::from([("client_report", 2), ("event", 8), ("transaction", 26)])
+        BTreeMap::from([("client_report", 1), ("event", 8), ("transaction", 26)])
     );
 
     // Each span has its parent, each error its transaction.
