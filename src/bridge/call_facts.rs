@@ -1,6 +1,8 @@
 //! What events are told of the call that they are of.
 
-use sentry_core::protocol::{Context, Event, Map, SpanId, User};
+use std::borrow::Cow;
+
+use sentry_core::protocol::{Context, Event, Map, SpanId, TraceContext, User, Value};
 
 use crate::fields;
 use crate::report;
@@ -83,16 +85,22 @@ pub(crate) fn add_call(
     }
 }
 
-/// Adds to the trace context of an event what the span of the call does not say where it
-/// is not sampled: it is asked for by errors alone.
+/// Adds to the trace context of an event what the span of the call does not say.
 pub(crate) fn add_span_data(event: &mut Event<'_>, span_id: SpanId, rpc: &RpcStart) {
     if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
         && trace.span_id == span_id
     {
-        for (name, value) in rpc.about.data() {
-            let entry = trace.data.entry(name.into_owned());
-            entry.or_insert(value);
-        }
+        add_data(trace, rpc.about.data());
+    }
+}
+
+/// Adds attributes that the span does not say.
+pub(crate) fn add_data(
+    trace: &mut TraceContext,
+    data: impl IntoIterator<Item = (Cow<'static, str>, Value)>,
+) {
+    for (name, value) in data {
+        trace.data.entry(name.into_owned()).or_insert(value);
     }
 }
 

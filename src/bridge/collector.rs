@@ -161,7 +161,7 @@ impl Transport for Forwarder {
         let mut items: Vec<EnvelopeItem> = envelope.into_items().collect();
         for item in &mut items {
             if let EnvelopeItem::Transaction(transaction) = item {
-                if let Some(context) = sampling_context(transaction) {
+                if let Some(context) = complete(transaction) {
                     headers = headers.with_trace(context);
                 }
                 repair(transaction, &real);
@@ -178,13 +178,15 @@ impl Transport for Forwarder {
     }
 }
 
-/// What Sentry is told of the trace of a transaction.
-fn sampling_context(transaction: &Transaction<'_>) -> Option<DynamicSamplingContext> {
-    let Some(Context::Trace(trace)) = transaction.contexts.get("trace") else {
+/// Adds what is known of the call that a transaction is, and returns what Sentry is told
+/// of its trace.
+fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext> {
+    let Some(Context::Trace(trace)) = transaction.contexts.get_mut("trace") else {
         return None;
     };
     // It is there: who finishes a transaction holds its root.
     let trail = trails::find(trace.span_id)?;
+    trail.complete(trace);
     let context = trail.sampling_context(transaction.name.as_deref());
     context.envelope()
 }

@@ -125,6 +125,12 @@ impl LocalRoot {
         }
     }
 
+    /// Whether its span has the attributes of the RPC that it is. Else the transaction
+    /// gets them as it is sent, and errors as they are captured.
+    pub(crate) fn tells_attributes(&self) -> bool {
+        self.is_sampled && self.collector.is_none()
+    }
+
     /// A hub for a thread that finds `busy` in use on another thread.
     pub(crate) fn fork(&self, busy: &Arc<Hub>) -> Arc<HubSlot> {
         let hub = Hub::new_from_top(busy);

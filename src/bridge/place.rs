@@ -50,9 +50,11 @@ impl Place {
         Some(&self.server()?.told)
     }
 
-    /// Whether its spans say what they are.
-    pub(crate) fn is_sampled(&self) -> bool {
-        self.root.as_ref().is_some_and(|root| root.is_sampled)
+    /// Whether the span of the root has the attributes of its RPC.
+    pub(crate) fn tells_attributes(&self) -> bool {
+        self.root
+            .as_ref()
+            .is_some_and(|root| root.tells_attributes())
     }
 
     pub(crate) fn main_hub(&self) -> Option<&Arc<Hub>> {

@@ -65,6 +65,11 @@ impl SpanCell {
 }
 
 impl Live {
+    /// Whether the span has the attributes of its RPC while it lives.
+    pub(crate) fn tells_attributes(&self) -> bool {
+        !self.is_root || self.root.tells_attributes()
+    }
+
     /// Tells what the middleware knows of its call.
     pub(crate) fn set_facts(&self, rpc: &RpcStart) {
         let facts = &rpc.facts;
@@ -74,7 +79,11 @@ impl Live {
                 self.root.open_call(facts);
             }
             if let Some(span) = self.recorded.as_ref().filter(|_| self.root.is_sampled) {
-                attributes::set(span, rpc.about.data(), facts.tags.clone());
+                let data = match self.tells_attributes() {
+                    true => rpc.about.data(),
+                    false => Vec::new(),
+                };
+                attributes::set(span, data, facts.tags.clone());
             }
         });
     }

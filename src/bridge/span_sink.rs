@@ -105,12 +105,17 @@ impl SpanCell {
         let event = event.and_then(|event| guarded(event).flatten());
         let is_told = live.root.is_sampled || event.is_some();
         if let Some(span) = live.recorded.as_ref().filter(|_| is_told) {
+            let mut data = (end.data)();
+            if let Some(message) = end.message {
+                let description = fields::OTEL_STATUS_DESCRIPTION.into();
+                data.push((description, message.into()));
+            }
             guarded(|| {
-                attributes::set(span, (end.data)(), attributes::NO_TAGS);
                 // The event of a failure has it too.
                 span.set_status(end.status);
-                if let Some(message) = end.message {
-                    span.set_data(fields::OTEL_STATUS_DESCRIPTION, message.to_owned().into());
+                match live.tells_attributes() || event.is_some() {
+                    true => attributes::set(span, data, attributes::NO_TAGS),
+                    false => live.root.trail.keep_end(data),
                 }
             });
         }

@@ -1,11 +1,12 @@
 //! What a local root leaves behind for the errors in it.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use sentry_core::protocol::{Context, Event, SpanId, TraceId, User};
+use sentry_core::protocol::{Context, Event, SpanId, TraceContext, TraceId, User, Value};
 use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb;
@@ -68,6 +69,8 @@ struct State {
     transaction: Option<String>,
     /// Whether it is named as its RPC, until then.
     is_named_by_rpc: bool,
+    /// How the RPC ended, where its span does not say so.
+    end: Vec<(Cow<'static, str>, Value)>,
     /// Set where the local root is an RPC.
     rpc: Option<Arc<RpcStart>>,
     told: FieldFacts,
@@ -170,6 +173,23 @@ impl Trail {
         let mut state = self.lock();
         state.rpc = Some(Arc::clone(rpc));
         state.is_named_by_rpc = is_named;
+    }
+
+    /// Keeps how the RPC ended, for the transaction that it is.
+    pub(crate) fn keep_end(&self, end: Vec<(Cow<'static, str>, Value)>) {
+        self.lock().end = end;
+    }
+
+    /// Adds to the transaction what is known of its RPC: on its span, each attribute would
+    /// have been copied once more.
+    pub(crate) fn complete(&self, trace: &mut TraceContext) {
+        let (rpc, end) = {
+            let mut state = self.lock();
+            (state.rpc.clone(), std::mem::take(&mut state.end))
+        };
+        if let Some(rpc) = rpc {
+            call_facts::add_data(trace, rpc.about.data().into_iter().chain(end));
+        }
     }
 
     pub(crate) fn is_transaction(&self) -> bool {
@@ -301,7 +321,7 @@ impl Trail {
         }
         if let Some(rpc) = &rpc {
             call_facts::add_call(event, rpc, Some(self.root_id()), false);
-            if !place.is_sampled() {
+            if !place.tells_attributes() {
                 call_facts::add_span_data(event, self.root_id(), rpc);
             }
         }
