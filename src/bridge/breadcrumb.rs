@@ -1,14 +1,15 @@
 //! Tracing events as breadcrumbs.
 
 use std::error::Error;
+use std::time::SystemTime;
 
 use sentry_core::protocol::{Context, Map, Value};
 use sentry_core::{Breadcrumb, Level, parse_type_from_debug};
-use tracing::Event;
+use tracing::{Event, Metadata};
 
 use crate::bridge::repeats::TRACING_FIELDS;
 use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
-use crate::report;
+use crate::report::{self, CallBreadcrumb};
 
 /// An error chain longer than this is a circle.
 const MAX_SOURCES: usize = 32;
@@ -17,10 +18,83 @@ const MAX_SOURCES: usize = 32;
 /// event.
 const MAX_TEXT_LEN: usize = 1024;
 
-#[derive(Debug, Default)]
-struct EventFields {
+/// What happened, kept for the errors that follow. Most are followed by none: it becomes a
+/// breadcrumb where one is asked for.
+#[derive(Debug)]
+pub(crate) enum Crumb {
+    Event(EventCrumb),
+    Call(CallBreadcrumb),
+    /// As somebody else has made it.
+    Made(Box<Breadcrumb>),
+}
+
+impl Crumb {
+    pub(crate) fn to_breadcrumb(&self) -> Breadcrumb {
+        match self {
+            Self::Event(event) => event.to_breadcrumb(),
+            Self::Call(call) => call.to_breadcrumb(),
+            Self::Made(breadcrumb) => Breadcrumb::clone(breadcrumb),
+        }
+    }
+}
+
+impl From<Breadcrumb> for Crumb {
+    fn from(breadcrumb: Breadcrumb) -> Self {
+        Self::Made(Box::new(breadcrumb))
+    }
+}
+
+/// A tracing event.
+#[derive(Debug)]
+pub(crate) struct EventCrumb {
+    timestamp: SystemTime,
+    metadata: &'static Metadata<'static>,
     message: Option<String>,
-    data: Map<String, Value>,
+    data: Vec<(&'static str, Value)>,
+}
+
+impl EventCrumb {
+    pub(crate) fn new(event: &Event<'_>) -> Self {
+        let mut crumb = Self {
+            timestamp: SystemTime::now(),
+            metadata: event.metadata(),
+            message: None,
+            data: Vec::new(),
+        };
+        event.record(&mut ValueVisitor(&mut crumb));
+        // `#[instrument(err)]` says no message, but an `error`.
+        if crumb.message.is_none()
+            && let Some(error) = crumb.data.iter().position(is_error_text)
+            && let (_, Value::String(text)) = crumb.data.remove(error)
+        {
+            crumb.message = Some(text);
+        }
+        crumb
+    }
+
+    /// The target as its category, the fields as its data.
+    fn to_breadcrumb(&self) -> Breadcrumb {
+        let data = self.data.iter();
+        Breadcrumb {
+            timestamp: self.timestamp,
+            ty: "log".to_owned(),
+            category: Some(self.metadata.target().to_owned()),
+            level: match *self.metadata.level() {
+                tracing::Level::ERROR => Level::Error,
+                tracing::Level::WARN => Level::Warning,
+                tracing::Level::INFO => Level::Info,
+                tracing::Level::DEBUG | tracing::Level::TRACE => Level::Debug,
+            },
+            message: self.message.clone(),
+            data: data
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        }
+    }
+}
+
+fn is_error_text((name, value): &(&'static str, Value)) -> bool {
+    *name == "error" && value.is_string()
 }
 
 fn bounded(value: Value) -> Value {
@@ -32,12 +106,14 @@ fn bounded(value: Value) -> Value {
     }
 }
 
-impl FieldSink for EventFields {
+impl FieldSink for EventCrumb {
     fn take(&mut self, name: &'static str, value: Value) {
         match (name, bounded(value)) {
             ("message", Value::String(text)) => self.message = Some(text),
             (name, value) => {
-                self.data.insert(name.to_owned(), value);
+                // Of two with one name the last one counts.
+                self.data.retain(|(known, _)| *known != name);
+                self.data.push((name, value));
             }
         }
     }
@@ -76,32 +152,6 @@ pub(crate) fn from_sentry_event(event: &sentry_core::protocol::Event<'_>) -> Bre
         data: data.map(|(name, value)| (name, bounded(value))).collect(),
         level: event.level,
         message: message.map(|text| report::clip(&text, MAX_TEXT_LEN).to_owned()),
-        ..Breadcrumb::default()
-    }
-}
-
-/// The target as its category, the fields as its data.
-pub(crate) fn from_event(event: &Event<'_>) -> Breadcrumb {
-    let mut fields = EventFields::default();
-    event.record(&mut ValueVisitor(&mut fields));
-    // `#[instrument(err)]` says no message, but an `error`.
-    if fields.message.is_none()
-        && let Some(Value::String(_)) = fields.data.get("error")
-        && let Some(Value::String(text)) = fields.data.remove("error")
-    {
-        fields.message = Some(text);
-    }
-    Breadcrumb {
-        ty: "log".to_owned(),
-        category: Some(event.metadata().target().to_owned()),
-        level: match *event.metadata().level() {
-            tracing::Level::ERROR => Level::Error,
-            tracing::Level::WARN => Level::Warning,
-            tracing::Level::INFO => Level::Info,
-            tracing::Level::DEBUG | tracing::Level::TRACE => Level::Debug,
-        },
-        message: fields.message,
-        data: fields.data,
         ..Breadcrumb::default()
     }
 }

@@ -12,7 +12,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use crate::bridge::breadcrumb;
+use crate::bridge::breadcrumb::{Crumb, EventCrumb};
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::layer::SentryGrpcLayer;
@@ -175,17 +175,17 @@ impl SentryGrpcLayer {
     }
 
     fn add_breadcrumb(&self, event: &Event<'_>, cell: Option<&SpanCell>) {
-        let breadcrumb = breadcrumb::from_event(event);
+        let crumb = Crumb::Event(EventCrumb::new(event));
         match cell {
             Some(cell) => {
                 let root = cell.start().root;
                 if let Some(client) = &root.client {
-                    guarded(|| root.trail.add_breadcrumb(breadcrumb, client));
+                    guarded(|| root.trail.add_breadcrumb(crumb, client));
                 }
             }
             None => {
                 if let Some(hub) = self.hub_outside(event) {
-                    guarded(|| hub.add_breadcrumb(breadcrumb));
+                    guarded(|| hub.add_breadcrumb(crumb.to_breadcrumb()));
                 }
             }
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sentry_core::protocol::SpanStatus;
-use sentry_core::{Breadcrumb, Hub, TransactionOrSpan};
+use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
 use crate::bridge::begun::RootStart;
+use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::hub_slot::HubSlot;
@@ -16,7 +17,7 @@ use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
-use crate::report;
+use crate::report::{self, CallBreadcrumb};
 use crate::span_ext::{RpcStart, guarded};
 
 const ORIGIN_TRACING: &str = "auto.tracing";
@@ -176,15 +177,18 @@ impl Live {
     /// Leaves a breadcrumb of what the span was, for the errors that follow: those
     /// of its root, or where it is one, those of who began it.
     /// Where `is_told`, an error of its own follows.
-    pub(crate) fn leave(&self, breadcrumb: Breadcrumb, is_told: bool) {
+    pub(crate) fn leave(&self, breadcrumb: CallBreadcrumb, is_told: bool) {
         let Some(client) = &self.root.client else {
             return;
         };
         if self.is_root {
-            self.root.trail.base().add_breadcrumb(breadcrumb.clone());
+            let base = self.root.trail.base();
+            base.add_breadcrumb(breadcrumb.to_breadcrumb());
         }
         if !self.is_root || is_told {
-            self.root.trail.add_breadcrumb(breadcrumb, client);
+            self.root
+                .trail
+                .add_breadcrumb(Crumb::Call(breadcrumb), client);
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sentry_core::protocol::{Context, Event, SpanId, TraceContext, TraceId, User, Value};
-use sentry_core::{Breadcrumb, Client, Hub, TransactionOrSpan};
+use sentry_core::{Client, Hub, TransactionOrSpan};
 
-use crate::bridge::breadcrumb;
+use crate::bridge::breadcrumb::{self, Crumb};
 use crate::bridge::call_facts::{self, FieldFacts};
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::place::Place;
@@ -64,7 +64,7 @@ pub(crate) struct Trail {
 
 #[derive(Debug, Default)]
 struct State {
-    breadcrumbs: VecDeque<Breadcrumb>,
+    breadcrumbs: VecDeque<Crumb>,
     /// What the application has named the transaction.
     transaction: Option<String>,
     /// Whether it is named as its RPC, until then.
@@ -206,16 +206,16 @@ impl Trail {
     }
 
     /// Adds a breadcrumb within the limits that `client` sets.
-    pub(crate) fn add_breadcrumb(&self, breadcrumb: Breadcrumb, client: &Client) {
+    pub(crate) fn add_breadcrumb(&self, crumb: Crumb, client: &Client) {
         let options = client.options();
-        let Some(breadcrumb) = (match &options.before_breadcrumb {
-            Some(before) => before(breadcrumb),
-            None => Some(breadcrumb),
+        let Some(crumb) = (match &options.before_breadcrumb {
+            Some(before) => before(crumb.to_breadcrumb()).map(Crumb::from),
+            None => Some(crumb),
         }) else {
             return;
         };
         let mut state = self.lock();
-        state.breadcrumbs.push_back(breadcrumb);
+        state.breadcrumbs.push_back(crumb);
         let surplus = state
             .breadcrumbs
             .len()
@@ -297,7 +297,7 @@ impl Trail {
     fn keep_as_breadcrumb(&self, event: &Event<'_>) {
         let root = self.root.get().and_then(Weak::upgrade);
         if let Some(client) = root.as_ref().and_then(|root| root.client.as_ref()) {
-            self.add_breadcrumb(breadcrumb::from_sentry_event(event), client);
+            self.add_breadcrumb(breadcrumb::from_sentry_event(event).into(), client);
         }
     }
 
@@ -306,7 +306,7 @@ impl Trail {
             let state = self.lock();
             if !state.breadcrumbs.is_empty() {
                 let breadcrumbs = &mut event.breadcrumbs.values;
-                breadcrumbs.extend(state.breadcrumbs.iter().cloned());
+                breadcrumbs.extend(state.breadcrumbs.iter().map(Crumb::to_breadcrumb));
                 breadcrumbs.sort_by_key(|breadcrumb| breadcrumb.timestamp);
                 let surplus = breadcrumbs.len().saturating_sub(max_breadcrumbs);
                 breadcrumbs.drain(..surplus);

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::call::rpc_call::{RpcCall, Seen};
 use crate::fields;
-use crate::report::{self, EventKind, RpcOutcome};
+use crate::report::{self, CallBreadcrumb, EventKind, RpcOutcome};
 use crate::rpc::{self, Outcome, RpcSide};
 use crate::span_ext::{self, RpcEnd, SpanSink};
 use crate::watch::Finished;
@@ -114,9 +114,8 @@ impl RpcCall {
         finished: &Finished<'_>,
     ) {
         let outcome = &finished.outcome;
-        let breadcrumb = || {
-            report::breadcrumb_of_call(known, finished.request_messages, finished.response_messages)
-        };
+        let breadcrumb =
+            || CallBreadcrumb::new(known, finished.request_messages, finished.response_messages);
         let event = || self.event(known, finished);
         // A panic that was not caught is for whoever catches it.
         let is_captured =

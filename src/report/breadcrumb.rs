@@ -1,5 +1,8 @@
 //! A call as a breadcrumb.
 
+use std::borrow::Cow;
+use std::time::SystemTime;
+
 use sentry_core::protocol::{Map, Value};
 use sentry_core::{Breadcrumb, Level};
 use tonic::Code;
@@ -7,40 +10,70 @@ use tonic::Code;
 use crate::report::outcome::RpcOutcome;
 use crate::report::scrub;
 use crate::report::status::is_error;
-use crate::rpc::RpcSide;
+use crate::rpc::{MethodPath, RpcSide, code_name};
 
-/// What others read of it in the errors that follow.
-pub(crate) fn of_call(
-    outcome: &RpcOutcome<'_>,
+/// A call that has ended, as the errors that follow tell of it: most calls are followed
+/// by none.
+#[derive(Debug)]
+pub(crate) struct CallBreadcrumb {
+    timestamp: SystemTime,
+    side: RpcSide,
+    path: MethodPath,
+    code: Code,
+    message: Option<Cow<'static, str>>,
+    milliseconds: f64,
     request_messages: Option<u32>,
     response_messages: Option<u32>,
-) -> Breadcrumb {
-    let mut data: Map<String, Value> = Map::from([
-        ("method".to_owned(), outcome.full_method().into()),
-        ("status".to_owned(), outcome.code_name().into()),
-        ("status_code".to_owned(), (outcome.code() as i32).into()),
-        ("duration_ms".to_owned(), outcome.milliseconds().into()),
-    ]);
-    for (key, count) in [
-        ("request_message_count", request_messages),
-        ("response_message_count", response_messages),
-    ] {
-        if let Some(count) = count {
-            data.insert(key.to_owned(), count.into());
+}
+
+impl CallBreadcrumb {
+    pub(crate) fn new(
+        outcome: &RpcOutcome<'_>,
+        request_messages: Option<u32>,
+        response_messages: Option<u32>,
+    ) -> Self {
+        Self {
+            timestamp: SystemTime::now(),
+            side: outcome.side(),
+            path: outcome.path.clone(),
+            code: outcome.code(),
+            message: outcome.outcome.message.clone(),
+            milliseconds: outcome.milliseconds(),
+            request_messages,
+            response_messages,
         }
     }
-    Breadcrumb {
-        ty: "grpc".to_owned(),
-        category: Some(match outcome.side() {
-            RpcSide::Server => "grpc.server".to_owned(),
-            RpcSide::Client => "grpc.client".to_owned(),
-        }),
-        level: level(outcome.code()),
-        message: outcome
-            .message()
-            .map(|message| scrub::scrubbed(message).into_owned()),
-        data,
-        ..Breadcrumb::default()
+
+    /// What others read of it.
+    pub(crate) fn to_breadcrumb(&self) -> Breadcrumb {
+        let mut data: Map<String, Value> = Map::from([
+            ("method".to_owned(), self.path.full().into()),
+            ("status".to_owned(), code_name(self.code).into()),
+            ("status_code".to_owned(), (self.code as i32).into()),
+            ("duration_ms".to_owned(), self.milliseconds.into()),
+        ]);
+        for (key, count) in [
+            ("request_message_count", self.request_messages),
+            ("response_message_count", self.response_messages),
+        ] {
+            if let Some(count) = count {
+                data.insert(key.to_owned(), count.into());
+            }
+        }
+        Breadcrumb {
+            timestamp: self.timestamp,
+            ty: "grpc".to_owned(),
+            category: Some(match self.side {
+                RpcSide::Server => "grpc.server".to_owned(),
+                RpcSide::Client => "grpc.client".to_owned(),
+            }),
+            level: level(self.code),
+            message: self
+                .message
+                .as_deref()
+                .map(|message| scrub::scrubbed(message).into_owned()),
+            data,
+        }
     }
 }
 

@@ -24,7 +24,7 @@ mod status;
 mod tags;
 
 pub(crate) use self::attributes::OutcomeAttributes;
-pub(crate) use self::breadcrumb::of_call as breadcrumb_of_call;
+pub(crate) use self::breadcrumb::CallBreadcrumb;
 pub use self::caller::RpcCaller;
 pub(crate) use self::caller::{
     ClaimMaps, bounded as bounded_user, merged as merged_users, set_field as set_user_field,

@@ -11,7 +11,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use sentry_core::Breadcrumb;
 use sentry_core::protocol::{Event, Map, SpanStatus, User, Value};
 use tonic::Status;
 use tracing::span::Entered;
@@ -20,7 +19,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::report::{EventKind, EventLimiter};
+use crate::report::{CallBreadcrumb, EventKind, EventLimiter};
 use crate::span_ext::otel_parent::OtelParentFn;
 
 /// The layer's end of a tracing span.
@@ -140,7 +139,7 @@ pub(crate) struct RpcEnd<'a> {
     /// Makes the attributes of its span that tell how it ended.
     pub(crate) data: &'a dyn Fn() -> Vec<(Cow<'static, str>, Value)>,
     /// Makes the breadcrumb of the call; `None` where there is to be none.
-    pub(crate) breadcrumb: Option<&'a dyn Fn() -> Breadcrumb>,
+    pub(crate) breadcrumb: Option<&'a dyn Fn() -> CallBreadcrumb>,
     /// Makes the event of a failure, unless it is held back; `None` where there is
     /// to be none.
     pub(crate) event: Option<&'a dyn Fn() -> Option<Event<'static>>>,
