@@ -11,8 +11,8 @@ use tonic::Code;
 
 use crate::rpc::text::clip;
 
-const GRPC_STATUS: &str = "grpc-status";
-const GRPC_MESSAGE: &str = "grpc-message";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 pub(crate) fn is_in(headers: &HeaderMap) -> bool {
     headers.contains_key(GRPC_STATUS)
@@ -45,12 +45,9 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<(Code, Option<Cow<'sta
 /// business.
 pub(crate) fn internal() -> HeaderMap {
     HeaderMap::from_iter([
+        (GRPC_STATUS, HeaderValue::from(Code::Internal as u16)),
         (
-            HeaderName::from_static(GRPC_STATUS),
-            HeaderValue::from(Code::Internal as u16),
-        ),
-        (
-            HeaderName::from_static(GRPC_MESSAGE),
+            GRPC_MESSAGE,
             // Percent-encoding leaves it as it is.
             HeaderValue::from_static("internal server error"),
         ),
