@@ -5,17 +5,22 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::OnceLock;
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 pub(crate) const BAGGAGE: &str = "baggage";
+pub(crate) const BAGGAGE_NAME: HeaderName = HeaderName::from_static(BAGGAGE);
 
 const SENTRY_PREFIX: &str = "sentry-";
 
 /// Of all values together: <https://www.w3.org/TR/baggage/#limits>.
 const MAX_LEN: usize = 8192;
 const MAX_MEMBERS: usize = 64;
+
+/// Enough for what most traces tell, so that it need not grow.
+const USUAL_LEN: usize = 320;
 
 /// What every implementation reads back, also one that takes `+` for a space or
 /// splits at the last `=`.
@@ -27,7 +32,7 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 /// What is left of the limits.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 struct Filling {
     len: usize,
     members: usize,
@@ -54,11 +59,22 @@ impl Filling {
 }
 
 /// A list of baggage members within the limits, ready to be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Baggage {
     list: String,
     filling: Filling,
+    /// The list, for all requests that have none of their own.
+    header: OnceLock<Option<HeaderValue>>,
 }
+
+/// Whether it has gone out makes no difference.
+impl PartialEq for Baggage {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Eq for Baggage {}
 
 impl Baggage {
     /// `None` where there are no members.
@@ -66,10 +82,18 @@ impl Baggage {
         (!self.list.is_empty()).then_some(self.list.as_str())
     }
 
+    /// The members by their keys, without the prefix of these.
+    pub(crate) fn by_key(&self) -> impl Iterator<Item = (&str, &str)> {
+        members(&self.list).filter_map(|member| Some((sentry_key(member)?, member)))
+    }
+
     /// Adds `sentry-<key>`, unless that is more than anybody would read.
     pub(crate) fn push_sentry(&mut self, key: &str, value: &str) {
-        let value = utf8_percent_encode(value, VALUE);
-        self.push(&format!("{SENTRY_PREFIX}{key}={value}"));
+        self.push(
+            [SENTRY_PREFIX, key, "="]
+                .into_iter()
+                .chain(utf8_percent_encode(value, VALUE)),
+        );
     }
 
     /// Adds the Sentry members of `list`, as they are. What may not stand in a
@@ -77,18 +101,30 @@ impl Baggage {
     pub(crate) fn extend_sentry(&mut self, list: &str) {
         for member in members(list) {
             if sentry_key(member).is_some_and(is_token) {
-                self.push(&escape(member));
+                self.push([&*escape(member)]);
             }
         }
     }
 
-    fn push(&mut self, member: &str) {
-        if self.filling.take(member.len()) {
-            if !self.list.is_empty() {
-                self.list.push(',');
-            }
-            self.list.push_str(member);
+    /// Adds the member that these are the parts of.
+    fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) {
+        let end = self.list.len();
+        if self.list.is_empty() {
+            self.list.reserve(USUAL_LEN);
+        } else {
+            self.list.push(',');
         }
+        let start = self.list.len();
+        self.list.extend(member);
+        if !self.filling.take(self.list.len() - start) {
+            self.list.truncate(end);
+        }
+        self.header = OnceLock::new();
+    }
+
+    fn header(&self) -> Option<HeaderValue> {
+        let value = || HeaderValue::from_str(self.as_str()?).ok();
+        self.header.get_or_init(value).clone()
     }
 
     /// Adds these members to the `baggage` of a request.
@@ -96,13 +132,24 @@ impl Baggage {
     /// What is there stays as it is, but for members of Sentry, of which there
     /// can be one set. Members that go over the limits are left out.
     pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
+        match headers.entry(BAGGAGE_NAME) {
+            Entry::Occupied(_) => self.merge_into(headers),
+            Entry::Vacant(entry) => {
+                if let Some(value) = self.header() {
+                    entry.insert(value);
+                }
+            }
+        }
+    }
+
+    fn merge_into(&self, headers: &mut HeaderMap) {
         let mut filling = Filling::default();
         let mut list: Vec<&str> = Vec::new();
         let mut is_sensitive = false;
         let mut has_changed = false;
         // What is not text cannot be part of a list, and is not ours to judge.
         let mut opaque = Vec::new();
-        for value in headers.get_all(BAGGAGE) {
+        for value in headers.get_all(BAGGAGE_NAME) {
             match value.to_str() {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => {
@@ -133,40 +180,59 @@ impl Baggage {
             return;
         };
         value.set_sensitive(is_sensitive);
-        headers.remove(BAGGAGE);
+        headers.remove(BAGGAGE_NAME);
         for value in opaque {
-            headers.append(BAGGAGE, value);
+            headers.append(BAGGAGE_NAME, value);
         }
         if !value.is_empty() {
-            headers.append(BAGGAGE, value);
+            headers.append(BAGGAGE_NAME, value);
         }
     }
 }
 
 /// The members of a list, without the space around them.
-pub(crate) fn members(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|member| !member.is_empty())
+fn members(list: &str) -> impl Iterator<Item = &str> {
+    let mut left = Some(list);
+    let next = move || {
+        let list = left?;
+        let (member, others) = match split_at(list, b',') {
+            Some((member, others)) => (member, Some(others)),
+            None => (list, None),
+        };
+        left = others;
+        Some(member.trim())
+    };
+    std::iter::from_fn(next).filter(|member| !member.is_empty())
 }
 
 /// The key of a member of Sentry's, without its prefix.
-pub(crate) fn sentry_key(member: &str) -> Option<&str> {
-    let (key, _) = member.split_once('=')?;
-    key.trim_end().strip_prefix(SENTRY_PREFIX)
+fn sentry_key(member: &str) -> Option<&str> {
+    let (key, _) = split_at(member.strip_prefix(SENTRY_PREFIX)?, b'=')?;
+    Some(key.trim_end())
 }
 
 /// The value of a member, decoded, without its properties; `None` where it is
 /// not UTF-8.
 pub(crate) fn value(member: &str) -> Option<Cow<'_, str>> {
-    let (_, value) = member.split_once('=')?;
-    let value = value.split_once(';').map_or(value, |(value, _)| value);
-    percent_decode_str(value.trim()).decode_utf8().ok()
+    let (_, value) = split_at(member, b'=')?;
+    let value = split_at(value, b';')
+        .map_or(value, |(value, _)| value)
+        .trim();
+    match value.bytes().any(|b| b == b'%') {
+        true => percent_decode_str(value).decode_utf8().ok(),
+        false => Some(value.into()),
+    }
+}
+
+/// As `split_once`, whose search is made for long texts.
+fn split_at(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == separator)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// Whether a key is made of characters that a key may have.
 fn is_token(key: &str) -> bool {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b"!#$%&'*+-.^`|~".contains(&b);
     !key.is_empty() && key.bytes().all(is_token)
 }
 

@@ -1,15 +1,21 @@
 //! The trace that an incoming request belongs to.
 
-use http::HeaderMap;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
 use sentry_core::ClientOptions;
 use sentry_core::protocol::OrganizationId;
 
-use crate::propagation::baggage::{self, BAGGAGE, Baggage};
+use crate::propagation::baggage::{BAGGAGE, BAGGAGE_NAME, Baggage, value};
+use crate::propagation::id;
 use crate::propagation::outgoing::TraceHeaders;
 use crate::propagation::sample::{SampleRand, SampleRate};
-use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
+use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
 use crate::propagation::trace_format::{TraceFormat, TraceFormats};
-use crate::propagation::traceparent::{self, TRACEPARENT, TRACESTATE};
+use crate::propagation::traceparent::{
+    self, TRACEPARENT, TRACEPARENT_NAME, TRACESTATE, TRACESTATE_NAME,
+};
 use crate::propagation::w3c_span::W3cSpan;
 
 /// A trace that somebody else began.
@@ -17,7 +23,7 @@ use crate::propagation::w3c_span::W3cSpan;
 pub(crate) struct IncomingTrace {
     pub(crate) trace: SentryTrace,
     /// Its members of Sentry's.
-    pub(crate) baggage: Baggage,
+    pub(crate) baggage: Arc<Baggage>,
     pub(crate) sample_rate: Option<SampleRate>,
     pub(crate) sample_rand: Option<SampleRand>,
     org_id: Option<OrganizationId>,
@@ -31,34 +37,75 @@ pub(crate) struct IncomingTrace {
 /// What the headers of a request say, by name.
 #[derive(Default)]
 struct Values<'a> {
-    sentry_trace: Vec<&'a str>,
-    traceparent: Vec<&'a str>,
-    tracestate: Vec<&'a str>,
-    baggage: Vec<&'a str>,
+    sentry_trace: Listed<'a>,
+    traceparent: Listed<'a>,
+    tracestate: Listed<'a>,
+    baggage: Listed<'a>,
+}
+
+/// The values of one header, which seldom are several.
+#[derive(Default)]
+struct Listed<'a> {
+    first: Option<&'a str>,
+    others: Vec<&'a str>,
+}
+
+impl<'a> Listed<'a> {
+    fn push(&mut self, value: &'a str) {
+        match self.first {
+            None => self.first = Some(value),
+            Some(_) => self.others.push(value),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a str> {
+        self.first.into_iter().chain(self.others.iter().copied())
+    }
+
+    fn only(&self) -> Option<&'a str> {
+        self.first.filter(|_| self.others.is_empty())
+    }
+
+    fn joined(&self) -> Cow<'a, str> {
+        match self.only() {
+            Some(value) => value.into(),
+            None => self.iter().collect::<Vec<_>>().join(",").into(),
+        }
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Listed<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
+        let mut values = values.into_iter();
+        Self {
+            first: values.next(),
+            others: values.collect(),
+        }
+    }
 }
 
 impl Values<'_> {
     /// Of several it is not known which one is meant.
     fn w3c(&self) -> Option<W3cSpan> {
-        match self.traceparent.as_slice() {
-            [value] => Some(traceparent::parse(value)?.with_state(self.tracestate.join(","))),
-            _ => None,
-        }
+        let span = traceparent::parse(self.traceparent.only()?)?;
+        Some(span.with_state(self.tracestate.joined()))
     }
 }
 
 impl IncomingTrace {
     /// By the first of `formats` that is there and valid.
     pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
-        let values = |name| {
+        let values = |name: HeaderName| -> Listed<'_> {
             let values = headers.get_all(name).iter();
             values.filter_map(|value| value.to_str().ok()).collect()
         };
+        let (sentry_trace, traceparent) = (values(SENTRY_TRACE_NAME), values(TRACEPARENT_NAME));
+        sentry_trace.first.or(traceparent.first)?;
         let values = Values {
-            sentry_trace: values(SENTRY_TRACE_HEADER),
-            traceparent: values(TRACEPARENT),
-            tracestate: values(TRACESTATE),
-            baggage: values(BAGGAGE),
+            sentry_trace,
+            traceparent,
+            tracestate: values(TRACESTATE_NAME),
+            baggage: values(BAGGAGE_NAME),
         };
         Self::new(&values, formats)
     }
@@ -95,7 +142,7 @@ impl IncomingTrace {
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
         let values = Values {
-            sentry_trace: vec![value],
+            sentry_trace: Listed::from_iter([value]),
             ..Values::default()
         };
         Self::new(&values, &TraceFormats::default())
@@ -122,30 +169,35 @@ impl IncomingTrace {
         let read = |format| match format {
             TraceFormat::SentryTrace => {
                 let mut values = values.sentry_trace.iter();
-                values.find_map(|value| SentryTrace::parse(value))
+                values.find_map(SentryTrace::parse)
             }
             TraceFormat::Traceparent => w3c.as_ref().map(SentryTrace::of_w3c),
         };
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
         let mut baggage = Baggage::default();
-        for list in &values.baggage {
+        for list in values.baggage.iter() {
             baggage.extend_sentry(list);
         }
-        let org_id = first_value(&baggage, "org_id", |id| id.parse().ok());
-        let is_of_trace = |id: &str| id.parse().is_ok_and(|id| trace.trace_id == id);
-        if first_value(&baggage, "trace_id", |id| Some(is_of_trace(id))) == Some(false) {
+        let Said {
+            org_id,
+            mut sample_rate,
+            mut sample_rand,
+            is_of_trace,
+        } = Said::by(&baggage, &trace);
+        if is_of_trace == Some(false) {
             // What it says of another trace does not hold for this one.
             baggage = Baggage::default();
+            (sample_rate, sample_rand) = (None, None);
         }
         Some(Self {
             trace,
             is_w3c: format == TraceFormat::Traceparent,
             w3c: w3c.filter(|_| formats.iter().any(|one| one == TraceFormat::Traceparent)),
-            sample_rate: first_value(&baggage, "sample_rate", SampleRate::parse),
-            sample_rand: first_value(&baggage, "sample_rand", SampleRand::parse),
+            sample_rate,
+            sample_rand,
             org_id,
-            baggage,
+            baggage: Arc::new(baggage),
         })
     }
 
@@ -167,14 +219,41 @@ pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
     options.org_id.or_else(|| options.dsn.as_ref()?.org_id())
 }
 
-/// The first value of `sentry-<key>` that `parse` takes.
-pub(crate) fn first_value<T>(
-    baggage: &Baggage,
-    key: &str,
-    mut parse: impl FnMut(&str) -> Option<T>,
-) -> Option<T> {
-    let list = baggage.as_str()?;
-    baggage::members(list)
-        .filter(|member| baggage::sentry_key(member) == Some(key))
-        .find_map(|member| parse(&baggage::value(member)?))
+/// What baggage says of a trace, as far as that decides anything here.
+#[derive(Default)]
+struct Said {
+    org_id: Option<OrganizationId>,
+    sample_rate: Option<SampleRate>,
+    sample_rand: Option<SampleRand>,
+    is_of_trace: Option<bool>,
+}
+
+impl Said {
+    fn by(baggage: &Baggage, trace: &SentryTrace) -> Self {
+        let mut said = Self::default();
+        for (key, member) in baggage.by_key() {
+            match key {
+                "org_id" => keep_first(&mut said.org_id, || value(member)?.parse().ok()),
+                "sample_rate" => {
+                    keep_first(&mut said.sample_rate, || SampleRate::parse(&value(member)?));
+                }
+                "sample_rand" => {
+                    keep_first(&mut said.sample_rand, || SampleRand::parse(&value(member)?));
+                }
+                "trace_id" => keep_first(&mut said.is_of_trace, || {
+                    let id = id::parse(&value(member)?);
+                    Some(id.is_some_and(|id| trace.trace_id == id.into()))
+                }),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
+/// Of several values the first one counts that can be read.
+pub(crate) fn keep_first<T>(kept: &mut Option<T>, read: impl FnOnce() -> Option<T>) {
+    if kept.is_none() {
+        *kept = read();
+    }
 }

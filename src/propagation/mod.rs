@@ -2,6 +2,7 @@
 //! what is said of it to others.
 
 mod baggage;
+mod id;
 mod incoming;
 mod outgoing;
 mod sample;

@@ -1,10 +1,12 @@
 //! The headers that take a trace to another service.
 
+use std::sync::Arc;
+
 use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
-use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
-use crate::propagation::traceparent::{TRACEPARENT, TRACESTATE};
+use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
+use crate::propagation::traceparent::{TRACEPARENT_NAME, TRACESTATE_NAME};
 use crate::propagation::w3c_span::W3cSpan;
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
@@ -16,12 +18,12 @@ use crate::propagation::w3c_span::W3cSpan;
 pub struct TraceHeaders {
     sentry_trace: String,
     w3c: W3cSpan,
-    baggage: Baggage,
+    baggage: Arc<Baggage>,
 }
 
 impl TraceHeaders {
     /// `w3c` is the span as W3C names it, which OpenTelemetry may know better.
-    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Baggage) -> Self {
+    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Arc<Baggage>) -> Self {
         Self {
             sentry_trace: trace.to_string(),
             w3c,
@@ -68,7 +70,7 @@ impl TraceHeaders {
     /// out. Of a `tonic::Request`, `request.metadata_mut().as_mut()` is such a map.
     pub fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
-            headers.insert(SENTRY_TRACE_HEADER, value);
+            headers.insert(SENTRY_TRACE_NAME, value);
             self.baggage.append_to(headers);
         }
     }
@@ -77,12 +79,12 @@ impl TraceHeaders {
     /// is, or the trace came with one; else that, which belongs to others, stays.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
-            headers.insert(TRACEPARENT, value);
+            headers.insert(TRACEPARENT_NAME, value);
         }
         if !self.w3c.state.is_empty()
             && let Ok(value) = HeaderValue::from_str(&self.w3c.state)
         {
-            headers.insert(TRACESTATE, value);
+            headers.insert(TRACESTATE_NAME, value);
         }
     }
 }

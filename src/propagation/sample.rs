@@ -4,6 +4,8 @@ use std::fmt;
 
 use sentry_core::protocol::TraceId;
 
+use crate::propagation::id;
+
 const MILLION: u32 = 1_000_000;
 
 /// A rate in `[0, 1]`, as it is printed: what others read is what decides.
@@ -23,7 +25,9 @@ impl SampleRate {
         } else {
             rate.clamp(0.0, 1.0)
         };
-        let printed = rate.to_string().parse().unwrap_or(f64::from(rate));
+        let printed = of_six_digits(rate)
+            .or_else(|| rate.to_string().parse().ok())
+            .unwrap_or(f64::from(rate));
         Self { rate, printed }
     }
 
@@ -35,6 +39,14 @@ impl SampleRate {
     pub(crate) fn get(self) -> f32 {
         self.rate
     }
+}
+
+/// What a rate reads as that is printed with at most six digits, as most are: no two such
+/// numbers are the same rate.
+fn of_six_digits(rate: f32) -> Option<f64> {
+    let millionths = (f64::from(rate) * f64::from(MILLION)).round();
+    let read = millionths / f64::from(MILLION);
+    (read as f32 == rate).then_some(read)
 }
 
 impl fmt::Display for SampleRate {
@@ -122,7 +134,7 @@ fn millionths_below(rate: SampleRate) -> u32 {
 fn hash(trace_id: TraceId) -> u64 {
     // FNV-1a, whose high bits are good, and a final mix for the low ones.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in trace_id.to_string().bytes() {
+    for byte in id::hex(&id::trace_id(trace_id)) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash ^= hash >> 33;
@@ -189,6 +201,18 @@ mod tests {
         }
         assert_eq!(millionths_below(SampleRate::new(0.0)), 0);
         assert_eq!(millionths_below(SampleRate::new(1.0)), MILLION);
+    }
+
+    #[test]
+    fn rates_read_as_they_are_printed() {
+        for millionths in (0..=MILLION).step_by(13) {
+            let decimal = f64::from(millionths) / f64::from(MILLION);
+            let rate = decimal as f32;
+            for rate in [rate, rate.next_up(), rate.next_down()] {
+                let rate = SampleRate::new(rate);
+                assert_eq!(rate.to_string().parse(), Ok(rate.printed), "{rate}");
+            }
+        }
     }
 
     #[test]

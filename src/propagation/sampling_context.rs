@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use sentry_core::protocol::{self, DynamicSamplingContext, OrganizationId, TraceContext, TraceId};
 use sentry_core::{Client, TracesSamplingStrategy};
 
-use crate::propagation::baggage::Baggage;
-use crate::propagation::incoming::{IncomingTrace, first_value, org_id};
+use crate::propagation::baggage::{Baggage, value};
+use crate::propagation::id;
+use crate::propagation::incoming::{IncomingTrace, keep_first, org_id};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 
@@ -17,11 +18,11 @@ use crate::propagation::sentry_trace::SentryTrace;
 #[derive(Debug)]
 pub(crate) enum SamplingContext {
     /// As it came. A trace that came without one stays without.
-    Frozen(Baggage),
+    Frozen(Arc<Baggage>),
     /// Of a trace that begins here.
     Head {
         head: Head,
-        baggage: OnceLock<Baggage>,
+        baggage: OnceLock<Arc<Baggage>>,
     },
 }
 
@@ -41,12 +42,12 @@ impl SamplingContext {
     /// That of a trace which goes on here: nothing is added, and nothing
     /// changed.
     pub(crate) fn frozen(incoming: &IncomingTrace) -> Self {
-        Self::Frozen(incoming.baggage.clone())
+        Self::Frozen(Arc::clone(&incoming.baggage))
     }
 
     /// For a trace of which nothing more is known.
     pub(crate) fn empty() -> Self {
-        Self::Frozen(Baggage::default())
+        Self::Frozen(Arc::default())
     }
 
     pub(crate) fn head(head: Head) -> Self {
@@ -88,10 +89,10 @@ impl SamplingContext {
     }
 
     /// For other services.
-    pub(crate) fn baggage(&self) -> &Baggage {
+    pub(crate) fn baggage(&self) -> &Arc<Baggage> {
         match self {
             Self::Frozen(baggage) => baggage,
-            Self::Head { head, baggage } => baggage.get_or_init(|| head.baggage()),
+            Self::Head { head, baggage } => baggage.get_or_init(|| Arc::new(head.baggage())),
         }
     }
 
@@ -114,7 +115,10 @@ impl Head {
             }
         };
         // What all others are of no use without comes first.
-        push("trace_id", Some(&self.trace_id.to_string()));
+        let trace_id: String = id::hex(&id::trace_id(self.trace_id))
+            .map(char::from)
+            .collect();
+        push("trace_id", Some(&trace_id));
         push("public_key", self.public_key());
         push(
             "sample_rate",
@@ -142,9 +146,8 @@ impl Head {
             let value = value.filter(|value| !value.is_empty());
             value.map(str::to_owned)
         };
-        Some(typed(Typed {
-            trace_id: self.trace_id,
-            public_key: text(self.public_key())?,
+        let public_key = text(self.public_key())?;
+        let known = Typed {
             sample_rate: self.sample_rate,
             sample_rand: Some(self.sample_rand),
             sampled: self.sampled,
@@ -152,7 +155,8 @@ impl Head {
             environment: text(options.environment.as_deref()),
             transaction: text(self.transaction.as_deref()),
             org_id: org_id(options),
-        }))
+        };
+        Some(typed(self.trace_id, public_key, known))
     }
 
     fn public_key(&self) -> Option<&str> {
@@ -160,10 +164,9 @@ impl Head {
     }
 }
 
-/// What the type of sentry-types holds. Sentry takes none without the first two.
+/// What the type of sentry-types holds, beside what Sentry takes none without.
+#[derive(Default)]
 struct Typed {
-    trace_id: TraceId,
-    public_key: String,
     sample_rate: Option<SampleRate>,
     sample_rand: Option<SampleRand>,
     sampled: Option<bool>,
@@ -173,10 +176,10 @@ struct Typed {
     org_id: Option<OrganizationId>,
 }
 
-fn typed(typed: Typed) -> DynamicSamplingContext {
+fn typed(trace_id: TraceId, public_key: String, typed: Typed) -> DynamicSamplingContext {
     let mut context = DynamicSamplingContext::new()
-        .with_trace_id(typed.trace_id)
-        .with_public_key(typed.public_key);
+        .with_trace_id(trace_id)
+        .with_public_key(public_key);
     if let Some(rate) = typed.sample_rate {
         context = context.with_sample_rate(rate.get());
     }
@@ -205,16 +208,24 @@ fn typed(typed: Typed) -> DynamicSamplingContext {
 /// As much as the type of sentry-types holds; `None` without the two keys that
 /// Sentry takes none without.
 fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
-    let text = |key| first_value(baggage, key, |value| Some(value.to_owned()));
-    Some(typed(Typed {
-        trace_id: first_value(baggage, "trace_id", |id| id.parse().ok())?,
-        public_key: text("public_key")?,
-        sample_rate: first_value(baggage, "sample_rate", SampleRate::parse),
-        sample_rand: first_value(baggage, "sample_rand", SampleRand::parse),
-        sampled: first_value(baggage, "sampled", |value| value.parse().ok()),
-        release: text("release"),
-        environment: text("environment"),
-        transaction: text("transaction"),
-        org_id: first_value(baggage, "org_id", |id| id.parse().ok()),
-    }))
+    let mut trace_id = None;
+    let mut public_key = None;
+    let mut known = Typed::default();
+    for (key, member) in baggage.by_key() {
+        let read = || value(member);
+        let text = |kept| keep_first(kept, || Some(read()?.into_owned()));
+        match key {
+            "trace_id" => keep_first(&mut trace_id, || read()?.parse().ok()),
+            "public_key" => text(&mut public_key),
+            "sample_rate" => keep_first(&mut known.sample_rate, || SampleRate::parse(&read()?)),
+            "sample_rand" => keep_first(&mut known.sample_rand, || SampleRand::parse(&read()?)),
+            "sampled" => keep_first(&mut known.sampled, || read()?.parse().ok()),
+            "release" => text(&mut known.release),
+            "environment" => text(&mut known.environment),
+            "transaction" => text(&mut known.transaction),
+            "org_id" => keep_first(&mut known.org_id, || read()?.parse().ok()),
+            _ => {}
+        }
+    }
+    Some(typed(trace_id?, public_key?, known))
 }

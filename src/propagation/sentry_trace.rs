@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use http::HeaderName;
 use sentry_core::protocol::{SpanId, TraceId};
 
+use crate::propagation::id;
 use crate::propagation::w3c_span::W3cSpan;
 
 pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
+pub(crate) const SENTRY_TRACE_NAME: HeaderName = HeaderName::from_static(SENTRY_TRACE_HEADER);
 
 /// `<32 hex>-<16 hex>[-0|-1]`: which span of which trace a request comes from.
 ///
@@ -24,8 +27,8 @@ impl SentryTrace {
     /// refused too: Sentry drops a whole transaction over one.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let mut parts = value.trim().split('-');
-        let trace_id = parts.next().filter(|id| is_id(id, 32))?.parse().ok()?;
-        let span_id = parts.next().filter(|id| is_id(id, 16))?.parse().ok()?;
+        let trace_id = id::parse(parts.next()?)?;
+        let span_id = id::parse(parts.next()?)?;
         let sampled = match parts.next() {
             None => None,
             Some("0") => Some(false),
@@ -33,8 +36,8 @@ impl SentryTrace {
             Some(_) => return None,
         };
         parts.next().is_none().then_some(Self {
-            trace_id,
-            span_id,
+            trace_id: TraceId::from(trace_id),
+            span_id: SpanId::from(span_id),
             sampled,
         })
     }
@@ -51,6 +54,20 @@ impl SentryTrace {
         }
     }
 
+    /// The value of the header.
+    pub(crate) fn to_text(self) -> String {
+        let mut text = String::with_capacity("-".len() * 2 + 32 + 16 + 1);
+        text.extend(id::hex(&id::trace_id(self.trace_id)).map(char::from));
+        text.push('-');
+        text.extend(id::hex(&id::span_id(self.span_id)).map(char::from));
+        match self.sampled {
+            Some(true) => text.push_str("-1"),
+            Some(false) => text.push_str("-0"),
+            None => {}
+        }
+        text
+    }
+
     /// As W3C names the span.
     pub(crate) fn to_w3c(self) -> W3cSpan {
         W3cSpan {
@@ -64,18 +81,8 @@ impl SentryTrace {
 
 impl fmt::Display for SentryTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.trace_id, self.span_id)?;
-        match self.sampled {
-            Some(true) => f.write_str("-1"),
-            Some(false) => f.write_str("-0"),
-            None => Ok(()),
-        }
+        f.write_str(&self.to_text())
     }
-}
-
-/// An id that is not all zero.
-pub(crate) fn is_id(id: &str, len: usize) -> bool {
-    id.len() == len && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0')
 }
 
 #[cfg(test)]

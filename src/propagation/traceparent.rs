@@ -1,12 +1,14 @@
 //! The `traceparent` header of W3C.
 
-use sentry_core::protocol::{SpanId, TraceId};
+use http::HeaderName;
 
-use crate::propagation::sentry_trace::is_id;
+use crate::propagation::id;
 use crate::propagation::w3c_span::W3cSpan;
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
+pub(crate) const TRACESTATE_NAME: HeaderName = HeaderName::from_static(TRACESTATE);
 
 /// The flag of a caller that records its part of the trace.
 const SAMPLED: u8 = 1;
@@ -23,18 +25,13 @@ pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
         part.bytes().all(is_lower_hex).then_some(part)
     };
     let version = hex(2).filter(|version| *version != "ff")?;
-    let trace_id: TraceId = hex(32).filter(|id| is_id(id, 32))?.parse().ok()?;
-    let span_id: SpanId = hex(16).filter(|id| is_id(id, 16))?.parse().ok()?;
+    let trace_id = id::parse(hex(32)?)?;
+    let span_id = id::parse(hex(16)?)?;
     let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
     if version == "00" && parts.next().is_some() {
         return None;
     }
-    Some(W3cSpan {
-        trace_id,
-        span_id,
-        is_sampled: flags & SAMPLED != 0,
-        state: String::new(),
-    })
+    Some(W3cSpan::new(trace_id, span_id, flags & SAMPLED != 0))
 }
 
 #[cfg(test)]

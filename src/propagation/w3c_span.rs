@@ -4,6 +4,8 @@ use std::fmt;
 
 use sentry_core::protocol::{SpanId, TraceId};
 
+use crate::propagation::id;
+
 /// A span by the ids that [W3C's Trace Context](https://www.w3.org/TR/trace-context/)
 /// names it by, as OpenTelemetry knows it.
 ///
@@ -45,14 +47,13 @@ impl W3cSpan {
     /// The id of its trace.
     #[must_use]
     pub fn trace_id(&self) -> [u8; 16] {
-        bytes(&self.trace_id).to_be_bytes()
+        id::trace_id(self.trace_id)
     }
 
     /// Its own id.
     #[must_use]
     pub fn span_id(&self) -> [u8; 8] {
-        let [_, _, _, _, _, _, _, _, id @ ..] = bytes(&self.span_id).to_be_bytes();
-        id
+        id::span_id(self.span_id)
     }
 
     /// Whether it is recorded.
@@ -70,11 +71,6 @@ impl W3cSpan {
     pub(crate) fn is_valid(&self) -> bool {
         self.trace_id != TraceId::from([0; 16]) && self.span_id != SpanId::from([0; 8])
     }
-}
-
-/// Sentry's ids are bytes that are only shown, as hexadecimal text.
-fn bytes(id: &impl fmt::Display) -> u128 {
-    u128::from_str_radix(&id.to_string(), 16).unwrap_or_default()
 }
 
 /// The value of `traceparent`.

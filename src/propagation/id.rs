@@ -1,0 +1,95 @@
+//! Sentry's ids as the bytes that they are.
+
+use std::fmt::Display;
+use std::hash::{Hash, Hasher};
+
+use sentry_core::protocol::{SpanId, TraceId};
+
+const TRACE_ID_LEN: usize = 16;
+const SPAN_ID_LEN: usize = 8;
+
+pub(crate) fn trace_id(id: TraceId) -> [u8; TRACE_ID_LEN] {
+    bytes(&id)
+}
+
+pub(crate) fn span_id(id: SpanId) -> [u8; SPAN_ID_LEN] {
+    bytes(&id)
+}
+
+/// In lower case.
+pub(crate) fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 0xf)];
+    bytes.iter().flat_map(digits)
+}
+
+fn digit(value: u8) -> u8 {
+    match value {
+        0..10 => b'0' + value,
+        _ => b'a' + value - 10,
+    }
+}
+
+/// Reads an id in any case; `None` for one that is all zero.
+pub(crate) fn parse<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    if pairs.len() != LEN {
+        return None;
+    }
+    let value = |digit: u8| u8::try_from(char::from(digit).to_digit(16)?).ok();
+    let mut bytes = [0; LEN];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = value(*high)? << 4 | value(*low)?;
+    }
+    (bytes != [0; LEN]).then_some(bytes)
+}
+
+/// sentry-types shows ids as text alone, which takes longer than all else that is done
+/// with them. What it hashes of them are their bytes.
+fn bytes<const LEN: usize>(id: &(impl Hash + Display)) -> [u8; LEN] {
+    let mut taken = Taken(None);
+    id.hash(&mut taken);
+    taken.0.unwrap_or_else(|| of_text(&id.to_string()))
+}
+
+fn of_text<const LEN: usize>(text: &str) -> [u8; LEN] {
+    let bits = u128::from_str_radix(text, 16).unwrap_or_default();
+    let bytes = bits.to_be_bytes();
+    bytes.last_chunk().copied().unwrap_or([0; LEN])
+}
+
+/// What was hashed last that has this length.
+struct Taken<const LEN: usize>(Option<[u8; LEN]>);
+
+impl<const LEN: usize> Hasher for Taken<LEN> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.try_into().ok().or(self.0);
+    }
+
+    /// Lengths are hashed by it.
+    fn write_usize(&mut self, _: usize) {}
+
+    /// Nobody asks for one.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_text() {
+        for _ in 0..100 {
+            let (trace, span) = (TraceId::default(), SpanId::default());
+            assert_eq!(trace_id(trace), of_text(&trace.to_string()));
+            assert_eq!(span_id(span), of_text(&span.to_string()));
+            let text: String = hex(&trace_id(trace)).map(char::from).collect();
+            assert_eq!(text, trace.to_string());
+        }
+        let id = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255];
+        assert_eq!(trace_id(TraceId::from(id)), id);
+    }
+}
