@@ -4,8 +4,7 @@
 //! threads where nothing else leads to the root of that span.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use sentry_core::TransactionOrSpan;
@@ -17,20 +16,41 @@ use crate::span_ext::guarded;
 /// Enough that threads seldom meet.
 const SHARDS: usize = 16;
 
-type Shard = HashMap<SpanId, Weak<Trail>>;
+type Shard = HashMap<SpanId, Weak<Trail>, BuildHasherDefault<IdHasher>>;
 
 /// The trails of all roots, by the ids of their spans.
 static TRAILS: LazyLock<Trails> = LazyLock::new(Trails::default);
 
 #[derive(Default)]
 struct Trails {
-    hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
+}
+
+/// Ids are random, and not chosen by others: their bytes are hash enough.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Ok(bytes) = bytes.try_into() {
+            self.0 ^= u64::from_ne_bytes(bytes);
+        }
+    }
+
+    /// Lengths are hashed by it.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        // Spreads what generators with few random bits make over all of them.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 impl Trails {
     fn shard(&self, id: SpanId) -> Option<MutexGuard<'_, Shard>> {
-        let index = self.hasher.hash_one(id) % SHARDS as u64;
+        let hash = BuildHasherDefault::<IdHasher>::default().hash_one(id);
+        // Other bits than those that the maps go by.
+        let index = (hash >> 32) % SHARDS as u64;
         let shard = self.shards.get(usize::try_from(index).ok()?)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }

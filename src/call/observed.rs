@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::Request;
 use http::request::Parts;
+use http::{Extensions, Request};
 
 use crate::call::rpc_call::{RpcCall, RpcScope};
 use crate::rpc::RpcSide;
@@ -36,9 +36,26 @@ pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
 pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
 
 /// Left in the extensions of a request that is observed, for the case that a
-/// layer is applied twice. A server may pass them on to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Observed(RpcSide);
+/// layer is applied twice. A type for each side, for one without a value needs no memory.
+#[derive(Debug, Clone, Copy)]
+struct ByServer;
+#[derive(Debug, Clone, Copy)]
+struct ByClient;
+
+/// Marks a request as observed on `side` alone, for a server may pass its extensions on to
+/// a client. Returns whether it was.
+fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
+    match side {
+        RpcSide::Server => {
+            extensions.remove::<ByClient>();
+            extensions.insert(ByServer).is_some()
+        }
+        RpcSide::Client => {
+            extensions.remove::<ByServer>();
+            extensions.insert(ByClient).is_some()
+        }
+    }
+}
 
 /// Opens a call of `request`, unless a layer on this side has it already.
 pub(crate) fn observe<B>(
@@ -47,9 +64,9 @@ pub(crate) fn observe<B>(
     open: impl FnOnce(&mut Parts) -> Option<(RpcCall, Deadline)>,
 ) -> (Request<B>, Option<(RpcCall, Deadline)>) {
     let (mut parts, body) = request.into_parts();
-    let call = match parts.extensions.insert(Observed(side)) {
-        Some(observed) if observed == Observed(side) => None,
-        _ => open(&mut parts),
+    let call = match mark(side, &mut parts.extensions) {
+        true => None,
+        false => open(&mut parts),
     };
     (Request::from_parts(parts, body), call)
 }
@@ -57,7 +74,10 @@ pub(crate) fn observe<B>(
 /// Whether a layer on this side has the call already.
 #[cfg(feature = "tower-http")]
 pub(crate) fn is_observed(side: RpcSide, parts: &Parts) -> bool {
-    parts.extensions.get() == Some(&Observed(side))
+    match side {
+        RpcSide::Server => parts.extensions.get::<ByServer>().is_some(),
+        RpcSide::Client => parts.extensions.get::<ByClient>().is_some(),
+    }
 }
 
 /// Makes a call, watched where there is an RPC to watch.

@@ -186,6 +186,9 @@ pub(crate) fn merged(first: User, second: User) -> User {
 
 /// `None` where nothing is known of the user.
 pub(crate) fn bounded(user: User) -> Option<User> {
+    if is_nobody(&user) {
+        return None;
+    }
     let cut = |text: Option<String>| {
         text.filter(|text| !text.is_empty())
             .map(|text| rpc::clip(&text, MAX_TEXT_LEN).to_owned())
@@ -208,7 +211,19 @@ pub(crate) fn bounded(user: User) -> Option<User> {
         username: cut(user.username),
         other: other.collect(),
     };
-    (user != User::default()).then_some(user)
+    (!is_nobody(&user)).then_some(user)
+}
+
+fn is_nobody(user: &User) -> bool {
+    let User {
+        id,
+        email,
+        ip_address,
+        username,
+        other,
+    } = user;
+    let texts = [id, email, username];
+    texts.iter().all(|text| text.is_none()) && ip_address.is_none() && other.is_empty()
 }
 
 #[cfg(test)]
