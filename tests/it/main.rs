@@ -7,6 +7,7 @@
     reason = "a panic fails the test"
 )]
 
+mod allocations;
 mod breadcrumbs;
 mod calls;
 mod clients;
