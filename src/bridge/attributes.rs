@@ -14,24 +14,22 @@ pub(crate) const ORIGIN_RPC: &str = "auto.rpc.tonic";
 pub(crate) const NO_TAGS: [(&str, String); 0] = [];
 
 /// Where the span was made, under the names of sentry-tracing.
-pub(crate) fn set_source(span: &TransactionOrSpan, metadata: &Metadata<'_>) {
-    let mut data = vec![("sentry.tracing.target", Value::from(metadata.target()))];
-    if let Some(module) = metadata.module_path() {
-        data.push(("code.module.name", module.into()));
-    }
-    if let Some(file) = metadata.file() {
-        data.push(("code.file.path", file.into()));
-    }
-    if let Some(line) = metadata.line() {
-        data.push(("code.line.number", line.into()));
-    }
-    set(span, data, NO_TAGS);
+pub(crate) fn source(metadata: &Metadata<'static>) -> impl Iterator<Item = (&'static str, Value)> {
+    let text = |text: Option<&str>| text.map(Value::from);
+    let known = [
+        ("sentry.tracing.target", text(Some(metadata.target()))),
+        ("code.module.name", text(metadata.module_path())),
+        ("code.file.path", text(metadata.file())),
+        ("code.line.number", metadata.line().map(Value::from)),
+    ];
+    let known = known.into_iter();
+    known.filter_map(|(name, value)| Some((name, value?)))
 }
 
 /// Says that a span inside a root is that of an RPC: unlike a transaction, it has
 /// no other place for it.
-pub(crate) fn set_origin(span: &TransactionOrSpan) {
-    set(span, [(fields::SENTRY_ORIGIN, ORIGIN_RPC.into())], NO_TAGS);
+pub(crate) fn origin() -> (&'static str, Value) {
+    (fields::SENTRY_ORIGIN, ORIGIN_RPC.into())
 }
 
 /// Sets data and tags, under one lock of the span.

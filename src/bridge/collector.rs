@@ -186,7 +186,7 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
     };
     // It is there: who finishes a transaction holds its root.
     let trail = trails::find(trace.span_id)?;
-    trail.complete(trace);
+    trail.complete(trace, &mut transaction.spans);
     let context = trail.sampling_context(transaction.name.as_deref());
     context.envelope()
 }

@@ -1,13 +1,16 @@
 //! The part of a trace that this process reports as one transaction.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use sentry_core::protocol::SpanId;
 use sentry_core::{Client, Hub, TransactionOrSpan};
 
 use crate::bridge::begun::{Begun, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
+use crate::bridge::late::Late;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::told::Told;
@@ -45,6 +48,7 @@ struct Inside {
     waiting: Option<Arc<SpanCell>>,
     /// The root is being sent: it takes no more spans.
     is_sealed: bool,
+    late: VecDeque<(SpanId, Late)>,
 }
 
 impl LocalRoot {
@@ -125,10 +129,14 @@ impl LocalRoot {
         }
     }
 
-    /// Whether its span has the attributes of the RPC that it is. Else the transaction
-    /// gets them as it is sent, and errors as they are captured.
+    /// Whether its span has the attributes of the RPC that it is, and the spans inside
+    /// theirs. Else they get them as they are sent, and errors as they are captured.
     pub(crate) fn tells_attributes(&self) -> bool {
         self.is_sampled && self.collector.is_none()
+    }
+
+    pub(crate) fn take_late(&self) -> VecDeque<(SpanId, Late)> {
+        std::mem::take(&mut self.lock_inside().late)
     }
 
     /// A hub for a thread that finds `busy` in use on another thread.
@@ -148,10 +156,12 @@ impl LocalRoot {
         !inside.is_sealed
     }
 
-    /// The root's own span, to be finished, if it has only waited for this child.
+    /// The root's own span, to be finished, if it has only waited for this child. Keeps what
+    /// the child is told as it is sent.
     #[must_use]
-    pub(crate) fn child_finished(&self) -> Option<Arc<SpanCell>> {
+    pub(crate) fn child_finished(&self, late: Option<(SpanId, Late)>) -> Option<Arc<SpanCell>> {
         let mut inside = self.lock_inside();
+        inside.late.extend(late);
         inside.open = inside.open.saturating_sub(1);
         if inside.open > 0 {
             return None;

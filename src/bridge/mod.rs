@@ -19,6 +19,7 @@ mod draft;
 mod duration;
 mod hub_slot;
 mod hubs;
+mod late;
 mod layer;
 mod local_root;
 mod options;

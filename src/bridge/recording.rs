@@ -44,12 +44,13 @@ where
             return;
         }
         let Some(span) = ctx.span(id) else { return };
+        let current = ctx.lookup_current();
         let asks_for_ids = self.options.otel_ids.is_some();
-        if asks_for_ids && ctx.lookup_current().as_ref().is_some_and(is_on_the_way) {
+        if asks_for_ids && current.as_ref().is_some_and(is_on_the_way) {
             span.extensions_mut().replace(Aside);
             return;
         }
-        let Some(origin) = self.origin(attrs, &ctx) else {
+        let Some(origin) = self.origin(attrs, current, &ctx) else {
             return;
         };
         // The middleware tells of its spans by itself.
@@ -135,13 +136,18 @@ where
 }
 
 impl SentryGrpcLayer {
-    fn origin<S>(&self, attrs: &Attributes<'_>, ctx: &Context<'_, S>) -> Option<Origin>
+    fn origin<'c, S>(
+        &self,
+        attrs: &Attributes<'_>,
+        current: Option<SpanRef<'c, S>>,
+        ctx: &'c Context<'_, S>,
+    ) -> Option<Origin>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let parent = match attrs.parent() {
             Some(id) => ctx.span(id),
-            None if attrs.is_contextual() => ctx.lookup_current(),
+            None if attrs.is_contextual() => current,
             None => None,
         };
         match parent.as_ref().and_then(nearest_cell) {

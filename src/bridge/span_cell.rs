@@ -29,7 +29,7 @@ use crate::span_ext::{self, RpcStart, guarded};
 pub(crate) struct SpanCell {
     options: Arc<LayerOptions>,
     key: u64,
-    metadata: &'static Metadata<'static>,
+    pub(crate) metadata: &'static Metadata<'static>,
     pub(crate) parent: Option<Arc<Self>>,
     /// What a local root that begins here forks its hub from.
     base: Arc<Hub>,
@@ -166,11 +166,11 @@ impl SpanCell {
             state.rpc = draft.rpc;
             draft.fields
         };
-        if let Some(span) = &live.recorded {
+        if let Some(span) = live.recorded.as_ref().filter(|_| live.tells_attributes()) {
             if !self.is_of_middleware() {
-                attributes::set_source(span, self.metadata);
+                attributes::set(span, attributes::source(self.metadata), attributes::NO_TAGS);
             } else if !live.is_root {
-                attributes::set_origin(span);
+                attributes::set(span, [attributes::origin()], attributes::NO_TAGS);
             }
         }
         if let Some(fields) = fields {
@@ -283,7 +283,7 @@ impl SpanCell {
             live
         };
         // A root that waits for nothing else is not sent, but is let go.
-        drop(live.map(|live| live.root.child_finished()));
+        drop(live.map(|live| live.root.child_finished(None)));
     }
 
     /// Finishes the span; if it is a root, once those inside it have.
@@ -321,8 +321,9 @@ impl SpanCell {
             let hub = Arc::clone(&live.root.main.hub);
             guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
         } else {
+            let late = self.late(&live.root, &span);
             guarded(|| span.finish_with_timestamp(ended_at));
-            if let Some(root) = live.root.child_finished() {
+            if let Some(root) = live.root.child_finished(late) {
                 root.finish();
             }
         }

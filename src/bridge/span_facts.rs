@@ -1,11 +1,14 @@
 //! What is told of a span, and of the call that it is in, beside its name and its
 //! times.
 
-use sentry_core::protocol::Value;
+use sentry_core::TransactionOrSpan;
+use sentry_core::protocol::{SpanId, Value};
 
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::SpanFields;
+use crate::bridge::late::Late;
+use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::fields;
@@ -59,17 +62,33 @@ impl SpanCell {
         }
     }
 
+    /// What its span is told as it is sent, and not while it lives.
+    pub(crate) fn late(
+        &self,
+        root: &LocalRoot,
+        span: &TransactionOrSpan,
+    ) -> Option<(SpanId, Late)> {
+        let TransactionOrSpan::Span(span) = span else {
+            return None;
+        };
+        let late = match root.tells_attributes() {
+            true => return None,
+            false if self.is_of_middleware() => {
+                let mut state = self.lock();
+                let end = std::mem::take(&mut state.end);
+                Late::Call(state.rpc.clone()?, end)
+            }
+            false => Late::Source(self.metadata),
+        };
+        Some((span.get_span_id(), late))
+    }
+
     fn is_root(&self) -> bool {
         self.lock().live.as_ref().is_some_and(|live| live.is_root)
     }
 }
 
 impl Live {
-    /// Whether the span has the attributes of its RPC while it lives.
-    pub(crate) fn tells_attributes(&self) -> bool {
-        !self.is_root || self.root.tells_attributes()
-    }
-
     /// Tells what the middleware knows of its call.
     pub(crate) fn set_facts(&self, rpc: &RpcStart) {
         let facts = &rpc.facts;

@@ -113,9 +113,12 @@ impl SpanCell {
             guarded(|| {
                 // The event of a failure has it too.
                 span.set_status(end.status);
-                match live.tells_attributes() || event.is_some() {
-                    true => attributes::set(span, data, attributes::NO_TAGS),
-                    false => live.root.trail.keep_end(data),
+                if live.tells_attributes() || live.is_root && event.is_some() {
+                    attributes::set(span, data, attributes::NO_TAGS);
+                } else if live.is_root {
+                    live.root.trail.keep_end(data);
+                } else {
+                    self.lock().end = data;
                 }
             });
         }

@@ -1,9 +1,10 @@
 //! The changing part of a span, and what it has once it has started.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sentry_core::protocol::SpanStatus;
+use sentry_core::protocol::{SpanStatus, Value};
 use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::attributes;
@@ -39,6 +40,8 @@ pub(crate) struct State {
     /// What a stream of the RPC failed with.
     pub(crate) kept: Option<Box<tonic::Status>>,
     pub(crate) rpc_status: Option<SpanStatus>,
+    /// How the RPC ended, where its span is told as it is sent.
+    pub(crate) end: Vec<(Cow<'static, str>, Value)>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,
@@ -155,6 +158,12 @@ impl Live {
         Self::root(&plan, fork.trail.base(), None, started_at, options)
     }
 
+    /// Whether the span has its attributes while it lives. The transaction has where it was
+    /// made, unless it is an RPC: nobody else would tell.
+    pub(crate) fn tells_attributes(&self) -> bool {
+        self.root.tells_attributes() || self.is_root && !self.root.is_rpc
+    }
+
     /// Of one that was made in vain: another thread has started the span.
     pub(crate) fn discard(self) {
         if !self.is_root && self.recorded.is_some() {
@@ -209,7 +218,7 @@ impl Live {
 
 /// Takes back that a span inside `root` was counted.
 fn give_back(root: &LocalRoot) {
-    if let Some(own) = root.child_finished() {
+    if let Some(own) = root.child_finished(None) {
         own.finish();
     }
 }

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use sentry_core::protocol::{Context, Event, SpanId, TraceContext, TraceId, User, Value};
+use sentry_core::protocol::{Context, Event, Span, SpanId, TraceContext, TraceId, User, Value};
 use sentry_core::{Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb::{self, Crumb};
 use crate::bridge::call_facts::{self, FieldFacts};
+use crate::bridge::late;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::place::Place;
 use crate::bridge::repeats::{Failure, Source};
@@ -180,9 +181,12 @@ impl Trail {
         self.lock().end = end;
     }
 
-    /// Adds to the transaction what is known of its RPC: on its span, each attribute would
-    /// have been copied once more.
-    pub(crate) fn complete(&self, trace: &mut TraceContext) {
+    /// Adds to the transaction what is known of its RPC, and to its spans what is kept for
+    /// them.
+    pub(crate) fn complete(&self, trace: &mut TraceContext, spans: &mut [Span]) {
+        if let Some(root) = self.root.get().and_then(Weak::upgrade) {
+            late::complete(spans, root.take_late());
+        }
         let (rpc, end) = {
             let mut state = self.lock();
             (state.rpc.clone(), std::mem::take(&mut state.end))
