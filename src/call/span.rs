@@ -16,6 +16,15 @@ macro_rules! rpc_span {
         info_span!(
             target: fields::TARGET,
             $name,
+            // Ahead of the others: they are looked up by their names, in this order.
+            { fields::RPC_GRPC_STATUS_CODE } = Empty,
+            { fields::RPC_STATUS_CODE } = Empty,
+            { fields::RPC_RESPONSE_STATUS_CODE } = Empty,
+            { fields::RPC_REQUEST_MESSAGE_COUNT } = Empty,
+            { fields::RPC_RESPONSE_MESSAGE_COUNT } = Empty,
+            { fields::ERROR_TYPE } = Empty,
+            { fields::OTEL_STATUS_CODE } = Empty,
+            { fields::OTEL_STATUS_DESCRIPTION } = Empty,
             { fields::OTEL_NAME } = $head.otel_name(),
             { fields::OTEL_KIND } = $kind,
             { fields::RPC_SYSTEM } = names.system,
@@ -27,14 +36,6 @@ macro_rules! rpc_span {
             { fields::SERVER_PORT } = $head.server_port(),
             { fields::NETWORK_PEER_ADDRESS } = Empty,
             { fields::NETWORK_PEER_PORT } = Empty,
-            { fields::RPC_GRPC_STATUS_CODE } = Empty,
-            { fields::RPC_STATUS_CODE } = Empty,
-            { fields::RPC_RESPONSE_STATUS_CODE } = Empty,
-            { fields::RPC_REQUEST_MESSAGE_COUNT } = Empty,
-            { fields::RPC_RESPONSE_MESSAGE_COUNT } = Empty,
-            { fields::ERROR_TYPE } = Empty,
-            { fields::OTEL_STATUS_CODE } = Empty,
-            { fields::OTEL_STATUS_DESCRIPTION } = Empty,
         )
     }};
 }
