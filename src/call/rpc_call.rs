@@ -211,8 +211,10 @@ impl RpcCall {
 
     #[cfg(feature = "opentelemetry")]
     fn set_otel_attributes(&self, metadata: &Metadata) {
-        let attributes = metadata.attributes(self.options.conventions, false);
-        span_ext::set_otel_attributes(&self.span, attributes);
+        if !metadata.is_empty() {
+            let attributes = metadata.attributes(self.options.conventions, false);
+            span_ext::set_otel_attributes(&self.span, attributes);
+        }
     }
 }
 
