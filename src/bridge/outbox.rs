@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sentry_core::client_report::{Reason, Recorder};
-use sentry_core::{Envelope, Transport};
+use sentry_core::{Envelope, Hub, Transport};
 
 use crate::bridge::parcel::Packer;
 use crate::span_ext::guarded;
@@ -70,6 +70,8 @@ impl Outbox {
             state: Arc::clone(&state),
             packer: Packer::new(recorder.clone()),
         };
+        // The thread must not be the first to look at it: it would be that of the main hub.
+        let _ = Hub::main();
         // Without a thread, what is sent is lost, and counted.
         let _ = thread::Builder::new()
             .name(THREAD.to_owned())
@@ -133,6 +135,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
+        // A hub holds its client, which would not go, and this thread with it. Nor is what
+        // happens here for the client: to send a panic of its transport makes another one.
+        guarded(|| Hub::current().bind_client(None));
         loop {
             let job = self.next(jobs);
             let is_over = matches!(job, Err(RecvTimeoutError::Disconnected));

@@ -67,3 +67,4 @@ mod traceparent;
 mod tracestate;
 mod transport;
 mod transport_losses;
+mod transport_threads;
