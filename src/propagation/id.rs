@@ -70,6 +70,10 @@ impl<const LEN: usize> Hasher for Taken<LEN> {
     /// Lengths are hashed by it.
     fn write_usize(&mut self, _: usize) {}
 
+    // Of a number it would be up to the machine in what order its bytes come.
+    fn write_u64(&mut self, _: u64) {}
+    fn write_u128(&mut self, _: u128) {}
+
     /// Nobody asks for one.
     fn finish(&self) -> u64 {
         0
@@ -91,5 +95,22 @@ mod tests {
         }
         let id = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255];
         assert_eq!(trace_id(TraceId::from(id)), id);
+    }
+
+    #[derive(Hash)]
+    struct Number<T>(T);
+
+    impl<T: std::fmt::LowerHex> Display for Number<T> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    #[test]
+    fn ids_that_are_numbers_are_read_as_text() {
+        let id = 0x0102_0304_0506_0708_u64;
+        assert_eq!(bytes(&Number(id)), id.to_be_bytes());
+        let id = u128::from(id) << 60;
+        assert_eq!(bytes(&Number(id)), id.to_be_bytes());
     }
 }
