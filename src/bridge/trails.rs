@@ -41,8 +41,10 @@ impl Hasher for IdHasher {
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
-        // Spreads what generators with few random bits make over all of them.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        // Spreads what generators with few random bits make over all of them: carries of
+        // the product go up alone, so that its upper half has to come down.
+        let product = u128::from(self.0) * 0x9e37_79b9_7f4a_7c15;
+        (product >> 64) as u64 ^ product as u64
     }
 }
 
@@ -80,4 +82,34 @@ pub(crate) fn find_of(span: &TransactionOrSpan) -> Option<Arc<Trail>> {
     // poisoned.
     let context = guarded(|| span.get_trace_context())?;
     find(context.span_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_that_count_are_spread() {
+        for byte in 0..7 {
+            let ids = (1..=4096_u16).map(|number| {
+                let mut id = [0; 8];
+                id[byte..byte + 2].copy_from_slice(&number.to_be_bytes());
+                SpanId::from(id)
+            });
+            let hasher = BuildHasherDefault::<IdHasher>::default();
+            let hashes: Vec<_> = ids.map(|id| hasher.hash_one(id)).collect();
+            // What shards and maps go by.
+            for (shift, bits) in [(32, 4), (0, 8), (57, 7)] {
+                let part = |hash: &u64| (hash >> shift) & ((1 << bits) - 1);
+                let parts: HashSet<_> = hashes.iter().map(part).collect();
+                assert!(
+                    parts.len() > 1 << (bits - 1),
+                    "{byte} {shift}: {}",
+                    parts.len()
+                );
+            }
+        }
+    }
 }
