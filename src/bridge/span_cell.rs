@@ -140,7 +140,14 @@ impl SpanCell {
             _ => None,
         };
         let is_recorded = parent.as_ref().is_none_or(|live| live.root.is_sampled);
-        let mut plan = Plan::new(&self.lock().draft, self.metadata, is_recorded);
+        let mut plan = {
+            let state = self.lock();
+            // The draft is gone with the winner.
+            if let Some(live) = &state.live {
+                return live.clone();
+            }
+            Plan::new(&state.draft, self.metadata, is_recorded)
+        };
         let plan_rpc = plan.rpc.clone();
         // An OpenTelemetry layer starts the span for it.
         plan.w3c = self.w3c();
