@@ -191,8 +191,13 @@ impl Trail {
             let mut state = self.lock();
             (state.rpc.clone(), std::mem::take(&mut state.end))
         };
+        // As if it had been set last: how the call ended is nobody else's to say.
+        let end = end
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value));
+        trace.data.extend(end);
         if let Some(rpc) = rpc {
-            call_facts::add_data(trace, rpc.about.data().into_iter().chain(end));
+            call_facts::add_data(trace, rpc.about.data());
         }
     }
 

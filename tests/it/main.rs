@@ -8,6 +8,7 @@
 )]
 
 mod allocations;
+mod attributes;
 mod breadcrumbs;
 mod calls;
 mod clients;
