@@ -34,9 +34,14 @@ impl Late {
             Self::Call(rpc, end) => {
                 let (name, value) = attributes::origin();
                 add(name, value);
-                for (name, value) in rpc.about.data().into_iter().chain(end) {
+                for (name, value) in rpc.about.data() {
                     add(&name, value);
                 }
+                // How it ended is not for the application to say.
+                data.extend(
+                    end.into_iter()
+                        .map(|(name, value)| (name.into_owned(), value)),
+                );
             }
         }
     }
