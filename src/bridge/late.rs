@@ -11,6 +11,10 @@ use tracing::Metadata;
 use crate::bridge::attributes;
 use crate::span_ext::RpcStart;
 
+/// sentry-core keeps the first 1001 spans of a transaction, and ours may come here in an
+/// order that differs a little.
+pub(crate) const MAX: usize = 1_100;
+
 /// Attributes of a span inside a root that has finished.
 #[derive(Debug)]
 pub(crate) enum Late {

@@ -10,7 +10,7 @@ use sentry_core::{Client, Hub, TransactionOrSpan};
 use crate::bridge::begun::{Begun, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::late::Late;
+use crate::bridge::late::{self, Late};
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::told::Told;
@@ -161,7 +161,9 @@ impl LocalRoot {
     #[must_use]
     pub(crate) fn child_finished(&self, late: Option<(SpanId, Late)>) -> Option<Arc<SpanCell>> {
         let mut inside = self.lock_inside();
-        inside.late.extend(late);
+        if inside.late.len() < late::MAX {
+            inside.late.extend(late);
+        }
         inside.open = inside.open.saturating_sub(1);
         if inside.open > 0 {
             return None;

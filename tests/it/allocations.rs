@@ -114,6 +114,24 @@ fn calls_that_nobody_sees_allocate_little() {
     }
 }
 
+/// sentry-core keeps some thousand spans of a transaction, and no more is kept beside them.
+#[test]
+fn a_root_that_goes_on_and_on_keeps_no_more() {
+    let world = World::new();
+    world.sync(|| {
+        let _root = tracing::info_span!("consumes").entered();
+        let children = || (0..2_000).for_each(|_| tracing::info_span!("message").in_scope(|| {}));
+        children();
+        let kept = allocation_counter::measure(children).bytes_current;
+        assert!(kept < 1_000, "{kept} bytes");
+    });
+    let transaction = world.received().only_transaction().clone();
+    assert!(transaction.spans.len() >= 1_000);
+    for span in &transaction.spans {
+        assert_eq!(span.data["sentry.tracing.target"], "it::allocations");
+    }
+}
+
 #[test]
 fn messages_of_a_stream_allocate_nothing() {
     let worlds = [World::sampled(1.0), World::sampled(0.0)];
