@@ -104,8 +104,10 @@
 //! span, leads to the call as well: spans in it are the call's. Once the call was
 //! sent, they are transactions of their own that go on from it.
 //!
-//! Two things that a hub for each task forgives do harm on a shared one:
+//! Three things that a hub for each task forgives do harm on a shared one:
 //!
+//! * `scope.clear()`: what is captured on the hub after that, outside of the spans in
+//!   the call, is not the call's
 //! * a `push_scope` guard that is held across an `.await`, in futures that are
 //!   joined: guards of sentry panic where they are dropped out of order
 //! * `bind_hub(Hub::current())` on a spawned task: the hub is then current on

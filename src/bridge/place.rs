@@ -10,6 +10,7 @@ use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::bridge::told::Told;
+use crate::fields;
 use crate::span_ext::RpcStart;
 
 /// The span of a root that this thread is in, as far as it is in one.
@@ -82,5 +83,19 @@ impl Place {
         server.told_by_fields().add_to(event);
         call_facts::add_call(event, &inner, server.recorded_id(), false);
         true
+    }
+}
+
+impl SpanCell {
+    /// The RPCs that this span of `root` is in, the innermost first.
+    pub(crate) fn rpcs(&self, root: &LocalRoot) -> impl Iterator<Item = &Self> {
+        self.around()
+            .take_while(|cell| cell.hub_in(root).is_some())
+            .filter(|cell| cell.is_of_middleware())
+    }
+
+    /// Whether it is that of an RPC that a server received.
+    pub(crate) fn is_server(&self) -> bool {
+        self.is_of_middleware() && self.metadata.name() == fields::SERVER_SPAN
     }
 }

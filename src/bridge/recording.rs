@@ -24,7 +24,10 @@ use crate::fields;
 use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
-use crate::span_ext::{self, Aside, LayerFns, SpanLink, guarded, is_on_the_way};
+use crate::span_ext::{
+    self, Aside, Enterer, Entering, LayerFns, SpanLink, SpanSink, Unrecorded, guarded,
+    is_on_the_way,
+};
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
     headers_of_fork,
@@ -53,6 +56,10 @@ where
         let Some(origin) = self.origin(attrs, current, &ctx) else {
             return;
         };
+        if self.is_for_nobody(attrs, &origin) {
+            span.extensions_mut().replace(Unrecorded);
+            return;
+        }
         // The middleware tells of its spans by itself.
         let has_fields = !attrs.is_empty() && attrs.metadata().target() != fields::TARGET;
         let read = || SpanFields::read(&self.options, |visitor| attrs.record(visitor));
@@ -111,8 +118,16 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if let Some(cell) = self.cell_of(id, &ctx) {
-            thread_stack::enter(&cell, span_ext::runs_the_call());
+        if !span_ext::is_alive() {
+            return;
+        }
+        match span_ext::take_entering(id) {
+            Some(entering) => self.enter_for(entering),
+            None => {
+                if let Some(cell) = ctx.span(id).and_then(|span| self.cell_to_enter(&span)) {
+                    thread_stack::enter(cell, Enterer::Guest);
+                }
+            }
         }
     }
 
@@ -160,6 +175,48 @@ impl SentryGrpcLayer {
         }
     }
 
+    /// Enters a span for the middleware.
+    fn enter_for(&self, entering: Entering) {
+        match entering.sink {
+            Some(sink) if sink.layer() == self.options.id => {
+                if let Some(cell) = as_cell(sink) {
+                    thread_stack::enter(cell, entering.by);
+                }
+            }
+            _ => span_ext::put_entering(Some(entering)),
+        }
+    }
+
+    /// Of a span that is not kept there is nothing to enter where the thread is in its root.
+    fn cell_to_enter<S>(&self, span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
+    where
+        S: for<'a> LookupSpan<'a>,
+    {
+        let own = cell(span).or_else(|| {
+            span.extensions().get::<Unrecorded>()?;
+            let around = nearest_cell(&span.parent()?)?;
+            let is_here = around
+                .live()
+                .is_some_and(|live| thread_stack::is_in(&live.root));
+            let made = (!is_here).then(|| span_ext::recorded_after_all(span));
+            as_cell(made??)
+        });
+        own.filter(|cell| cell.layer() == self.options.id)
+    }
+
+    /// Whether nobody would learn of a span: nothing of its root is sent, and it says
+    /// nothing for the errors in it. It may yet be asked for, to begin a transaction.
+    fn is_for_nobody(&self, attrs: &Attributes<'_>, origin: &Origin) -> bool {
+        let is_unsampled = match origin {
+            Origin::Child(parent) => parent.is_unsampled(),
+            Origin::Root { .. } | Origin::Fork(_) => false,
+        };
+        is_unsampled
+            && attrs.metadata().fields().is_empty()
+            && self.options.otel_ids.is_none()
+            && attrs.metadata().target() != fields::TARGET
+    }
+
     fn cell_of<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanCell>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -184,7 +241,7 @@ impl SentryGrpcLayer {
         let crumb = Crumb::Event(EventCrumb::new(event));
         match cell {
             Some(cell) => {
-                let root = cell.start().root;
+                let root = &cell.start().root;
                 if let Some(client) = &root.client {
                     guarded(|| root.trail.add_breadcrumb(crumb, client));
                 }
@@ -234,7 +291,7 @@ where
         .map(|link| link.0.clone());
     let Some(parked) = parked else { return };
     let has_panicked = thread::panicking() || cell.lock().saw_panic;
-    thread_stack::run_beside(cell, || parked.close(cell.clone(), has_panicked));
+    thread_stack::run_beside(cell, || parked.close(has_panicked));
 }
 
 fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
@@ -258,8 +315,9 @@ fn cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
 {
-    // The lock on the extensions ends here: what is done with a cell calls
-    // into Sentry.
-    let sink = Arc::clone(&span.extensions().get::<SpanLink>()?.0);
+    as_cell(span_ext::own(span)?)
+}
+
+fn as_cell(sink: Arc<dyn SpanSink>) -> Option<Arc<SpanCell>> {
     sink.into_any().downcast().ok()
 }

@@ -1,7 +1,7 @@
 //! What lives behind a tracing span: a Sentry span that starts late and
 //! finishes once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use sentry_core::protocol::SpanId;
@@ -14,13 +14,13 @@ use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
+use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::otel_ids;
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::told::Told;
-use crate::fields;
 use crate::propagation::W3cSpan;
 use crate::span_ext::{self, RpcStart, guarded};
 
@@ -39,6 +39,11 @@ pub(crate) struct SpanCell {
     started_at: SystemTime,
     /// Of an RPC inside a root.
     pub(crate) told: Told,
+    /// Set once, with the state locked.
+    live: OnceLock<Live>,
+    /// The hub of who runs the span, once it was entered outside of the root's
+    /// other spans.
+    pub(crate) home: OnceLock<Arc<HubSlot>>,
     state: Mutex<State>,
 }
 
@@ -65,6 +70,8 @@ impl SpanCell {
             fork,
             started_at: SystemTime::now(),
             told: Told::default(),
+            live: OnceLock::new(),
+            home: OnceLock::new(),
             state: Mutex::new(State {
                 field_status: fields.as_ref().and_then(|fields| fields.status),
                 draft: Draft {
@@ -80,21 +87,31 @@ impl SpanCell {
         self.key
     }
 
-    pub(crate) fn layer(&self) -> u64 {
-        self.options.id
-    }
-
     pub(crate) fn options(&self) -> &LayerOptions {
         &self.options
+    }
+
+    pub(crate) fn shared_options(&self) -> Arc<LayerOptions> {
+        Arc::clone(&self.options)
+    }
+
+    /// Whether nothing of the spans in it is sent.
+    pub(crate) fn is_unsampled(&self) -> bool {
+        self.live().is_some_and(|live| !live.root.is_sampled)
     }
 
     pub(crate) fn base(&self) -> &Arc<Hub> {
         &self.base
     }
 
+    /// What it has once it has started.
+    pub(crate) fn live(&self) -> Option<&Live> {
+        self.live.get()
+    }
+
     /// Starts the span, its ancestors first, unless it has started.
-    pub(crate) fn start(&self) -> Live {
-        if let Some(live) = self.lock().live.clone() {
+    pub(crate) fn start(&self) -> &Live {
+        if let Some(live) = self.live() {
             return live;
         }
         // Not recursive: a chain of spans may be longer than a stack is deep.
@@ -113,7 +130,7 @@ impl SpanCell {
     /// Whether it has started, or can on this thread: a sampler that is asked
     /// for a span must not start that span.
     pub(crate) fn may_start(&self) -> bool {
-        span_ext::is_free() || self.lock().live.is_some()
+        self.live().is_some() || span_ext::is_free()
     }
 
     fn parent_to_start(&self) -> Option<&Self> {
@@ -121,37 +138,30 @@ impl SpanCell {
             return None;
         }
         let parent = self.parent.as_deref()?;
-        parent.lock().live.is_none().then_some(parent)
+        parent.live().is_none().then_some(parent)
     }
 
     /// Makes the Sentry span. No lock is held meanwhile, for a sampler may be
     /// asked; of two threads that meet here, the first to be done wins.
-    fn start_alone(&self) -> Live {
-        let is_root = {
+    fn start_alone(&self) -> &Live {
+        let (mut plan, parent) = {
             let mut state = self.lock();
-            if let Some(live) = &state.live {
-                return live.clone();
+            // The draft is gone with the winner.
+            if let Some(live) = self.live() {
+                return live;
             }
             state.is_starting = true;
-            state.draft.is_root()
-        };
-        let parent = match &self.parent {
-            Some(parent) if !is_root => parent.lock().live.clone(),
-            _ => None,
-        };
-        let is_recorded = parent.as_ref().is_none_or(|live| live.root.is_sampled);
-        let mut plan = {
-            let state = self.lock();
-            // The draft is gone with the winner.
-            if let Some(live) = &state.live {
-                return live.clone();
-            }
-            Plan::new(&state.draft, self.metadata, is_recorded)
+            let parent = match &self.parent {
+                Some(parent) if !state.draft.is_root() => parent.live(),
+                _ => None,
+            };
+            let is_recorded = parent.is_none_or(|live| live.root.is_sampled);
+            (Plan::new(&state.draft, self.metadata, is_recorded), parent)
         };
         let plan_rpc = plan.rpc.clone();
         // An OpenTelemetry layer starts the span for it.
         plan.w3c = self.w3c();
-        let live = match (parent, &self.fork) {
+        let made = match (parent, &self.fork) {
             (Some(parent), _) => Live::child(parent, &plan, self.started_at),
             (None, Some(fork)) if !plan.is_root => {
                 Live::in_fork(fork, plan, self.started_at, &self.options)
@@ -161,18 +171,22 @@ impl SpanCell {
                 Live::root(&plan, &self.base, inside, self.started_at, &self.options)
             }
         };
-        let fields = {
+        let mut fields = None;
+        let mut is_first = false;
+        let live = {
             let mut state = self.lock();
-            if let Some(winner) = state.live.clone() {
-                drop(state);
-                live.discard();
-                return winner;
-            }
-            state.live = Some(live.clone());
-            let draft = std::mem::take(&mut state.draft);
-            state.rpc = draft.rpc;
-            draft.fields
+            self.live.get_or_init(|| {
+                let draft = std::mem::take(&mut state.draft);
+                state.rpc = draft.rpc;
+                fields = draft.fields;
+                is_first = true;
+                made.clone()
+            })
         };
+        if !is_first {
+            made.discard();
+            return live;
+        }
         if let Some(span) = live.recorded.as_ref().filter(|_| live.tells_attributes()) {
             if !self.is_of_middleware() {
                 attributes::set(span, attributes::source(self.metadata), attributes::NO_TAGS);
@@ -181,7 +195,7 @@ impl SpanCell {
             }
         }
         if let Some(fields) = fields {
-            self.set_fields(&live, *fields);
+            self.set_fields(live, *fields);
         }
         if let Some(rpc) = &plan_rpc {
             live.set_facts(rpc);
@@ -210,7 +224,7 @@ impl SpanCell {
         let live = {
             let mut state = self.lock();
             state.field_status = fields.status.or(state.field_status);
-            let Some(live) = state.live.clone() else {
+            let Some(live) = self.live() else {
                 match &mut state.draft.fields {
                     Some(known) => known.update(*fields),
                     known => *known = Some(fields),
@@ -219,24 +233,12 @@ impl SpanCell {
             };
             live
         };
-        self.set_fields(&live, *fields);
-    }
-
-    /// The RPCs that this span of `root` is in, the innermost first.
-    pub(crate) fn rpcs(&self, root: &LocalRoot) -> impl Iterator<Item = &Self> {
-        self.around()
-            .take_while(|cell| cell.hub_in(root).is_some())
-            .filter(|cell| cell.is_of_middleware())
+        self.set_fields(live, *fields);
     }
 
     /// This span and those that it is in, from it outwards.
     pub(crate) fn around(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |cell| cell.parent.as_deref())
-    }
-
-    /// Whether it is that of an RPC that a server received.
-    pub(crate) fn is_server(&self) -> bool {
-        self.is_of_middleware() && self.metadata.name() == fields::SERVER_SPAN
     }
 
     /// Of an RPC that has started.
@@ -250,7 +252,7 @@ impl SpanCell {
 
     /// The id of its span in Sentry, where it has one inside a root.
     pub(crate) fn recorded_id(&self) -> Option<SpanId> {
-        match self.lock().live.as_ref()?.recorded.as_ref()? {
+        match self.live()?.recorded.as_ref()? {
             TransactionOrSpan::Span(span) => Some(span.get_span_id()),
             TransactionOrSpan::Transaction(_) => None,
         }
@@ -272,25 +274,20 @@ impl SpanCell {
 
     /// Starts the span if it never was, and finishes it.
     pub(crate) fn close(self: &Arc<Self>) {
-        let live = self.start();
-        self.finish_or_wait(&live);
+        self.finish_or_wait(self.start());
     }
 
     /// Leaves a span inside a root unfinished, on a thread where nothing of Sentry
     /// can be called any more.
     pub(crate) fn abandon(&self) {
-        let live = {
-            let mut state = self.lock();
-            let is_inside = |live: &Live| !live.is_root && live.recorded.is_some();
-            let live = state.live.clone().filter(is_inside);
-            if live.is_none() || state.is_finished {
-                return;
-            }
-            state.is_finished = true;
-            live
+        let is_inside = |live: &&Live| !live.is_root && live.recorded.is_some();
+        let Some(live) = self.live().filter(is_inside) else {
+            return;
         };
-        // A root that waits for nothing else is not sent, but is let go.
-        drop(live.map(|live| live.root.child_finished(None)));
+        if !std::mem::replace(&mut self.lock().is_finished, true) {
+            // A root that waits for nothing else is not sent, but is let go.
+            drop(live.root.child_finished(None));
+        }
     }
 
     /// Finishes the span; if it is a root, once those inside it have.
@@ -307,15 +304,15 @@ impl SpanCell {
     }
 
     pub(crate) fn finish(&self) {
-        let (live, status, ended_at) = {
+        let Some(live) = self.live() else { return };
+        let (status, ended_at) = {
             let mut state = self.lock();
-            let Some(live) = state.live.clone().filter(|_| !state.is_finished) else {
+            if std::mem::replace(&mut state.is_finished, true) {
                 return;
-            };
-            state.is_finished = true;
-            (live, state.status(), state.ended_at)
+            }
+            (state.status(), state.ended_at)
         };
-        let Some(span) = live.recorded else { return };
+        let Some(span) = &live.recorded else { return };
         let ended_at = duration::end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
         // A lock of sentry-core's may be poisoned, here as elsewhere.
         guarded(|| {
@@ -328,8 +325,8 @@ impl SpanCell {
             let hub = Arc::clone(&live.root.main.hub);
             guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
         } else {
-            let late = self.late(&live.root, &span);
-            guarded(|| span.finish_with_timestamp(ended_at));
+            let late = self.late(&live.root, span);
+            guarded(|| span.clone().finish_with_timestamp(ended_at));
             if let Some(root) = live.root.child_finished(late) {
                 root.finish();
             }

@@ -48,7 +48,7 @@ impl SpanCell {
         self.tell_call(live, |told| told.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
-        if let Some(span) = &of_rpc.as_ref().unwrap_or(live).recorded {
+        if let Some(span) = &of_rpc.unwrap_or(live).recorded {
             attributes::set(span, data, tags);
         }
     }
@@ -84,7 +84,7 @@ impl SpanCell {
     }
 
     fn is_root(&self) -> bool {
-        self.lock().live.as_ref().is_some_and(|live| live.is_root)
+        self.live().is_some_and(|live| live.is_root)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
+use crate::span_ext::Enterer;
 
 impl SpanCell {
     /// A hub for this thread to make current for the span, which it enters
@@ -17,15 +18,10 @@ impl SpanCell {
     /// span keeps. Whoever else comes with the span in hand runs beside it, as
     /// a task that was spawned in it does, and gets a fork for the while: tasks
     /// cannot be told apart, and must not find what another one left.
-    pub(crate) fn acquire_slot(
-        &self,
-        live: &Live,
-        thread: u64,
-        runs_the_call: bool,
-    ) -> Arc<HubSlot> {
+    pub(crate) fn acquire_slot(&self, live: &Live, thread: u64, by: Enterer) -> Arc<HubSlot> {
         // Of an RPC it is known who runs it; of another span it is whoever
         // comes first.
-        let is_guest = self.is_of_middleware() && !runs_the_call && !self.is_run_by_others();
+        let is_guest = self.is_of_middleware() && by == Enterer::Guest && !self.is_run_by_others();
         if let Some(fork) = &self.fork
             && !is_guest
             && !live.is_root
@@ -36,8 +32,7 @@ impl SpanCell {
             slot.acquire(thread);
             return slot;
         }
-        let home = self.lock().home.clone();
-        let home = match home {
+        let home = match self.home.get() {
             Some(home) => home,
             None => {
                 let made = if self.runs_root(live) {
@@ -48,11 +43,11 @@ impl SpanCell {
                 } else {
                     live.root.fork(&self.inherited_hub(&live.root))
                 };
-                Arc::clone(self.lock().home.get_or_insert(made))
+                self.home.get_or_init(|| made)
             }
         };
         if !is_guest && home.acquire(thread) {
-            return home;
+            return Arc::clone(home);
         }
         let fork = live.root.fork(&home.hub);
         fork.acquire(thread);
@@ -90,9 +85,8 @@ impl SpanCell {
 
     /// `None` for a span that is not in `root`.
     pub(crate) fn hub_in(&self, root: &LocalRoot) -> Option<Option<Arc<Hub>>> {
-        let state = self.lock();
-        let is_in_root = std::ptr::eq(Arc::as_ptr(&state.live.as_ref()?.root), root);
-        let home = state.home.as_ref().map(|home| &home.hub);
+        let is_in_root = std::ptr::eq(Arc::as_ptr(&self.live()?.root), root);
+        let home = self.home.get().map(|home| &home.hub);
         let hub = home.or(self.fork.as_ref().map(|fork| &fork.hub));
         is_in_root.then(|| hub.cloned())
     }

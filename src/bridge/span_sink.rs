@@ -6,10 +6,12 @@ use std::sync::Arc;
 use sentry_core::protocol::Event;
 use sentry_core::{Hub, TransactionOrSpan};
 use tonic::Status;
-use tracing::Dispatch;
+use tracing::span::Id;
+use tracing::{Dispatch, Metadata};
 
 use crate::bridge::attributes;
 use crate::bridge::call_facts;
+use crate::bridge::origin::Origin;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
@@ -18,6 +20,10 @@ use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::span_ext::{OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
+    fn layer(&self) -> u64 {
+        self.options().id
+    }
+
     fn sends_pii(&self) -> bool {
         let client = self.base().client();
         client.is_some_and(|client| client.options().send_default_pii)
@@ -54,7 +60,7 @@ impl SpanSink for SpanCell {
     }
 
     fn has_started(&self) -> bool {
-        self.lock().live.is_some()
+        self.live().is_some()
     }
 
     fn continue_trace(&self, trace: IncomingTrace) -> bool {
@@ -75,17 +81,28 @@ impl SpanSink for SpanCell {
         guarded(|| live.root.trail.headers(span, live.w3c.as_deref()))
     }
 
+    fn inner(self: Arc<Self>, id: &Id, metadata: &'static Metadata<'static>) -> Arc<dyn SpanSink> {
+        let options = self.shared_options();
+        Arc::new(Self::new(
+            options,
+            id.into_u64(),
+            metadata,
+            Origin::Child(self),
+            None,
+        ))
+    }
+
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {
         let live = self.start();
         self.lock().rpc_status = Some(end.status);
         // Elsewhere is no hub to tell anything by.
         if !is_alive() {
-            guarded(|| self.was_told(&live));
+            guarded(|| self.was_told(live));
             return self.abandon();
         }
-        self.tell(&live, &end);
+        self.tell(live, &end);
         // Whatever else holds the tracing span, the RPC is over.
-        self.finish_or_wait(&live);
+        self.finish_or_wait(live);
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

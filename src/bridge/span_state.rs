@@ -12,7 +12,6 @@ use crate::bridge::begun::RootStart;
 use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
-use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
@@ -27,12 +26,8 @@ const ORIGIN_TRACING: &str = "auto.tracing";
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) draft: Draft,
-    pub(crate) live: Option<Live>,
     /// What it starts with has been read.
     pub(crate) is_starting: bool,
-    /// The hub of who runs the span, once it was entered outside of the root's
-    /// other spans.
-    pub(crate) home: Option<Arc<HubSlot>>,
     /// Of an RPC that has started.
     pub(crate) rpc: Option<Arc<RpcStart>>,
     /// What fields tell of an RPC that a server received inside a root.
@@ -121,14 +116,14 @@ impl Live {
     }
 
     /// Starts a span in the root of its parent.
-    pub(crate) fn child(parent: Self, plan: &Plan, started_at: SystemTime) -> Self {
+    pub(crate) fn child(parent: &Self, plan: &Plan, started_at: SystemTime) -> Self {
         let around = parent.recorded.as_ref().unwrap_or(&parent.root.span);
         let recorded = record_inside(&parent.root, around, plan, started_at);
         Self {
-            root: parent.root,
+            root: Arc::clone(&parent.root),
             is_root: false,
             recorded,
-            w3c: plan.w3c.clone().or(parent.w3c),
+            w3c: plan.w3c.clone().or_else(|| parent.w3c.clone()),
         }
     }
 

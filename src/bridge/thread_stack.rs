@@ -11,12 +11,11 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::{self, TrailId};
-use crate::span_ext::guarded;
+use crate::span_ext::{Enterer, SpanSink};
 
 /// One enter of one span.
 struct Entry {
     cell: Arc<SpanCell>,
-    root: Arc<LocalRoot>,
     slot: Arc<HubSlot>,
     /// What `scope.span` was before, where this enter changed it.
     restore: Option<Option<TransactionOrSpan>>,
@@ -64,9 +63,7 @@ impl ThreadStack {
     /// The innermost span of `root` that this thread is in.
     fn here(&self, root: &Arc<LocalRoot>) -> Option<Here> {
         let entries = self.entries.try_borrow().ok()?;
-        let index = entries
-            .iter()
-            .rposition(|entry| Arc::ptr_eq(&entry.root, root))?;
+        let index = entries.iter().rposition(|entry| entry.is_in(root))?;
         let entry = entries.get(index)?;
         Some(Here {
             slot: Arc::clone(&entry.slot),
@@ -95,8 +92,7 @@ pub(crate) fn span_of(hub: &Arc<Hub>) -> Option<Arc<SpanCell>> {
 
 /// The span that this thread is in, if it belongs to `root`.
 pub(crate) fn last_in(root: &Arc<LocalRoot>) -> Option<Arc<SpanCell>> {
-    let is_in = |entry: &Entry| Arc::ptr_eq(&entry.root, root);
-    with(|stack| stack.last(|entry| is_in(entry).then(|| Arc::clone(&entry.cell))))
+    with(|stack| stack.last(|entry| entry.is_in(root).then(|| Arc::clone(&entry.cell))))
         .flatten()
         .flatten()
 }
@@ -107,8 +103,7 @@ pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
 }
 
 /// Makes the hub of the cell's root current, and the cell its span.
-/// `runs_the_call` is for who polls the RPC itself.
-pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
+pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
     if !cell.may_start() {
         return;
     }
@@ -119,7 +114,9 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
     let current = Hub::current();
     let is_inside = here.is_some();
     // As where a handler reads its request.
-    let is_again = here.as_ref().is_some_and(|here| here.is_at(cell, &current));
+    let is_again = here
+        .as_ref()
+        .is_some_and(|here| here.is_at(&cell, &current));
     let slot = match here {
         Some(here) => {
             // Where the application switched to a hub of its own inside the
@@ -132,21 +129,20 @@ pub(crate) fn enter(cell: &Arc<SpanCell>, runs_the_call: bool) {
             slot.acquire(number);
             slot
         }
-        None => cell.acquire_slot(&live, number, runs_the_call),
+        None => cell.acquire_slot(live, number, by),
     };
+    // A root's hub has its span to begin with, and what the application puts in its place
+    // is the application's choice.
+    let has_span = is_again || live.is_root && !is_inside;
     let restore = match &live.recorded {
-        // Its span is there already.
-        Some(_) if is_again => None,
-        Some(span) if live.is_root && !is_inside => restore_span(&slot.hub, span),
-        Some(span) => set_span(&slot.hub, span),
-        None => None,
+        Some(span) if !has_span => set_span(&slot.hub, span),
+        _ => None,
     };
     let guard =
         (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
     let entry = Entry {
         trail_before: trail::set_current(live.root.trail.id()),
-        cell: Arc::clone(cell),
-        root: live.root,
+        cell,
         slot,
         restore,
         guard,
@@ -194,6 +190,12 @@ fn pop_exited(stack: &ThreadStack) -> Option<Entry> {
 }
 
 impl Entry {
+    fn is_in(&self, root: &Arc<LocalRoot>) -> bool {
+        self.cell
+            .live()
+            .is_some_and(|live| Arc::ptr_eq(&live.root, root))
+    }
+
     fn leave(self) {
         let Self {
             slot,
@@ -221,20 +223,4 @@ fn set_span(hub: &Hub, span: &TransactionOrSpan) -> Option<Option<TransactionOrS
         scope.set_span(Some(span.clone()));
         Some(before)
     })
-}
-
-/// Gives a scope that the application has cleared its root's span again. Any
-/// other span of the trace in it is there by the application's choice.
-fn restore_span(hub: &Hub, root: &TransactionOrSpan) -> Option<Option<TransactionOrSpan>> {
-    let before = hub.configure_scope(|scope| scope.get_span());
-    let trace_id = |span: &TransactionOrSpan| span.get_trace_context().trace_id;
-    let is_of_trace = before.is_some_and(|span| {
-        // Their locks may be poisoned.
-        span == *root || guarded(|| trace_id(&span) == trace_id(root)).unwrap_or(true)
-    });
-    if is_of_trace {
-        None
-    } else {
-        set_span(hub, root)
-    }
 }

@@ -11,16 +11,32 @@ use crate::fields;
 use crate::report::{self, Metadata};
 use crate::rpc::RpcSide;
 use crate::span_ext::AboutRpc;
+use crate::watch::RequestProgress;
 
-/// A call, and what the layer was told to say of it.
+/// A call, and what the layer was told to say of it. Shared by all that know of the call.
 #[derive(Debug)]
 pub(crate) struct AboutCall {
     pub(crate) head: CallHead,
     pub(crate) options: Arc<CallOptions>,
+    pub(crate) progress: RequestProgress,
     /// As the application names it.
     pub(crate) name: Option<String>,
     pub(crate) metadata: Metadata,
+    /// As the Sentry layer said.
     pub(crate) sends_pii: bool,
+}
+
+impl AboutCall {
+    pub(crate) fn new(head: CallHead, options: &Arc<CallOptions>) -> Self {
+        Self {
+            head,
+            options: Arc::clone(options),
+            progress: RequestProgress::default(),
+            name: None,
+            metadata: Metadata::default(),
+            sends_pii: false,
+        }
+    }
 }
 
 impl AboutRpc for AboutCall {

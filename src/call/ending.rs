@@ -12,12 +12,12 @@ use crate::fields;
 use crate::report::{self, CallBreadcrumb, EventKind, RpcOutcome};
 use crate::rpc::{self, Outcome, RpcSide};
 use crate::span_ext::{self, RpcEnd, SpanSink};
-use crate::watch::Finished;
+use crate::watch::{Finished, Watch};
 
 impl RpcCall {
     /// tonic answers so where there is no such method.
     fn is_unknown_method(&self, outcome: &Outcome) -> bool {
-        self.head.side == RpcSide::Server
+        self.about.head.side == RpcSide::Server
             && outcome.code == Code::Unimplemented
             && outcome.message.is_none()
     }
@@ -28,8 +28,8 @@ impl RpcCall {
             metadata, details, ..
         } = &self.response;
         let outcome = self.outcome_attributes(finished);
-        let metadata = metadata.attributes(self.options.conventions, self.sends_pii);
-        let details = details.attributes(self.sends_pii);
+        let metadata = metadata.attributes(self.options().conventions, self.about.sends_pii);
+        let details = details.attributes(self.about.sends_pii);
         let response = metadata.into_iter().chain(details);
         let response = response.map(|(name, value)| (Cow::Owned(name), value));
         outcome.data().chain(response).collect()
@@ -39,12 +39,12 @@ impl RpcCall {
     fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
         // Made-up methods are one issue, and have one limit.
         let is_unknown = self.is_unknown_method(&finished.outcome);
-        let limiter = self.options.limiter.as_ref();
+        let limiter = self.options().limiter.as_ref();
         let held_back = match limiter {
             Some(limiter) if is_unknown => {
                 limiter.admit(fields::UNKNOWN_METHOD, EventKind::of(known))?
             }
-            Some(limiter) => limiter.admit(self.head.path.full(), EventKind::of(known))?,
+            Some(limiter) => limiter.admit(self.about.head.path.full(), EventKind::of(known))?,
             None => 0,
         };
         let mut event = match finished.panic {
@@ -55,7 +55,7 @@ impl RpcCall {
             let unknown = [fields::UNKNOWN_METHOD, known.code_name()];
             event.fingerprint = unknown.into_iter().map(Into::into).collect();
         }
-        if let Some(fingerprint) = self.options.fingerprint(known) {
+        if let Some(fingerprint) = self.options().fingerprint(known) {
             event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
         }
         if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
@@ -63,14 +63,14 @@ impl RpcCall {
                 let metadata = self.response.metadata.to_value();
                 context.insert("response_metadata".to_owned(), metadata);
             }
-            let counts = [finished.request_messages, finished.response_messages];
+            let counts = [self.progress().messages(), finished.response_messages];
             if counts.into_iter().flatten().any(|count| count > 1) {
                 report::set_method_type(context, true);
             }
         }
         report::set_held_back(&mut event, held_back);
-        self.response.details.tell(&mut event, self.sends_pii);
-        if !self.options.rpc_context {
+        self.response.details.tell(&mut event, self.about.sends_pii);
+        if !self.options().rpc_context {
             event.contexts.remove(report::RPC_CONTEXT);
         }
         Some(event)
@@ -81,19 +81,23 @@ impl RpcCall {
         let sink = self.sink();
         let outcome = &finished.outcome;
         // Of a stream, tonic tells no source.
-        let kept = sink.as_ref().and_then(|sink| sink.kept_status());
+        let kept = sink.and_then(|sink| sink.kept_status());
         let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
         let known = RpcOutcome {
-            side: self.head.side,
-            path: &self.head.path,
+            side: self.about.head.side,
+            path: &self.about.head.path,
             outcome,
             duration: finished.duration,
             cause: finished.cause.or_else(|| source.and_then(Error::source)),
             is_panic: finished.panic.is_some(),
         };
-        let is_known = !self.is_unknown_method(outcome) && self.options.knows(&self.head.path);
-        let metrics = &self.options.metrics;
-        span_ext::guarded(|| metrics.record(&known, is_known, self.server.as_ref()));
+        let is_known =
+            !self.is_unknown_method(outcome) && self.options().knows(&self.about.head.path);
+        let metrics = &self.options().metrics;
+        // Of a call that a server receives, the address is not among its attributes.
+        let server = self.about.head.server.as_ref();
+        let server = server.filter(|_| known.side == RpcSide::Client);
+        span_ext::guarded(|| metrics.record(&known, is_known, server));
         // A status says it all where nothing else is known.
         #[cfg(feature = "opentelemetry")]
         if known.is_panic || known.cause.is_some() {
@@ -109,27 +113,32 @@ impl RpcCall {
 
     fn tell_sentry(
         &self,
-        sink: Arc<dyn SpanSink>,
+        sink: &Arc<dyn SpanSink>,
         known: &RpcOutcome<'_>,
         finished: &Finished<'_>,
     ) {
         let outcome = &finished.outcome;
-        let breadcrumb =
-            || CallBreadcrumb::new(known, finished.request_messages, finished.response_messages);
+        let breadcrumb = || {
+            CallBreadcrumb::new(
+                known,
+                self.progress().messages(),
+                finished.response_messages,
+            )
+        };
         let event = || self.event(known, finished);
         // A panic that was not caught is for whoever catches it.
         let is_captured =
-            known.is_panic || !outcome.has_panicked && self.options.capture.wants(known);
+            known.is_panic || !outcome.has_panicked && self.options().capture.wants(known);
         let message = outcome.message.as_deref().map(report::scrubbed);
         let data = || self.data(finished);
-        sink.end(RpcEnd {
+        Arc::clone(sink).end(RpcEnd {
             status: report::span_status(outcome.code),
             message: message.as_deref(),
-            unknown_method: (self.options.name.is_none() && self.is_unknown_method(outcome))
-                .then(|| self.head.path.full()),
+            unknown_method: (self.options().name.is_none() && self.is_unknown_method(outcome))
+                .then(|| self.about.head.path.full()),
             has_panicked: outcome.has_panicked,
             data: &data,
-            breadcrumb: self.options.breadcrumbs.then_some(&breadcrumb),
+            breadcrumb: self.options().breadcrumbs.then_some(&breadcrumb),
             event: is_captured.then_some(&event),
         });
     }

@@ -22,7 +22,7 @@ pub(crate) struct CallHead {
     pub(crate) path: MethodPath,
     /// Whether there is such a method, as far as is known.
     is_known: bool,
-    server: Option<Authority>,
+    pub(crate) server: Option<Authority>,
     pub(crate) peer: Option<SocketAddr>,
 }
 

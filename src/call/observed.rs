@@ -1,7 +1,5 @@
 //! Calls on their way through a layer, joined to what watches them.
 
-use std::sync::Arc;
-
 use http::request::Parts;
 use http::{Extensions, Request};
 
@@ -90,10 +88,8 @@ pub(crate) fn make<B, F>(
         let request = request.map(|body| RequestBody::new(body, None));
         return ResponseFuture::new(call(request), None);
     };
-    let progress = Arc::default();
-    let watched = (rpc.scope(), Arc::clone(&progress));
-    let request = request.map(|body| RequestBody::new(body, Some(watched)));
-    let mut guard = Guard::new(rpc, deadline, progress);
+    let request = request.map(|body| RequestBody::new(body, Some(rpc.scope())));
+    let mut guard = Guard::new(rpc, deadline);
     match guard.poll(|| call(request)) {
         Ok(future) => ResponseFuture::new(future, Some(guard)),
         Err(panic) => {

@@ -6,8 +6,8 @@ use bytes::Buf;
 use tracing::Span;
 
 use crate::call::rpc_call::RpcCall;
-use crate::span_ext::{self, Parked, SpanSink};
-use crate::watch::{Deadline, Guard, RequestProgress};
+use crate::span_ext::{self, Parked};
+use crate::watch::{Deadline, Guard, Watch};
 
 /// The guard of a call, which stays with the span of the call.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ impl ParkedCall {
     pub(crate) fn park(mut rpc: RpcCall, deadline: Deadline) -> Span {
         let span = rpc.take_span();
         span_ext::park(&span, || {
-            let guard = Guard::new(rpc, deadline, Arc::new(RequestProgress::unseen()));
+            rpc.progress().set_unseen();
+            let guard = Guard::new(rpc, deadline);
             Arc::new(Self(Mutex::new(Some(guard))))
         });
         span
@@ -67,11 +68,8 @@ impl ParkedCall {
 }
 
 impl Parked for ParkedCall {
-    fn close(&self, sink: Arc<dyn SpanSink>, has_panicked: bool) {
+    fn close(&self, has_panicked: bool) {
         if let Some(mut guard) = self.take() {
-            if let Some(rpc) = guard.observer_mut() {
-                rpc.set_closed(sink);
-            }
             guard.end_dropped(has_panicked);
         }
     }

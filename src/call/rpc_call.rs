@@ -17,25 +17,19 @@ use crate::call::span;
 use crate::report::MetadataOptions;
 use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
 use crate::rpc::{MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, HeldPanics, Muted, RpcFacts, RpcStart, SpanSink};
-use crate::watch::{Finished, Observer, OnPanic, Watch};
+use crate::span_ext::{self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcStart, SpanSink};
+use crate::watch::{Finished, Observer, OnPanic, RequestProgress, Watch};
 
 /// The span of a running RPC.
 #[derive(Debug)]
 pub struct RpcCall {
     pub(crate) span: Span,
+    /// The layer's end of it; `None` where none of ours records it.
+    sink: Option<Arc<dyn SpanSink>>,
     /// It is left alone, with all that is traced in it.
     is_ignored: bool,
-    pub(crate) head: CallHead,
-    /// That a client calls, where it is known.
-    pub(crate) server: Option<Uri>,
-    pub(crate) options: Arc<CallOptions>,
-    /// As the Sentry layer said.
-    pub(crate) sends_pii: bool,
+    pub(crate) about: Arc<AboutCall>,
     pub(crate) response: Seen,
-    /// The layer's end of the span, where that has closed.
-    #[cfg(feature = "tower-http")]
-    pub(crate) closed: Option<Arc<dyn SpanSink>>,
 }
 
 /// What a response said, as far as it is told.
@@ -50,7 +44,9 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub struct RpcScope {
     span: Span,
+    sink: Option<Arc<dyn SpanSink>>,
     is_ignored: bool,
+    about: Arc<AboutCall>,
 }
 
 /// In a call, until it is dropped.
@@ -95,10 +91,7 @@ impl RpcCall {
         let head = CallHead::of_client(path, server);
         let span = span::open(&head, options.conventions);
         let is_wanted = !span.is_disabled() || options.metrics.is_on();
-        is_wanted.then(|| Self {
-            server: server.cloned(),
-            ..Self::new(span, head, options)
-        })
+        is_wanted.then(|| Self::new(span, head, options))
     }
 
     /// Of a call that is to be left alone.
@@ -112,15 +105,11 @@ impl RpcCall {
 
     fn new(span: Span, head: CallHead, options: &Arc<CallOptions>) -> Self {
         Self {
+            sink: span_ext::sink(&span),
             span,
             is_ignored: false,
-            head,
-            server: None,
-            options: Arc::clone(options),
-            sends_pii: false,
+            about: Arc::new(AboutCall::new(head, options)),
             response: Seen::default(),
-            #[cfg(feature = "tower-http")]
-            closed: None,
         }
     }
 
@@ -128,41 +117,41 @@ impl RpcCall {
         &self.span
     }
 
-    /// The layer's end of the span.
-    pub(crate) fn sink(&self) -> Option<Arc<dyn SpanSink>> {
-        #[cfg(feature = "tower-http")]
-        if let Some(closed) = &self.closed {
-            return Some(Arc::clone(closed));
-        }
-        span_ext::sink(&self.span)
+    pub(crate) fn sink(&self) -> Option<&Arc<dyn SpanSink>> {
+        self.sink.as_ref()
+    }
+
+    pub(crate) fn options(&self) -> &CallOptions {
+        &self.about.options
     }
 
     pub(crate) fn scope(&self) -> RpcScope {
         RpcScope {
             span: self.span.clone(),
+            sink: self.sink.clone(),
             is_ignored: self.is_ignored,
+            about: Arc::clone(&self.about),
         }
     }
 
     /// Tells the Sentry layer what this span is; `complete` is asked only where there is
     /// one.
     pub(crate) fn announce(&mut self, parts: &Parts, complete: impl FnOnce(&mut RpcStart)) {
-        let Some(sink) = self.sink() else {
+        let Some(sink) = &self.sink else {
             return;
         };
         self.span
             .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
-        self.sends_pii = sink.sends_pii();
-        let options = &self.options;
+        // Nobody else knows of the call yet.
+        if let Some(about) = Arc::get_mut(&mut self.about) {
+            about.sends_pii = sink.sends_pii();
+            about.name = about.options.name_of(parts);
+            about.metadata = about.options.metadata_of(parts, about.sends_pii);
+        }
+        let options = &self.about.options;
         let mut start = RpcStart {
             op: options.op.clone(),
-            about: Box::new(AboutCall {
-                head: self.head.clone(),
-                options: Arc::clone(options),
-                name: options.name_of(parts),
-                metadata: options.metadata_of(parts, self.sends_pii),
-                sends_pii: self.sends_pii,
-            }),
+            about: Arc::clone(&self.about) as Arc<dyn AboutRpc>,
             incoming: None,
             force_transaction: false,
             only_if_parent: false,
@@ -182,10 +171,10 @@ impl RpcCall {
         finished: &'a Finished<'_>,
     ) -> OutcomeAttributes<'a> {
         OutcomeAttributes {
-            conventions: self.options.conventions,
-            side: self.head.side,
+            conventions: self.options().conventions,
+            side: self.about.head.side,
             outcome: &finished.outcome,
-            request_messages: finished.request_messages,
+            request_messages: self.progress().messages(),
             response_messages: finished.response_messages,
         }
     }
@@ -203,7 +192,7 @@ impl RpcCall {
             request: allowed,
             denied,
             ..
-        } = &self.options.metadata;
+        } = &self.options().metadata;
         let mut metadata = Metadata::default();
         metadata.add(MetadataPlace::Request, request, allowed, denied, false);
         self.set_otel_attributes(&metadata);
@@ -212,7 +201,7 @@ impl RpcCall {
     #[cfg(feature = "opentelemetry")]
     fn set_otel_attributes(&self, metadata: &Metadata) {
         if !metadata.is_empty() {
-            let attributes = metadata.attributes(self.options.conventions, false);
+            let attributes = metadata.attributes(self.options().conventions, false);
             span_ext::set_otel_attributes(&self.span, attributes);
         }
     }
@@ -229,10 +218,6 @@ impl RpcCall {
     pub(crate) fn set_span(&mut self, span: Span) {
         self.span = span;
     }
-
-    pub(crate) fn set_closed(&mut self, sink: Arc<dyn SpanSink>) {
-        self.closed = Some(sink);
-    }
 }
 
 impl Watch for RpcCall {
@@ -240,10 +225,14 @@ impl Watch for RpcCall {
 
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
-            _span: span_ext::enter_to_run(&self.span),
+            _span: span_ext::enter(&self.span, self.sink.as_ref(), Enterer::Runner),
             _held: self.catches_panics().then(HeldPanics::new),
             _muted: self.is_ignored.then(Muted::new),
         }
+    }
+
+    fn progress(&self) -> &RequestProgress {
+        &self.about.progress
     }
 }
 
@@ -253,9 +242,13 @@ impl Watch for RpcScope {
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
             _held: None,
-            _span: self.span.enter(),
+            _span: span_ext::enter(&self.span, self.sink.as_ref(), Enterer::Guest),
             _muted: self.is_ignored.then(Muted::new),
         }
+    }
+
+    fn progress(&self) -> &RequestProgress {
+        &self.about.progress
     }
 }
 
@@ -263,7 +256,7 @@ impl Observer for RpcCall {
     fn on_panic(&self) -> OnPanic {
         match self.is_ignored {
             true => OnPanic::Ignore,
-            false => self.options.on_panic,
+            false => self.options().on_panic,
         }
     }
 
@@ -271,22 +264,25 @@ impl Observer for RpcCall {
         if self.is_ignored {
             return;
         }
-        let options = &self.options.metadata;
-        // A head that ends the call is what would have been its trailers.
-        let is_last = self.response.has_head || Outcome::is_in(headers);
-        let place = match is_last {
-            true => MetadataPlace::Trailer,
-            false => MetadataPlace::Header,
-        };
+        let options = &self.about.options.metadata;
+        let sends_pii = self.about.sends_pii;
+        if sends_pii || !options.response.is_empty() {
+            // A head that ends the call is what would have been its trailers.
+            let is_last = self.response.has_head || Outcome::is_in(headers);
+            let place = match is_last {
+                true => MetadataPlace::Trailer,
+                false => MetadataPlace::Header,
+            };
+            let metadata = &mut self.response.metadata;
+            metadata.add(
+                place,
+                headers,
+                &options.response,
+                &options.denied,
+                sends_pii,
+            );
+        }
         self.response.has_head = true;
-        let metadata = &mut self.response.metadata;
-        metadata.add(
-            place,
-            headers,
-            &options.response,
-            &options.denied,
-            self.sends_pii,
-        );
         self.response.details.see(headers);
     }
 
@@ -297,8 +293,8 @@ impl Observer for RpcCall {
         // What cut the request off is what the call fails with; or tonic takes the request
         // for one that is at its end, and misses its message. Nobody is there to read
         // the answer.
-        if self.head.side == RpcSide::Server
-            && let Some(cut) = finished.request_cut
+        if self.about.head.side == RpcSide::Server
+            && let Some(cut) = self.progress().cut()
             && (finished.outcome == *cut || finished.outcome.is_of_cut_request())
         {
             finished.outcome = Outcome::dropped();

@@ -38,6 +38,12 @@ impl Default for MetadataOptions {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MetadataKeys(Arc<[HeaderName]>);
 
+impl MetadataKeys {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// A key that no metadata can have.
 ///
 /// A key is made of letters, digits, `-`, `_` and `.`: see

@@ -2,7 +2,7 @@
 //!
 //! See <https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/>.
 
-use http::Uri;
+use http::uri::Authority;
 
 use crate::fields;
 use crate::report::outcome::RpcOutcome;
@@ -38,11 +38,15 @@ impl RpcMetrics {
     }
 
     /// `is_known`: whether there is such a method; else it has a name of any number.
-    pub(crate) fn record(&self, outcome: &RpcOutcome<'_>, is_known: bool, server: Option<&Uri>) {
+    pub(crate) fn record(
+        &self,
+        outcome: &RpcOutcome<'_>,
+        is_known: bool,
+        server: Option<&Authority>,
+    ) {
         if !self.is_on() {
             return;
         }
-        let authority = server.and_then(Uri::authority);
         let method = match is_known {
             true => outcome.path.qualified(),
             false => fields::UNKNOWN_METHOD,
@@ -54,9 +58,9 @@ impl RpcMetrics {
             Some(Attribute::Text(fields::RPC_METHOD, method)),
             Some(Attribute::Text(fields::RPC_STATUS_CODE, name)),
             is_error.then_some(Attribute::Text(fields::ERROR_TYPE, name)),
-            authority.map(|authority| Attribute::Text(fields::SERVER_ADDRESS, authority.host())),
-            authority
-                .and_then(|authority| authority.port_u16())
+            server.map(|authority| Attribute::Text(fields::SERVER_ADDRESS, authority.host())),
+            server
+                .and_then(Authority::port_u16)
                 .map(|port| Attribute::Number(fields::SERVER_PORT, port.into())),
         ];
         let attributes: Vec<Attribute<'_>> = attributes.into_iter().flatten().collect();

@@ -1,6 +1,6 @@
 //! The place of metrics, where none are recorded.
 
-use http::Uri;
+use http::uri::Authority;
 
 use crate::report::outcome::RpcOutcome;
 
@@ -13,5 +13,5 @@ impl RpcMetrics {
         false
     }
 
-    pub(crate) fn record(&self, _: &RpcOutcome<'_>, _: bool, _: Option<&Uri>) {}
+    pub(crate) fn record(&self, _: &RpcOutcome<'_>, _: bool, _: Option<&Authority>) {}
 }

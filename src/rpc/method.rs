@@ -16,13 +16,18 @@ const MAX_LEN: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MethodPath {
     path: Option<PathAndQuery>,
+    /// Where the method's own name is set off, in what is [`qualified`](Self::qualified).
+    slash: Option<usize>,
 }
 
 impl MethodPath {
     pub(crate) fn new(uri: &Uri) -> Self {
-        Self {
+        let mut path = Self {
             path: uri.path_and_query().cloned(),
-        }
+            slash: None,
+        };
+        path.slash = path.qualified().rfind('/');
+        path
     }
 
     /// With the leading slash, `/helloworld.Greeter/SayHello`.
@@ -48,7 +53,11 @@ impl MethodPath {
 
     fn split(&self) -> (&str, &str) {
         let qualified = self.qualified();
-        qualified.rsplit_once('/').unwrap_or(("", qualified))
+        let split = |slash| {
+            let (service, method) = qualified.split_at_checked(slash)?;
+            Some((service, method.get(1..)?))
+        };
+        self.slash.and_then(split).unwrap_or(("", qualified))
     }
 }
 

@@ -25,11 +25,17 @@ pub(crate) fn is_in(headers: &HeaderMap) -> bool {
 /// then tells what stood there, unless the peer sent one.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Option<(Code, Option<Cow<'static, str>>)> {
     let status = headers.get(GRPC_STATUS)?.as_bytes();
-    let message = headers.get(GRPC_MESSAGE).and_then(|value| {
+    let code = parse(status);
+    // Some implementations, grpc-js among them, send a message with OK.
+    let message = match code {
+        Some(Code::Ok) => None,
+        _ => headers.get(GRPC_MESSAGE),
+    };
+    let message = message.and_then(|value| {
         let text = percent_decode(value.as_bytes()).decode_utf8_lossy();
         (!text.is_empty()).then(|| Cow::Owned(text.into_owned()))
     });
-    Some(match parse(status) {
+    Some(match code {
         Some(code) => (code, message),
         None => (
             Code::Unknown,

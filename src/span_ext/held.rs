@@ -8,11 +8,11 @@ use sentry_core::protocol::Event;
 
 use crate::span_ext::thread_guard::guarded;
 
-type Events = Vec<Event<'static>>;
-
 thread_local! {
-    /// What is held, for each poll of a call that this thread is in.
-    static POLLS: RefCell<Vec<Events>> = const { RefCell::new(Vec::new()) };
+    /// How many polls of calls this thread is in.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// What is held, and in which of them, the outermost first.
+    static HELD: RefCell<Vec<(usize, Event<'static>)>> = const { RefCell::new(Vec::new()) };
     static IS_RELEASING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -25,24 +25,30 @@ pub(crate) struct HeldPanics(());
 
 impl HeldPanics {
     pub(crate) fn new() -> Self {
-        with_polls(|polls| polls.push(Events::new()));
+        let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
         Self(())
     }
 }
 
 impl Drop for HeldPanics {
     fn drop(&mut self) {
-        let mut held = with_polls(Vec::pop).flatten().unwrap_or_default();
+        let poll = depth();
+        let _ = DEPTH.try_with(|depth| depth.set(poll.saturating_sub(1)));
+        let take = |held: &mut Vec<(usize, Event<'static>)>| {
+            held.last().filter(|(of, _)| *of >= poll)?;
+            let last_before = held.iter().rposition(|(of, _)| *of < poll);
+            Some(held.split_off(last_before.map_or(0, |last_before| last_before + 1)))
+        };
+        let Some(mut held) = with_held(take).flatten() else {
+            return;
+        };
         if thread::panicking() {
             held.pop();
-        }
-        if held.is_empty() {
-            return;
         }
         let before = set_releasing(true);
         guarded(|| {
             Hub::with_active(|hub| {
-                for event in held {
+                for (_, event) in held {
                     hub.capture_event(event);
                 }
             });
@@ -54,26 +60,26 @@ impl Drop for HeldPanics {
 /// Holds the event of a panic until it is known whether that ends a call; gives it
 /// back where the thread is in none.
 pub(crate) fn hold(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
-    let is_held = with_polls(|polls| !polls.is_empty() && !is_releasing());
-    if is_held != Some(true) {
+    let poll = depth();
+    if poll == 0 || is_releasing() {
         return Err(Box::new(event));
     }
     // The scope adds them once more.
     event.breadcrumbs.values.clear();
-    with_polls(|polls| {
-        if let Some(held) = polls.last_mut() {
-            held.push(event);
-        }
-    });
+    with_held(|held| held.push((poll, event)));
     Ok(())
 }
 
-fn with_polls<T>(f: impl FnOnce(&mut Vec<Events>) -> T) -> Option<T> {
-    let run = |polls: &RefCell<Vec<Events>>| {
-        let mut polls = polls.try_borrow_mut().ok()?;
-        Some(f(&mut polls))
+fn depth() -> usize {
+    DEPTH.try_with(Cell::get).unwrap_or(0)
+}
+
+fn with_held<T>(f: impl FnOnce(&mut Vec<(usize, Event<'static>)>) -> T) -> Option<T> {
+    let run = |held: &RefCell<Vec<(usize, Event<'static>)>>| {
+        let mut held = held.try_borrow_mut().ok()?;
+        Some(f(&mut held))
     };
-    POLLS.try_with(run).ok().flatten()
+    HELD.try_with(run).ok().flatten()
 }
 
 fn is_releasing() -> bool {

@@ -1,6 +1,7 @@
 //! What tracing fields cannot carry, handed to the layer behind a span, and
 //! asked of it: by the middleware, and by applications.
 
+mod enter;
 mod ext;
 mod held;
 mod keep;
@@ -13,6 +14,7 @@ mod parked;
 mod sink;
 mod thread_guard;
 
+pub(crate) use self::enter::{Enterer, Entering, enter, put_entering, take_entering};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold};
@@ -24,7 +26,7 @@ pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::sink::{
-    AboutRpc, Aside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, enter_to_run, find,
-    is_on_the_way, runs_the_call, sink,
+    AboutRpc, Aside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded, find,
+    is_on_the_way, own, recorded_after_all, sink,
 };
 pub(crate) use self::thread_guard::{guarded, is_alive, is_free};

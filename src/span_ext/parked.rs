@@ -7,13 +7,11 @@ use tracing::Span;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
 
-use crate::span_ext::sink::SpanSink;
-
 /// An RPC that is left with its span, by who is given the span alone each time that
 /// something becomes known of it.
 pub(crate) trait Parked: Any + Send + Sync {
     /// Called where its span closes and it is still there.
-    fn close(&self, sink: Arc<dyn SpanSink>, has_panicked: bool);
+    fn close(&self, has_panicked: bool);
 }
 
 /// The extension by which a span leads to what is [`Parked`] with it.

@@ -7,14 +7,12 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Event, Map, SpanStatus, User, Value};
 use tonic::Status;
-use tracing::span::Entered;
-use tracing::{Dispatch, Span, Subscriber, span};
+use tracing::{Dispatch, Metadata, Span, Subscriber, span};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
@@ -24,6 +22,9 @@ use crate::span_ext::otel_parent::OtelParentFn;
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
+    /// Tells the layers of a process apart.
+    fn layer(&self) -> u64;
+
     /// Whether Sentry is to know who the people are that a call tells of.
     fn sends_pii(&self) -> bool;
 
@@ -51,6 +52,13 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     /// Starts the span. `None` where that must not be now.
     fn trace_headers(&self) -> Option<TraceHeaders>;
 
+    /// The sink of a span inside this one.
+    fn inner(
+        self: Arc<Self>,
+        id: &span::Id,
+        metadata: &'static Metadata<'static>,
+    ) -> Arc<dyn SpanSink>;
+
     /// Called once, while the span is entered.
     fn end(self: Arc<Self>, end: RpcEnd<'_>);
 
@@ -59,6 +67,10 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 
 /// The extension by which a span leads to its [`SpanSink`].
 pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
+
+/// The extension of a span of which nothing is kept, for nothing of its root is sent, until
+/// somebody asks for it.
+pub(crate) struct Unrecorded;
 
 /// The extension of a span that is left alone, with all that is traced in it, for it was
 /// opened on the way into another one.
@@ -77,7 +89,7 @@ pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> 
 #[derive(Debug)]
 pub(crate) struct RpcStart {
     pub(crate) op: Cow<'static, str>,
-    pub(crate) about: Box<dyn AboutRpc>,
+    pub(crate) about: Arc<dyn AboutRpc>,
     pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) force_transaction: bool,
     /// Whether it is left out of Sentry where there is no span around it.
@@ -153,9 +165,29 @@ pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
 
 pub(crate) fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+    own(&span).or_else(|| recorded_after_all(&span))
+}
+
+/// The sink of `span` itself.
+pub(crate) fn own<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> Option<Arc<dyn SpanSink>> {
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
     Some(sink)
+}
+
+/// The sink of a span that was [`Unrecorded`].
+pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
+    span: &SpanRef<'a, R>,
+) -> Option<Arc<dyn SpanSink>> {
+    span.extensions().get::<Unrecorded>()?;
+    let around = span.parent()?.scope().find_map(|span| own(&span))?;
+    let made = around.inner(&span.id(), span.metadata());
+    let mut extensions = span.extensions_mut();
+    // Another thread may have been here first.
+    if extensions.get_mut::<SpanLink>().is_none() {
+        extensions.insert(SpanLink(made));
+    }
+    Some(extensions.get_mut::<SpanLink>()?.0.clone())
 }
 
 /// The sink of the innermost span from this one outwards that has one.
@@ -169,33 +201,7 @@ pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
         if current.is_some_and(|current| is_on_the_way(&current)) {
             return None;
         }
-        registry.span(id)?.scope().find_map(|span| {
-            let sink = span.extensions().get::<SpanLink>()?.0.clone();
-            Some(sink)
-        })
+        registry.span(id)?.scope().find_map(|span| own(&span))
     })
     .flatten()
-}
-
-thread_local! {
-    static RUNS_THE_CALL: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Enters the span of an RPC for who polls the RPC itself: its hub is theirs,
-/// and not that of a task which was given the span.
-pub(crate) fn enter_to_run(span: &Span) -> Entered<'_> {
-    struct Reset;
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            let _ = RUNS_THE_CALL.try_with(|flag| flag.set(false));
-        }
-    }
-    let _reset = Reset;
-    let _ = RUNS_THE_CALL.try_with(|flag| flag.set(true));
-    span.enter()
-}
-
-/// Whether the enter that is under way is one of [`enter_to_run`].
-pub(crate) fn runs_the_call() -> bool {
-    RUNS_THE_CALL.try_with(Cell::get).unwrap_or(false)
 }

@@ -1,7 +1,6 @@
 //! The one place that ends an RPC.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -12,7 +11,6 @@ use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
 use crate::watch::observer::{Finished, Observer};
 use crate::watch::panic::{OnPanic, Panic};
-use crate::watch::request_body::RequestProgress;
 
 /// Holds the observer of a running RPC, and ends the RPC when it is dropped.
 #[derive(Debug)]
@@ -21,7 +19,6 @@ pub(crate) struct Guard<O: Observer> {
     observer: Option<O>,
     started_at: Instant,
     deadline: Deadline,
-    request: Arc<RequestProgress>,
     response: MessageCounter,
     /// `Some` once there is a response head.
     head: Option<Head>,
@@ -34,12 +31,11 @@ pub(crate) struct Guard<O: Observer> {
 }
 
 impl<O: Observer> Guard<O> {
-    pub(crate) fn new(observer: O, deadline: Deadline, request: Arc<RequestProgress>) -> Self {
+    pub(crate) fn new(observer: O, deadline: Deadline) -> Self {
         Self {
             observer: Some(observer),
             started_at: Instant::now(),
             deadline,
-            request,
             response: MessageCounter::new(),
             head: None,
             polling: false,
@@ -165,8 +161,6 @@ impl<O: Observer> Guard<O> {
             cause,
             panic,
             duration: self.started_at.elapsed(),
-            request_cut: self.request.cut(),
-            request_messages: self.request.messages(),
             response_messages: self.response.messages(),
         });
     }

@@ -23,5 +23,4 @@ pub(crate) use self::observer::Finished;
 pub(crate) use self::observer::{Observer, Watch};
 pub use self::panic::OnPanic;
 pub(crate) use self::request_body::RequestBody;
-#[cfg(feature = "tower-http")]
 pub(crate) use self::request_body::RequestProgress;

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use crate::rpc::Outcome;
 use crate::watch::panic::OnPanic;
+use crate::watch::request_body::RequestProgress;
 
 /// What is done around and at the end of an observed RPC.
 ///
@@ -38,6 +39,10 @@ pub trait Watch {
     /// Called before every poll of the future and of both bodies.
     #[doc(hidden)]
     fn enter(&self) -> Self::Entered<'_>;
+
+    /// How far the request has come: the same for all that watch an RPC.
+    #[doc(hidden)]
+    fn progress(&self) -> &RequestProgress;
 }
 
 /// An RPC that has ended.
@@ -50,10 +55,6 @@ pub struct Finished<'a> {
     pub(crate) panic: Option<&'a str>,
     /// From the call to the end.
     pub(crate) duration: Duration,
-    /// What cut the request off on its way.
-    pub(crate) request_cut: Option<&'a Outcome>,
-    /// `None` where they could not be counted.
-    pub(crate) request_messages: Option<u32>,
     /// `None` where they could not be counted.
     pub(crate) response_messages: Option<u32>,
 }

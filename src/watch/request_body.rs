@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
@@ -18,19 +18,16 @@ const UNKNOWN: u64 = u64::MAX;
 /// Messages that have passed a request body, which may outlive its RPC and
 /// live on another thread.
 #[derive(Debug, Default)]
-pub(crate) struct RequestProgress {
+pub struct RequestProgress {
     messages: AtomicU64,
     cut: OnceLock<Outcome>,
 }
 
 impl RequestProgress {
-    /// Of a body that is not watched.
+    /// For a body that is not watched.
     #[cfg(feature = "tower-http")]
-    pub(crate) fn unseen() -> Self {
-        Self {
-            messages: AtomicU64::new(UNKNOWN),
-            cut: OnceLock::new(),
-        }
+    pub(crate) fn set_unseen(&self) {
+        self.store(None);
     }
 
     pub(crate) fn messages(&self) -> Option<u32> {
@@ -62,17 +59,15 @@ pin_project! {
 struct Watched<W> {
     watch: W,
     counter: MessageCounter,
-    progress: Arc<RequestProgress>,
 }
 
 impl<B, W> RequestBody<B, W> {
-    pub(crate) fn new(inner: B, watch: Option<(W, Arc<RequestProgress>)>) -> Self {
+    pub(crate) fn new(inner: B, watch: Option<W>) -> Self {
         Self {
             inner,
-            watched: watch.map(|(watch, progress)| Watched {
+            watched: watch.map(|watch| Watched {
                 watch,
                 counter: MessageCounter::new(),
-                progress,
             }),
         }
     }
@@ -103,12 +98,13 @@ where
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     watched.counter.see(data);
-                    watched.progress.store(watched.counter.messages());
+                    let progress = watched.watch.progress();
+                    progress.store(watched.counter.messages());
                 }
             }
             Some(Err(error)) => {
                 if let Some(cut) = Outcome::of_cut_request(error) {
-                    let _ = watched.progress.cut.set(cut);
+                    let _ = watched.watch.progress().cut.set(cut);
                 }
                 *this.watched = None;
             }

@@ -838,16 +838,29 @@ fn spans_that_begin_undo_nothing_on_the_hub_they_begin_from() {
 }
 
 #[test]
-fn a_scope_that_the_application_clears_gets_its_span_back() {
+fn a_scope_that_the_application_clears_gets_its_span_back_in_the_spans_inside() {
     let world = World::new();
     world.sync(|| {
         let job = info_span!(target: "test", "job");
-        job.in_scope(|| sentry::configure_scope(sentry::Scope::clear));
-        job.in_scope(|| sentry::capture_message("later", Level::Info));
+        job.in_scope(|| {
+            sentry::configure_scope(sentry::Scope::clear);
+            info_span!(target: "test", "inside").in_scope(|| {
+                sentry::capture_message("inside", Level::Info);
+            });
+            sentry::capture_message("cleared", Level::Info);
+        });
     });
     let received = world.received();
-    let trace = trace(received.only_transaction());
-    assert_eq!(event_trace(received.only_event()).span_id, trace.span_id);
+    let transaction = received.only_transaction();
+    let events = &received.events;
+    assert_eq!(
+        event_trace(&events[0]).span_id,
+        transaction.spans[0].span_id
+    );
+    assert_ne!(
+        event_trace(&events[1]).trace_id,
+        trace(transaction).trace_id
+    );
 }
 
 #[test]
