@@ -207,13 +207,12 @@ impl SentryGrpcLayer {
     /// Whether nobody would learn of a span: nothing of its root is sent, and it says
     /// nothing for the errors in it. It may yet be asked for, to begin a transaction.
     fn is_for_nobody(&self, attrs: &Attributes<'_>, origin: &Origin) -> bool {
-        let is_unsampled = match origin {
-            Origin::Child(parent) => parent.is_unsampled(),
+        let is_in_nothing = match origin {
+            Origin::Child(parent) => parent.is_for_nobody(),
             Origin::Root { .. } | Origin::Fork(_) => false,
         };
-        is_unsampled
+        is_in_nothing
             && attrs.metadata().fields().is_empty()
-            && self.options.otel_ids.is_none()
             && attrs.metadata().target() != fields::TARGET
     }
 

@@ -15,12 +15,12 @@ use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
 use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
 use crate::bridge::otel_ids;
 use crate::bridge::span_state::{Live, State};
 use crate::bridge::told::Told;
+use crate::fields;
 use crate::propagation::W3cSpan;
 use crate::span_ext::{self, RpcStart, guarded};
 
@@ -95,9 +95,11 @@ impl SpanCell {
         Arc::clone(&self.options)
     }
 
-    /// Whether nothing of the spans in it is sent.
-    pub(crate) fn is_unsampled(&self) -> bool {
-        self.live().is_some_and(|live| !live.root.is_sampled)
+    /// Whether nothing of the spans in it is sent, and OpenTelemetry, which may give them
+    /// ids, knows nothing of it.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.live()
+            .is_some_and(|live| !live.root.is_sampled && live.w3c.is_none())
     }
 
     pub(crate) fn base(&self) -> &Arc<Hub> {

@@ -201,7 +201,10 @@ pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
         if current.is_some_and(|current| is_on_the_way(&current)) {
             return None;
         }
-        registry.span(id)?.scope().find_map(|span| own(&span))
+        registry
+            .span(id)?
+            .scope()
+            .find_map(|span| own(&span).or_else(|| recorded_after_all(&span)))
     })
     .flatten()
 }

@@ -67,6 +67,24 @@ fn a_span_inside_another_is_a_transaction_once_it_goes_on_with_a_trace() {
     assert_eq!(names, [("inner".to_owned(), 0), ("outer".to_owned(), 0)]);
 }
 
+/// Of such a span nothing is kept, until it is asked for.
+#[test]
+fn a_span_in_one_that_is_not_sampled_goes_on_with_a_trace_that_is() {
+    let world = World::sampled(0.0);
+    world.sync(|| {
+        let _outer = info_span!(target: "test", "outer").entered();
+        let inner = info_span!(target: "test", "inner");
+        let innermost = inner.in_scope(|| info_span!(target: "test", "innermost"));
+        innermost.continue_trace([HEADER]).unwrap();
+        innermost.in_scope(|| info_span!(target: "test", "work").in_scope(|| {}));
+    });
+    let received = world.received();
+    let tx = received.only_tx();
+    assert_eq!((tx.name.as_str(), tx.spans.len()), ("innermost", 1));
+    let context = trace(received.only_transaction());
+    assert_eq!(context.trace_id.to_string(), TRACE);
+}
+
 #[test]
 fn a_span_that_cannot_go_on_says_why_and_stays_as_it_is() {
     let world = World::new();
