@@ -405,7 +405,14 @@ fn with_scope_in_parallel_tasks_does_not_panic() {
 
 #[test]
 fn a_task_on_another_thread_keeps_what_it_writes() {
-    let world = World::new();
+    for rate in [1.0, 0.0] {
+        task_on_another_thread(rate);
+    }
+}
+
+#[track_caller]
+fn task_on_another_thread(rate: f32) {
+    let world = World::sampled(rate);
     let calls = async {
         let greeter = Scripted::new().say_hello(|name| async move {
             sentry::configure_scope(|scope| scope.set_tag("before", "spawn"));
@@ -458,10 +465,10 @@ fn a_task_on_another_thread_keeps_what_it_writes() {
             ("of task", "spawn", "task")
         ]
     );
-    assert_eq!(
-        tag(&received.only_transaction().tags, "of"),
-        Some("handler")
-    );
+    let sent = received.transactions.iter();
+    let sent: Vec<_> = sent.map(|sent| tag(&sent.tags, "of")).collect();
+    let expected: &[_] = if rate > 0.0 { &[Some("handler")] } else { &[] };
+    assert_eq!(sent, expected);
 }
 
 #[test]
