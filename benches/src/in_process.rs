@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::hint::black_box;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -13,6 +14,7 @@ use prost::Message;
 use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tonic::codegen::StdError;
+use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt};
 
 use crate::Error;
@@ -129,7 +131,12 @@ pub fn request(work: Work, sampling: Sampling) -> Request<Body> {
     ))
     .header("content-type", "application/grpc")
     .header("te", "trailers")
-    .header("user-agent", "tonic/0.14");
+    .header("user-agent", "tonic/0.14")
+    // Which tonic's server leaves there, so that there is a place for what others leave.
+    .extension(TcpConnectInfo {
+        local_addr: Some(SocketAddr::from(([127, 0, 0, 1], 50_051))),
+        remote_addr: Some(SocketAddr::from(([127, 0, 0, 1], 50_052))),
+    });
     if work.is_continued {
         let flag = u8::from(sampling == Sampling::On);
         request = request

@@ -25,8 +25,7 @@ use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
 use crate::span_ext::{
-    self, Aside, Enterer, Entering, LayerFns, SpanLink, SpanSink, Unrecorded, guarded,
-    is_on_the_way,
+    self, Aside, Enterer, LayerFns, SpanLink, SpanSink, Unrecorded, guarded, is_on_the_way,
 };
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
@@ -121,13 +120,15 @@ where
         if !span_ext::is_alive() {
             return;
         }
-        match span_ext::take_entering(id) {
-            Some(entering) => self.enter_for(entering),
-            None => {
-                if let Some(cell) = ctx.span(id).and_then(|span| self.cell_to_enter(&span)) {
-                    thread_stack::enter(cell, Enterer::Guest);
-                }
-            }
+        let entered = match span_ext::entering(id) {
+            Some(by) => self.sink_to_enter().map(|cell| (cell, by)),
+            None => ctx
+                .span(id)
+                .and_then(|span| self.cell_to_enter(&span))
+                .map(|cell| (cell, Enterer::Guest)),
+        };
+        if let Some((cell, by)) = entered {
+            thread_stack::enter(cell, by);
         }
     }
 
@@ -175,16 +176,14 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// Enters a span for the middleware.
-    fn enter_for(&self, entering: Entering) {
-        match entering.sink {
-            Some(sink) if sink.layer() == self.options.id => {
-                if let Some(cell) = as_cell(sink) {
-                    thread_stack::enter(cell, entering.by);
-                }
-            }
-            _ => span_ext::put_entering(Some(entering)),
+    /// That which the middleware enters.
+    fn sink_to_enter(&self) -> Option<Arc<SpanCell>> {
+        let sink = span_ext::take_sink()?;
+        if sink.layer() != self.options.id {
+            span_ext::put_sink(sink);
+            return None;
         }
+        as_cell(sink)
     }
 
     /// Of a span that is not kept there is nothing to enter where the thread is in its root.

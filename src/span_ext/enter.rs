@@ -17,16 +17,11 @@ pub(crate) enum Enterer {
     Guest,
 }
 
-/// What the layer would look up for an enter that is under way.
-#[derive(Debug)]
-pub(crate) struct Entering {
-    span: Id,
-    pub(crate) sink: Option<Arc<dyn SpanSink>>,
-    pub(crate) by: Enterer,
-}
-
 thread_local! {
-    static ENTERING: Cell<Option<Entering>> = const { Cell::new(None) };
+    /// The enter that is under way.
+    static ENTERING: Cell<Option<(u64, Enterer)>> = const { Cell::new(None) };
+    /// What the layer would look up for it.
+    static SINK: Cell<Option<Arc<dyn SpanSink>>> = const { Cell::new(None) };
 }
 
 /// Enters the span of an RPC, whose sink is `sink`.
@@ -35,32 +30,41 @@ pub(crate) fn enter<'a>(
     sink: Option<&Arc<dyn SpanSink>>,
     by: Enterer,
 ) -> Entered<'a> {
-    struct Reset;
+    struct Reset {
+        has_sink: bool,
+    }
     impl Drop for Reset {
         fn drop(&mut self) {
-            put_entering(None);
+            let _ = ENTERING.try_with(|cell| cell.set(None));
+            if self.has_sink {
+                drop(take_sink());
+            }
         }
     }
-    let _reset = Reset;
-    put_entering(span.id().map(|span| Entering {
-        span,
-        sink: sink.cloned(),
-        by,
-    }));
+    let _reset = Reset {
+        has_sink: sink.is_some(),
+    };
+    let entering = span.id().map(|id| (id.into_u64(), by));
+    let _ = ENTERING.try_with(|cell| cell.set(entering));
+    if let Some(sink) = sink {
+        put_sink(Arc::clone(sink));
+    }
     span.enter()
 }
 
-/// What is known of the enter of `span` that is under way, if it is one of [`enter`]. Who
-/// has no use for it [puts it back](put_entering), for another layer.
-pub(crate) fn take_entering(span: &Id) -> Option<Entering> {
-    let entering = ENTERING.try_with(Cell::take).ok()??;
-    if entering.span == *span {
-        return Some(entering);
-    }
-    put_entering(Some(entering));
-    None
+/// Who enters `span`, if the enter that is under way is one of [`enter`]: then there is
+/// nothing to look up.
+pub(crate) fn entering(span: &Id) -> Option<Enterer> {
+    let (id, by) = ENTERING.try_with(Cell::get).ok()??;
+    (id == span.into_u64()).then_some(by)
 }
 
-pub(crate) fn put_entering(entering: Option<Entering>) {
-    let _ = ENTERING.try_with(|cell| cell.set(entering));
+/// The sink of the span that is being entered. A layer to which it does not belong
+/// [puts it back](put_sink).
+pub(crate) fn take_sink() -> Option<Arc<dyn SpanSink>> {
+    SINK.try_with(Cell::take).ok().flatten()
+}
+
+pub(crate) fn put_sink(sink: Arc<dyn SpanSink>) {
+    let _ = SINK.try_with(|cell| cell.set(Some(sink)));
 }

@@ -14,7 +14,7 @@ mod parked;
 mod sink;
 mod thread_guard;
 
-pub(crate) use self::enter::{Enterer, Entering, enter, put_entering, take_entering};
+pub(crate) use self::enter::{Enterer, enter, entering, put_sink, take_sink};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold};
