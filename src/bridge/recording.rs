@@ -55,7 +55,7 @@ where
         let Some(origin) = self.origin(attrs, current, &ctx) else {
             return;
         };
-        if self.is_for_nobody(attrs, &origin) {
+        if is_for_nobody(attrs, &origin) {
             span.extensions_mut().replace(Unrecorded);
             return;
         }
@@ -117,23 +117,19 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if !span_ext::is_alive() {
+        if span_ext::is_passed(id) || !span_ext::is_alive() {
             return;
         }
-        let entered = match span_ext::entering(id) {
-            Some(by) => self.sink_to_enter().map(|cell| (cell, by)),
-            None => ctx
-                .span(id)
-                .and_then(|span| self.cell_to_enter(&span))
-                .map(|cell| (cell, Enterer::Guest)),
-        };
-        if let Some((cell, by)) = entered {
-            thread_stack::enter(cell, by);
+        let cell = ctx.span(id).and_then(|span| self.cell_to_enter(&span));
+        if let Some(cell) = cell {
+            thread_stack::enter(cell, Enterer::Guest);
         }
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        thread_stack::exit(id.into_u64(), self.options.id);
+        if !span_ext::is_passed(id) {
+            thread_stack::exit(id.into_u64(), self.options.id);
+        }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
@@ -176,16 +172,6 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// That which the middleware enters.
-    fn sink_to_enter(&self) -> Option<Arc<SpanCell>> {
-        let sink = span_ext::take_sink()?;
-        if sink.layer() != self.options.id {
-            span_ext::put_sink(sink);
-            return None;
-        }
-        as_cell(sink)
-    }
-
     /// Of a span that is not kept there is nothing to enter where the thread is in its root.
     fn cell_to_enter<S>(&self, span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
     where
@@ -201,18 +187,6 @@ impl SentryGrpcLayer {
             as_cell(made??)
         });
         own.filter(|cell| cell.layer() == self.options.id)
-    }
-
-    /// Whether nobody would learn of a span: nothing of its root is sent, and it says
-    /// nothing for the errors in it. It may yet be asked for, to begin a transaction.
-    fn is_for_nobody(&self, attrs: &Attributes<'_>, origin: &Origin) -> bool {
-        let is_in_nothing = match origin {
-            Origin::Child(parent) => parent.is_for_nobody(),
-            Origin::Root { .. } | Origin::Fork(_) => false,
-        };
-        is_in_nothing
-            && attrs.metadata().fields().is_empty()
-            && attrs.metadata().target() != fields::TARGET
     }
 
     fn cell_of<S>(&self, id: &Id, ctx: &Context<'_, S>) -> Option<Arc<SpanCell>>
@@ -299,6 +273,18 @@ fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
 fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
     let fork = Fork::current(pinned)?;
     Some(fork.trail.headers(&fork.span, None))
+}
+
+/// Whether nobody would learn of a span: nothing of its root is sent, and it says
+/// nothing for the errors in it. It may yet be asked for, to begin a transaction.
+fn is_for_nobody(attrs: &Attributes<'_>, origin: &Origin) -> bool {
+    let is_in_nothing = match origin {
+        Origin::Child(parent) => parent.is_for_nobody(),
+        Origin::Root { .. } | Origin::Fork(_) => false,
+    };
+    is_in_nothing
+        && attrs.metadata().fields().is_empty()
+        && attrs.metadata().target() != fields::TARGET
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

@@ -91,6 +91,10 @@ impl SpanCell {
         &self.options
     }
 
+    pub(crate) fn layer(&self) -> u64 {
+        self.options.id
+    }
+
     pub(crate) fn shared_options(&self) -> Arc<LayerOptions> {
         Arc::clone(&self.options)
     }

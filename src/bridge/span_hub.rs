@@ -21,7 +21,7 @@ impl SpanCell {
     pub(crate) fn acquire_slot(&self, live: &Live, thread: u64, by: Enterer) -> Arc<HubSlot> {
         // Of an RPC it is known who runs it; of another span it is whoever
         // comes first.
-        let is_guest = self.is_of_middleware() && by == Enterer::Guest && !self.is_run_by_others();
+        let is_guest = by == Enterer::Guest && self.is_of_middleware() && !self.is_run_by_others();
         if let Some(fork) = &self.fork
             && !is_guest
             && !live.is_root

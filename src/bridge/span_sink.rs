@@ -15,15 +15,12 @@ use crate::bridge::origin::Origin;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
+use crate::bridge::thread_stack;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::{OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_alive};
+use crate::span_ext::{Enterer, OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_alive};
 
 impl SpanSink for SpanCell {
-    fn layer(&self) -> u64 {
-        self.options().id
-    }
-
     fn sends_pii(&self) -> bool {
         let client = self.base().client();
         client.is_some_and(|client| client.options().send_default_pii)
@@ -39,6 +36,16 @@ impl SpanSink for SpanCell {
 
     fn open(&self, start: RpcStart) {
         self.lock().draft.rpc = Some(Arc::new(start));
+    }
+
+    fn enter(self: Arc<Self>, by: Enterer) {
+        if is_alive() {
+            thread_stack::enter(self, by);
+        }
+    }
+
+    fn exit(&self) {
+        thread_stack::exit(self.key(), self.layer());
     }
 
     fn keep_status(&self, status: Status) {

@@ -11,7 +11,7 @@ use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::{self, TrailId};
-use crate::span_ext::{Enterer, SpanSink};
+use crate::span_ext::Enterer;
 
 /// One enter of one span.
 struct Entry {
@@ -72,6 +72,68 @@ impl ThreadStack {
         })
     }
 
+    fn enter(&self, cell: Arc<SpanCell>, by: Enterer) {
+        let Some(live) = cell.live() else { return };
+        let here = self.here(&live.root);
+        let current = Hub::current();
+        let is_inside = here.is_some();
+        // As where a handler reads its request.
+        let is_again = here
+            .as_ref()
+            .is_some_and(|here| here.is_at(&cell, &current));
+        let slot = match here {
+            Some(here) => {
+                // Where the application switched to a hub of its own inside the
+                // span, its choice holds for the spans inside.
+                let slot = if here.is_last && !Arc::ptr_eq(&here.slot.hub, &current) {
+                    Arc::new(HubSlot::new(Arc::clone(&current)))
+                } else {
+                    here.slot
+                };
+                slot.acquire(self.number);
+                slot
+            }
+            None => cell.acquire_slot(live, self.number, by),
+        };
+        // A root's hub has its span to begin with, and what the application puts in its
+        // place is the application's choice.
+        let has_span = is_again || live.is_root && !is_inside;
+        let restore = match &live.recorded {
+            Some(span) if !has_span => set_span(&slot.hub, span),
+            _ => None,
+        };
+        let guard =
+            (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
+        let trail_before = trail::set_current(live.root.trail.id());
+        self.entries.borrow_mut().push(Entry {
+            cell,
+            slot,
+            restore,
+            guard,
+            trail_before,
+            exited: false,
+            in_panic: thread::panicking(),
+        });
+    }
+
+    fn mark_exited(&self, key: u64, layer: u64) {
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries
+            .iter_mut()
+            .rev()
+            .find(|entry| !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer);
+        if let Some(entry) = entry {
+            entry.exited = true;
+            if thread::panicking() && !entry.in_panic {
+                entry.cell.saw_panic();
+            }
+        }
+    }
+
+    fn pop_exited(&self) -> Option<Entry> {
+        self.entries.borrow_mut().pop_if(|entry| entry.exited)
+    }
+
     fn last<T>(&self, f: impl FnOnce(&Entry) -> T) -> Option<T> {
         self.entries.try_borrow().ok()?.last().map(f)
     }
@@ -107,49 +169,8 @@ pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
     if !cell.may_start() {
         return;
     }
-    let live = cell.start();
-    let Some((number, here)) = with(|stack| (stack.number, stack.here(&live.root))) else {
-        return;
-    };
-    let current = Hub::current();
-    let is_inside = here.is_some();
-    // As where a handler reads its request.
-    let is_again = here
-        .as_ref()
-        .is_some_and(|here| here.is_at(&cell, &current));
-    let slot = match here {
-        Some(here) => {
-            // Where the application switched to a hub of its own inside the
-            // span, its choice holds for the spans inside.
-            let slot = if here.is_last && !Arc::ptr_eq(&here.slot.hub, &current) {
-                Arc::new(HubSlot::new(Arc::clone(&current)))
-            } else {
-                here.slot
-            };
-            slot.acquire(number);
-            slot
-        }
-        None => cell.acquire_slot(live, number, by),
-    };
-    // A root's hub has its span to begin with, and what the application puts in its place
-    // is the application's choice.
-    let has_span = is_again || live.is_root && !is_inside;
-    let restore = match &live.recorded {
-        Some(span) if !has_span => set_span(&slot.hub, span),
-        _ => None,
-    };
-    let guard =
-        (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
-    let entry = Entry {
-        trail_before: trail::set_current(live.root.trail.id()),
-        cell,
-        slot,
-        restore,
-        guard,
-        exited: false,
-        in_panic: thread::panicking(),
-    };
-    with(move |stack| stack.entries.borrow_mut().push(entry));
+    cell.start();
+    with(|stack| stack.enter(cell, by));
 }
 
 /// Runs `f` in the span, with a hub of its own, for a thread that is elsewhere.
@@ -167,26 +188,11 @@ pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
 /// Undoes the last enter of the span with this key.
 pub(crate) fn exit(key: u64, layer: u64) {
     with(|stack| {
-        let mut entries = stack.entries.borrow_mut();
-        let entry = entries
-            .iter_mut()
-            .rev()
-            .find(|entry| !entry.exited && entry.cell.key() == key && entry.cell.layer() == layer);
-        if let Some(entry) = entry {
-            entry.exited = true;
-            if thread::panicking() && !entry.in_panic {
-                entry.cell.saw_panic();
-            }
+        stack.mark_exited(key, layer);
+        while let Some(entry) = stack.pop_exited() {
+            entry.leave();
         }
     });
-    while let Some(entry) = with(pop_exited).flatten() {
-        entry.leave();
-    }
-}
-
-fn pop_exited(stack: &ThreadStack) -> Option<Entry> {
-    let mut entries = stack.entries.borrow_mut();
-    entries.pop_if(|entry| entry.exited)
 }
 
 impl Entry {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use tracing::Span;
-use tracing::span::Entered;
 
 use crate::call::about::AboutCall;
 use crate::call::address;
@@ -17,7 +16,9 @@ use crate::call::span;
 use crate::report::MetadataOptions;
 use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
 use crate::rpc::{MethodPath, Outcome, RpcSide};
-use crate::span_ext::{self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcStart, SpanSink};
+use crate::span_ext::{
+    self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcStart, SpanEntered, SpanSink,
+};
 use crate::watch::{Finished, Observer, OnPanic, RequestProgress, Watch};
 
 /// The span of a running RPC.
@@ -54,7 +55,7 @@ pub struct RpcScope {
 pub struct RpcEntered<'a> {
     // Ahead of the span: what is told is told in it.
     _held: Option<HeldPanics>,
-    _span: Entered<'a>,
+    _span: SpanEntered<'a>,
     _muted: Option<Muted>,
 }
 

@@ -59,9 +59,22 @@ impl MessageCounter {
         }
     }
 
+    fn begin(&mut self, length: u32) {
+        self.messages = self.messages.saturating_add(1);
+        self.state = match length as usize {
+            0 => START,
+            left => State::Payload { left },
+        };
+    }
+
     fn see_bytes(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.state {
+                START if let Some((prefix, rest)) = bytes.split_first_chunk() => {
+                    let [_, length @ ..]: [u8; PREFIX_LEN] = *prefix;
+                    bytes = rest;
+                    self.begin(u32::from_be_bytes(length));
+                }
                 State::Prefix { read, length } => {
                     let Some((&byte, rest)) = bytes.split_first() else {
                         return;
@@ -69,18 +82,14 @@ impl MessageCounter {
                     bytes = rest;
                     // The flag shifts out of the 32 bits of the length.
                     let length = (length << 8) | u32::from(byte);
-                    self.state = if read + 1 < PREFIX_LEN {
-                        State::Prefix {
+                    if read + 1 < PREFIX_LEN {
+                        self.state = State::Prefix {
                             read: read + 1,
                             length: if read == 0 { 0 } else { length },
-                        }
+                        };
                     } else {
-                        self.messages = self.messages.saturating_add(1);
-                        match length as usize {
-                            0 => START,
-                            left => State::Payload { left },
-                        }
-                    };
+                        self.begin(length);
+                    }
                 }
                 State::Payload { left } => {
                     let taken = left.min(bytes.len());

@@ -18,53 +18,60 @@ pub(crate) enum Enterer {
 }
 
 thread_local! {
-    /// The enter that is under way.
-    static ENTERING: Cell<Option<(u64, Enterer)>> = const { Cell::new(None) };
-    /// What the layer would look up for it.
-    static SINK: Cell<Option<Arc<dyn SpanSink>>> = const { Cell::new(None) };
+    /// The span that the middleware is entering or leaving.
+    static PASSED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Enters the span of an RPC, whose sink is `sink`.
+/// In a span, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct SpanEntered<'a> {
+    id: Option<u64>,
+    sink: Option<&'a Arc<dyn SpanSink>>,
+    entered: Option<Entered<'a>>,
+}
+
+/// Enters the span of an RPC, whose sink is `sink`: that is told here, and has nothing to
+/// look up.
 pub(crate) fn enter<'a>(
     span: &'a Span,
-    sink: Option<&Arc<dyn SpanSink>>,
+    sink: Option<&'a Arc<dyn SpanSink>>,
     by: Enterer,
-) -> Entered<'a> {
-    struct Reset {
-        has_sink: bool,
+) -> SpanEntered<'a> {
+    let id = span.id().map(|id| id.into_u64());
+    let entered = pass(id, || span.enter());
+    if let Some(sink) = sink {
+        Arc::clone(sink).enter(by);
     }
+    SpanEntered {
+        id,
+        sink,
+        entered: Some(entered),
+    }
+}
+
+impl Drop for SpanEntered<'_> {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink {
+            sink.exit();
+        }
+        pass(self.id, || drop(self.entered.take()));
+    }
+}
+
+fn pass<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
+    struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
-            let _ = ENTERING.try_with(|cell| cell.set(None));
-            if self.has_sink {
-                drop(take_sink());
-            }
+            let _ = PASSED.try_with(|passed| passed.set(None));
         }
     }
-    let _reset = Reset {
-        has_sink: sink.is_some(),
-    };
-    let entering = span.id().map(|id| (id.into_u64(), by));
-    let _ = ENTERING.try_with(|cell| cell.set(entering));
-    if let Some(sink) = sink {
-        put_sink(Arc::clone(sink));
-    }
-    span.enter()
+    let _reset = Reset;
+    let _ = PASSED.try_with(|passed| passed.set(id));
+    f()
 }
 
-/// Who enters `span`, if the enter that is under way is one of [`enter`]: then there is
-/// nothing to look up.
-pub(crate) fn entering(span: &Id) -> Option<Enterer> {
-    let (id, by) = ENTERING.try_with(Cell::get).ok()??;
-    (id == span.into_u64()).then_some(by)
-}
-
-/// The sink of the span that is being entered. A layer to which it does not belong
-/// [puts it back](put_sink).
-pub(crate) fn take_sink() -> Option<Arc<dyn SpanSink>> {
-    SINK.try_with(Cell::take).ok().flatten()
-}
-
-pub(crate) fn put_sink(sink: Arc<dyn SpanSink>) {
-    let _ = SINK.try_with(|cell| cell.set(Some(sink)));
+/// Whether it is the middleware that enters or leaves `span` just now.
+pub(crate) fn is_passed(span: &Id) -> bool {
+    let passed = PASSED.try_with(Cell::get).ok().flatten();
+    passed == Some(span.into_u64())
 }

@@ -14,7 +14,7 @@ mod parked;
 mod sink;
 mod thread_guard;
 
-pub(crate) use self::enter::{Enterer, enter, entering, put_sink, take_sink};
+pub(crate) use self::enter::{Enterer, SpanEntered, enter, is_passed};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold};

@@ -18,13 +18,11 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
 use crate::report::{CallBreadcrumb, EventKind, EventLimiter};
+use crate::span_ext::enter::Enterer;
 use crate::span_ext::otel_parent::OtelParentFn;
 
 /// The layer's end of a tracing span.
 pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
-    /// Tells the layers of a process apart.
-    fn layer(&self) -> u64;
-
     /// Whether Sentry is to know who the people are that a call tells of.
     fn sends_pii(&self) -> bool;
 
@@ -36,6 +34,12 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 
     /// Called before the span is first entered.
     fn open(&self, start: RpcStart);
+
+    /// Called when the middleware has entered the span.
+    fn enter(self: Arc<Self>, by: Enterer);
+
+    /// Called before it leaves the span.
+    fn exit(&self);
 
     /// Keeps the status that a stream of the RPC around this span fails with.
     fn keep_status(&self, status: Status);
