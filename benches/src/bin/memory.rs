@@ -3,7 +3,9 @@
 //! `memory [--full]`
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::poll_fn;
+use std::ops::Sub;
 use std::pin::Pin;
 
 use benches::contestant::{Contestant, Drive, Sampling};
@@ -21,6 +23,8 @@ use tower::{Service, ServiceExt};
 const OPEN_STREAMS: usize = 10_000;
 /// After which all that is kept for good should be there.
 const WARM_UP: u32 = 2_000;
+/// Bytes: far less than any part of each call or message would sum up to.
+const MOST_LEFT: f64 = 20_000.0;
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -35,6 +39,7 @@ fn main() -> Result<(), Error> {
 }
 
 fn compare(many: u32) -> Result<(), Error> {
+    let mut grown = Vec::new();
     let mut table = Table::new([
         "server".to_owned(),
         String::new(),
@@ -52,10 +57,27 @@ fn compare(many: u32) -> Result<(), Error> {
         let told = child::output_of_self(arguments)?;
         let numbers: Vec<f64> = child::numbers(&told)?;
         let names = [contestant.name(), sampling.name()].map(str::to_owned);
-        table.add(names.into_iter().chain(numbers.into_iter().map(short)));
+        let [calls, _, stream, ..] = numbers.as_slice() else {
+            return Err(format!("not what was asked for: {told}").into());
+        };
+        if calls.max(*stream) > MOST_LEFT {
+            grown.push(names.clone());
+        }
+        let pairs = numbers.chunks(2);
+        let cells = pairs.map(|pair| {
+            pair.iter()
+                .copied()
+                .map(short)
+                .collect::<Vec<_>>()
+                .join(" / ")
+        });
+        table.add(names.into_iter().chain(cells));
     }
-    println!("### Memory\n\n{table}");
-    Ok(())
+    println!("### Memory: allocated / resident bytes\n\n{table}");
+    match grown.as_slice() {
+        [] => Ok(()),
+        _ => Err(format!("memory grows: {grown:?}").into()),
+    }
 }
 
 fn measure(contestant: Contestant, sampling: Sampling, many: u32) -> Result<(), Error> {
@@ -95,10 +117,9 @@ struct Memory<'a> {
 }
 
 impl Drive for Memory<'_> {
-    /// In bytes.
-    type Output = isize;
+    type Output = Usage;
 
-    fn drive<S, B>(self, service: S) -> isize
+    fn drive<S, B>(self, service: S) -> Usage
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
         B: http_body::Body<Data = Bytes>,
@@ -115,7 +136,7 @@ impl Drive for Memory<'_> {
 }
 
 impl Memory<'_> {
-    async fn calls<S, B>(&self, service: S) -> isize
+    async fn calls<S, B>(&self, service: S) -> Usage
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
         B: http_body::Body<Data = Bytes>,
@@ -127,31 +148,31 @@ impl Memory<'_> {
             }
         };
         many(WARM_UP).await;
-        let before = allocator::live_bytes();
+        let before = Usage::now();
         many(self.work.calls).await;
-        allocator::live_bytes() - before
+        Usage::now() - before
     }
 
-    async fn long_stream<S, B>(&self, service: S) -> isize
+    async fn long_stream<S, B>(&self, service: S) -> Usage
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<StdError>,
     {
-        let mut early = 0;
-        let mut late = 0;
+        let mut early = Usage::now();
+        let mut late = early;
         call(service, self.work, self.sampling, |frames| {
             if frames == WARM_UP {
-                early = allocator::live_bytes();
+                early = Usage::now();
             } else if frames == self.work.times {
-                late = allocator::live_bytes();
+                late = Usage::now();
             }
         })
         .await;
         late - early
     }
 
-    async fn open_streams<S, B>(&self, service: S) -> isize
+    async fn open_streams<S, B>(&self, service: S) -> Usage
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
         B: http_body::Body<Data = Bytes>,
@@ -160,7 +181,7 @@ impl Memory<'_> {
         call(service.clone(), self.work, self.sampling, |_| ()).await;
         // What the bodies are in themselves counts, and the list of them does not.
         let mut open: Vec<Pin<Box<B>>> = Vec::with_capacity(OPEN_STREAMS);
-        let before = allocator::live_bytes();
+        let before = Usage::now();
         for _ in 0..OPEN_STREAMS {
             let request = request(self.work, self.sampling);
             let Ok(response) = service.clone().oneshot(request).await;
@@ -169,6 +190,57 @@ impl Memory<'_> {
             assert!(frame.is_some(), "a stream is at its end");
             open.push(body);
         }
-        (allocator::live_bytes() - before) / OPEN_STREAMS as isize
+        let Usage {
+            allocated,
+            resident,
+        } = Usage::now() - before;
+        Usage {
+            allocated: allocated / OPEN_STREAMS as isize,
+            resident: resident / OPEN_STREAMS as isize,
+        }
     }
+}
+
+/// In bytes.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    allocated: isize,
+    /// Whole pages, and with what the allocator keeps to itself.
+    resident: isize,
+}
+
+impl Usage {
+    fn now() -> Self {
+        Self {
+            allocated: allocator::live_bytes(),
+            resident: resident().expect("Linux tells"),
+        }
+    }
+}
+
+impl Sub for Usage {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            allocated: self.allocated - other.allocated,
+            resident: self.resident - other.resident,
+        }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.allocated, self.resident)
+    }
+}
+
+fn resident() -> Result<isize, Error> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kilobytes
+        .ok_or("no VmRSS in /proc/self/status")?
+        .parse::<isize>()?
+        * 1024)
 }
