@@ -159,3 +159,38 @@ fn a_filter_drops_the_headers_of_an_envelope() {
     let filtered = envelope.filter(filter).unwrap();
     assert_eq!(header(&filtered), json!({ "event_id": id }));
 }
+
+/// So a server is to be shut down before the client is closed.
+#[test]
+fn what_is_sent_after_close_is_lost_and_not_even_counted() {
+    for close in [false, true] {
+        let (transport, hub) = hub(ClientOptions::new().traces_sample_rate(1.0));
+        let client = hub.client().unwrap();
+        // It has the same reports, and a way of its own to the transport.
+        let other = Client::clone(&client);
+        if close {
+            assert!(client.close(None));
+        }
+        hub.start_transaction(TransactionContext::new("a", "b"))
+            .finish();
+        hub.capture_message("late", Level::Info);
+        let sent = usize::from(!close) * 2;
+        assert_eq!(items(&transport).len(), sent, "{close}");
+        let mut left_out = TransactionContext::new("a", "b");
+        left_out.set_sampled(false);
+        hub.start_transaction(left_out).finish();
+        other.send_envelope(Envelope::new());
+        // Of all three, what was sampled out.
+        let reported = items(&transport);
+        let [EnvelopeItem::ClientReport(report)] = reported.as_slice() else {
+            panic!("{close}: {reported:?}")
+        };
+        let report = serde_json::to_value(report).unwrap();
+        let discarded = report["discarded_events"].as_array().unwrap();
+        let reasons: Vec<_> = discarded.iter().map(|lost| &lost["reason"]).collect();
+        assert!(
+            reasons.iter().all(|reason| *reason == "sample_rate"),
+            "{report}"
+        );
+    }
+}
