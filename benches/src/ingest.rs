@@ -11,6 +11,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::Error;
 
@@ -24,6 +26,7 @@ pub struct Received {
 /// A running ingest. It stops with the process.
 pub struct Ingest {
     address: SocketAddr,
+    delay: watch::Sender<Duration>,
     received: Arc<Mutex<Received>>,
 }
 
@@ -34,7 +37,8 @@ impl Ingest {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let received = Arc::default();
-        let state = (delay, Arc::clone(&received));
+        let (delay, delayed) = watch::channel(delay);
+        let state = (delayed, Arc::clone(&received));
         let app = Router::new()
             .route("/api/{project}/envelope/", post(receive))
             .with_state(state);
@@ -47,7 +51,16 @@ impl Ingest {
                 axum::serve(listener, app).await
             })
         });
-        Ok(Self { address, received })
+        Ok(Self {
+            address,
+            delay,
+            received,
+        })
+    }
+
+    /// Takes no more time, also for what has arrived.
+    pub fn hurry(&self) {
+        self.delay.send_replace(Duration::ZERO);
     }
 
     pub fn dsn(&self) -> String {
@@ -61,11 +74,12 @@ impl Ingest {
 }
 
 async fn receive(
-    State((delay, received)): State<(Duration, Arc<Mutex<Received>>)>,
+    State((mut delayed, received)): State<(watch::Receiver<Duration>, Arc<Mutex<Received>>)>,
     body: Bytes,
 ) -> &'static str {
+    let delay = *delayed.borrow_and_update();
     if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
+        let _ = timeout(delay, delayed.changed()).await;
     }
     let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
     // A header and a payload for each item, below the header of the envelope.
