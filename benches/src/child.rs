@@ -21,6 +21,22 @@ pub fn output(command: &mut Command) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&both).into_owned())
 }
 
+/// How many instructions a program takes where callgrind counts.
+pub fn instructions(command: &Command) -> Result<f64, Error> {
+    let told = output(
+        Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg("--toggle-collect=*in_measured_region*")
+            .arg(command.get_program())
+            .args(command.get_args()),
+    )?;
+    let counted = told
+        .lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .ok_or_else(|| format!("callgrind says nothing of instructions: {told}"))?;
+    Ok(counted.1.trim().parse()?)
+}
+
 /// Numbers in the words of a line.
 pub fn numbers<T: std::str::FromStr>(line: &str) -> Result<Vec<T>, Error> {
     let parse = |word: &str| {

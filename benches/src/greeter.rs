@@ -1,5 +1,6 @@
 //! A Greeter whose calls do a [`Work`].
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +29,9 @@ impl WorkingGreeter {
         for number in 0..self.work.times(Step::ChildWithFields) {
             child_with_fields(number, "a name", true).await;
         }
+        for _ in 0..self.work.times(Step::Pause) {
+            pause().await;
+        }
         for number in 0..self.work.times(Step::Event) {
             info!(number, "looking up a name");
         }
@@ -53,6 +57,17 @@ async fn child() {}
 #[instrument]
 async fn child_with_fields(number: u32, name: &str, is_new: bool) {
     let _ = (number, name, is_new);
+}
+
+#[instrument]
+async fn pause() {
+    tokio::task::yield_now().await;
+}
+
+/// Is open as long as its task.
+#[instrument]
+async fn wait() {
+    pending().await
 }
 
 #[tonic::async_trait]
@@ -88,7 +103,8 @@ impl Greeter for WorkingGreeter {
         &self,
         _: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<Self::ChatStream>, Status> {
-        Err(Status::unimplemented("not for benches"))
+        wait().await;
+        Err(Status::internal("it waits for ever"))
     }
 }
 

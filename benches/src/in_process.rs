@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::request::Builder;
 use http::{Request, Response};
 use http_body::Frame;
 use prost::Message;
@@ -84,7 +85,7 @@ impl Drive for Count {
 
 /// Where callgrind counts: it knows this function by its name.
 #[inline(never)]
-fn in_measured_region(run: &mut dyn FnMut()) {
+pub fn in_measured_region(run: &mut dyn FnMut()) {
     run();
     // Or the call above would be a jump, and this function at its end.
     black_box(());
@@ -126,7 +127,24 @@ pub fn request(work: Work, sampling: Sampling) -> Request<Body> {
         _ => "SayHello",
     };
     let messages = work.times(Step::RequestFrame).max(1);
-    let mut request = Request::post(format!(
+    let mut request = head(method);
+    if work.is_continued {
+        let flag = u8::from(sampling == Sampling::On);
+        request = request
+            .header("sentry-trace", format!("{TRACE_AND_SPAN}-{flag}"))
+            .header("baggage", BAGGAGE)
+            .header("traceparent", format!("00-{TRACE_AND_SPAN}-0{flag}"));
+    }
+    with_body(request, messages)
+}
+
+/// Of a call that is not answered.
+pub fn request_to_wait() -> Request<Body> {
+    with_body(head("Chat"), 1)
+}
+
+fn head(method: &str) -> Builder {
+    Request::post(format!(
         "http://greeter.example.com/helloworld.Greeter/{method}"
     ))
     .header("content-type", "application/grpc")
@@ -136,14 +154,10 @@ pub fn request(work: Work, sampling: Sampling) -> Request<Body> {
     .extension(TcpConnectInfo {
         local_addr: Some(SocketAddr::from(([127, 0, 0, 1], 50_051))),
         remote_addr: Some(SocketAddr::from(([127, 0, 0, 1], 50_052))),
-    });
-    if work.is_continued {
-        let flag = u8::from(sampling == Sampling::On);
-        request = request
-            .header("sentry-trace", format!("{TRACE_AND_SPAN}-{flag}"))
-            .header("baggage", BAGGAGE)
-            .header("traceparent", format!("00-{TRACE_AND_SPAN}-0{flag}"));
-    }
+    })
+}
+
+fn with_body(request: Builder, messages: u32) -> Request<Body> {
     let body = Messages {
         left: messages,
         message: message(),

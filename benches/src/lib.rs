@@ -5,12 +5,14 @@ pub mod allocator;
 pub mod cases;
 pub mod child;
 pub mod contestant;
+pub mod crowd;
 pub mod greeter;
 #[path = "../../examples/support/helloworld.rs"]
 #[rustfmt::skip]
 pub mod helloworld;
 pub mod in_process;
 pub mod ingest;
+pub mod obedient;
 pub mod over_loopback;
 pub mod plain_span;
 pub mod setup;

@@ -53,3 +53,9 @@ pub fn short(number: f64) -> String {
         _ => format!("{:.0}k", number / 1_000.0),
     }
 }
+
+pub fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}

@@ -11,6 +11,8 @@ pub enum Step {
     Child,
     /// One with three.
     ChildWithFields,
+    /// One that lets other tasks run in between.
+    Pause,
     Event,
     ClientCall,
     ResponseFrame,
@@ -20,9 +22,10 @@ pub enum Step {
 }
 
 impl Step {
-    const NAMES: [(&'static str, Self); 8] = [
+    const NAMES: [(&'static str, Self); 9] = [
         ("child", Self::Child),
         ("child-with-fields", Self::ChildWithFields),
+        ("pause", Self::Pause),
         ("event", Self::Event),
         ("client-call", Self::ClientCall),
         ("response-frame", Self::ResponseFrame),

@@ -133,20 +133,9 @@ impl Run {
             .chain(self.work.to_arguments());
         let arguments: Vec<_> = arguments.collect();
         let allocations = child::output(Command::new(&program).args(&arguments))?;
-        let told = child::output(
-            Command::new("valgrind")
-                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-                .arg("--toggle-collect=*in_measured_region*")
-                .arg(&program)
-                .args(&arguments),
-        )?;
-        let instructions = told
-            .lines()
-            .find_map(|line| line.split_once("Collected :"))
-            .ok_or_else(|| format!("callgrind says nothing of instructions: {told}"))?
-            .1;
+        let instructions = child::instructions(Command::new(&program).args(&arguments))?;
         Ok(Counts {
-            instructions: instructions.trim().parse()?,
+            instructions,
             allocations: allocations.trim().parse()?,
         })
     }

@@ -2,14 +2,13 @@
 //!
 //! `wall [<rounds>]`
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use benches::contestant::{Contestant, Sampling};
+use benches::obedient::{Obedient, cpu_seconds};
 use benches::over_loopback::Pair;
-use benches::table::Table;
-use benches::{Error, child, setup};
+use benches::table::{Table, median};
+use benches::{Error, allocator, setup};
 use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 15;
@@ -56,8 +55,9 @@ fn main() -> Result<(), Error> {
 fn compare(rounds: usize) -> Result<(), Error> {
     let mut contestants = Vec::new();
     for (_, server, client, sampling) in CONTESTS {
-        let mut contestant = Process::start(server, client, sampling)?;
-        contestant.round()?;
+        let arguments = [server.name(), client.name(), sampling.name()];
+        let mut contestant = Obedient::start(arguments)?;
+        contestant.tell::<4>("call")?;
         contestants.push(contestant);
     }
     let mut told = Vec::new();
@@ -66,7 +66,7 @@ fn compare(rounds: usize) -> Result<(), Error> {
         // Not in the order of the table: who follows whom may matter.
         for number in 0..contestants.len() {
             let place = (number * 7 + round) % contestants.len();
-            of_round[place] = contestants[place].round()?;
+            of_round[place] = contestants[place].tell("call")?;
         }
         told.push(of_round);
     }
@@ -99,51 +99,8 @@ fn compare(rounds: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<_> = numbers.collect();
-    numbers.sort_unstable_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
-}
-
-/// One contestant, which calls itself when it is told to.
-struct Process {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(server: Contestant, client: Contestant, sampling: Sampling) -> Result<Self, Error> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([server.name(), client.name(), sampling.name()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let to = child.stdin.take().ok_or("no stdin")?;
-        let from = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        Ok(Self { child, to, from })
-    }
-
-    /// Calls per second, microseconds of CPU for each, p50 and p99 in milliseconds.
-    fn round(&mut self) -> Result<[f64; 4], Error> {
-        writeln!(self.to, "call")?;
-        let mut line = String::new();
-        self.from.read_line(&mut line)?;
-        let numbers: Vec<f64> = child::numbers(&line)?;
-        numbers
-            .try_into()
-            .map_err(|_| format!("not a round: {line}").into())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn obey(server: Contestant, client: Contestant, sampling: Sampling) -> Result<(), Error> {
+    allocator::stop_counting();
     let _running = setup::set_up(server, sampling);
     let runtime = Runtime::new()?;
     let pair = runtime.block_on(Pair::start(server, client))?;
@@ -156,19 +113,4 @@ fn obey(server: Contestant, client: Contestant, sampling: Sampling) -> Result<()
         println!("{} {cpu} {p50} {p99}", round.calls_per_second);
     }
     Ok(())
-}
-
-/// What all threads of this process have used, which depends less on other processes than
-/// the time on the clock.
-fn cpu_seconds() -> Result<f64, Error> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name of the program, in brackets, may have spaces.
-    let (_, after) = stat.rsplit_once(')').ok_or("no name in /proc/self/stat")?;
-    let ticks: Vec<f64> = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
