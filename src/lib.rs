@@ -113,6 +113,29 @@
 //! * `bind_hub(Hub::current())` on a spawned task: the hub is then current on
 //!   two threads. Bind a `Hub::new_from_top(Hub::current())`.
 //!
+//! # At high rates
+//!
+//! Sentry's transports send one envelope at a time, and a sampled call is one: 20 in a second
+//! where Sentry answers in 50 ms, 160 where a Relay does in 5 ms. What comes faster waits in a
+//! queue of 30, which errors wait in too, and is lost where that is full. So, for each process:
+//!
+//! * [`traces_sample_rate`]: 0.5 / (seconds to an answer × calls in a second), or less. For
+//!   1000 calls a second that is 0.01 at 50 ms, and 0.1 at 5 ms.
+//! * [`transport_channel_capacity`]: 1000, for bursts. It takes 0.5 MB at once, and 5 to 15 MB
+//!   when it is full, of calls with 1 to 11 spans.
+//! * [`shutdown_timeout`] (default 2 s): what is waiting may take as long as all its answers.
+//! * Servers stop before the guard of `sentry::init` goes. What is sent after
+//!   [`close`](sentry_core::Client::close) is dropped by sentry-core.
+//!
+//! What finds no room is counted, and Sentry told of it in a client report, with the next
+//! envelope: what arrives and what is reported is together every sampled call, up to `close`.
+//! What is waiting when `close` runs out of time, what no envelope has come after to report, and
+//! what is sent later is not told.
+//!
+//! [`traces_sample_rate`]: sentry_core::ClientOptions::traces_sample_rate
+//! [`transport_channel_capacity`]: sentry_core::ClientOptions::transport_channel_capacity
+//! [`shutdown_timeout`]: sentry_core::ClientOptions::shutdown_timeout
+//!
 //! # Features
 //!
 //! * `error-details`: reads the `google.rpc` details of failed calls, by

@@ -66,8 +66,8 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// This transport writes such envelopes out, on a thread of its own, which hands
 /// them to the inner one. All other envelopes go through as they are, in their order.
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set; what comes while there is no room is lost, and reported to Sentry as lost to a
-/// `queue_overflow`. Client reports go on with an envelope that is not written out, with a flush,
+/// set ([1000 is better](crate#at-high-rates)); what comes while there is no room is lost, and
+/// reported to Sentry as lost to a `queue_overflow`. Client reports go on with an envelope that is not written out, with a flush,
 /// or by themselves after half a minute.
 ///
 /// Of what is written out, the inner transport knows but the bytes. It obeys only
