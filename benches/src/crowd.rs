@@ -111,23 +111,28 @@ impl Drive for Amid {
                 });
                 in_measured_region(&mut || runtime.block_on(make(&service, crowd.calls())));
             }
-            Crowd::Tasks(tasks) => in_measured_region(&mut || {
-                runtime.block_on(async {
-                    let spawned: Vec<_> = (0..tasks)
-                        .map(|_| {
-                            let service = service.clone();
-                            tokio::spawn(async move {
-                                for _ in 0..crowd.calls() / tasks {
-                                    call(service.clone(), work, sampling, |_| ()).await;
-                                }
+            Crowd::Tasks(tasks) => {
+                let run = || {
+                    runtime.block_on(async {
+                        let spawned: Vec<_> = (0..tasks)
+                            .map(|_| {
+                                let service = service.clone();
+                                tokio::spawn(async move {
+                                    for _ in 0..crowd.calls() / tasks {
+                                        call(service.clone(), work, sampling, |_| ()).await;
+                                    }
+                                })
                             })
-                        })
-                        .collect();
-                    for task in spawned {
-                        task.await.expect("no call panics");
-                    }
-                });
-            }),
+                            .collect();
+                        for task in spawned {
+                            task.await.expect("no call panics");
+                        }
+                    });
+                };
+                // So many have never been open at once.
+                run();
+                in_measured_region(&mut || run());
+            }
         }
     }
 }
@@ -169,6 +174,8 @@ where
 pub struct Calls {
     pub number: u64,
     pub seconds: f64,
+    /// How often a thread slept, which is for a lock: calls are never without work.
+    pub waits: u64,
 }
 
 fn round<S, B>(service: &S, sampling: Sampling, time: Duration, threads: usize) -> Calls
@@ -183,14 +190,16 @@ where
     let call_on = |service: S| {
         let runtime = in_process::runtime().expect("there is room for a runtime");
         start.wait();
-        runtime.block_on(async {
+        let before = waits();
+        let made = runtime.block_on(async {
             let mut made = 0;
             while !is_over.load(Ordering::Relaxed) {
                 call(service.clone(), work, sampling, |_| ()).await;
                 made += 1;
             }
             made
-        })
+        });
+        (made, waits() - before)
     };
     thread::scope(|scope| {
         let callers: Vec<_> = (0..threads)
@@ -205,10 +214,26 @@ where
         thread::sleep(time);
         is_over.store(true, Ordering::Relaxed);
         let seconds = started.elapsed().as_secs_f64();
-        let made = callers.into_iter().map(|caller| caller.join());
-        Calls {
-            number: made.map(|made| made.expect("no call panics")).sum(),
+        let mut calls = Calls {
+            number: 0,
             seconds,
+            waits: 0,
+        };
+        for caller in callers {
+            let (made, waits) = caller.join().expect("no call panics");
+            calls.number += made;
+            calls.waits += waits;
         }
+        calls
     })
+}
+
+/// How often this thread has slept.
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|waits| waits.trim().parse().ok())
+        .expect("Linux tells")
 }

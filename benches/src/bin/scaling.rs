@@ -69,7 +69,7 @@ fn compare(rounds: usize) -> Result<(), Error> {
         .map(|[what, number]| format!("{number} {what}"));
     let threads = THREADS
         .iter()
-        .map(|threads| format!("{threads} threads: calls/s, CPU"));
+        .map(|threads| format!("{threads} threads: calls/s, CPU, waits"));
     let mut table = Table::new(header.into_iter().chain(crowds).chain(threads));
     for (place, (name, _, sampling)) in CONTESTS.into_iter().enumerate() {
         let of_crowds = (0..CROWDS.len()).map(|crowd| {
@@ -85,9 +85,10 @@ fn compare(rounds: usize) -> Result<(), Error> {
             };
             let calls = |round: &Round| round.calls_per_second;
             let cpu = |round: &Round| round.cpu;
+            let waits = median(rounds().map(|of| of[threads].waits));
             match threads {
-                0 => format!("{}, {:.1} us", short(first(calls)), first(cpu)),
-                _ => format!("x {:.2}, x {:.2}", ratio(calls), ratio(cpu)),
+                0 => format!("{}, {:.1} us, {waits:.0}", short(first(calls)), first(cpu)),
+                _ => format!("x {:.2}, x {:.2}, {waits:.0}", ratio(calls), ratio(cpu)),
             }
         });
         let names = [name, sampling.name()].map(str::to_owned);
@@ -153,6 +154,8 @@ struct Round {
     calls_per_second: f64,
     /// Microseconds for a call.
     cpu: f64,
+    /// In a million calls.
+    waits: f64,
 }
 
 /// By round, contest and number of threads.
@@ -168,10 +171,11 @@ fn measure(rounds: usize) -> Result<Measured, Error> {
         for contestant in &mut contestants {
             let mut of_contestant = Vec::new();
             for threads in THREADS {
-                let [calls_per_second, cpu] = contestant.tell(&threads.to_string())?;
+                let [calls_per_second, cpu, waits] = contestant.tell(&threads.to_string())?;
                 of_contestant.push(Round {
                     calls_per_second,
                     cpu,
+                    waits,
                 });
             }
             of_round.push(of_contestant);
@@ -191,9 +195,11 @@ fn obey(contestant: Contestant, sampling: Sampling) -> Result<(), Error> {
     let mut before = 0.0;
     let orders = |made: Option<Calls>| {
         let now = cpu_seconds().expect("Linux tells");
-        if let Some(Calls { number, seconds }) = made {
-            let number = number as f64;
-            println!("{} {}", number / seconds, (now - before) * 1e6 / number);
+        if let Some(calls) = made {
+            let number = calls.number as f64;
+            let cpu = (now - before) * 1e6 / number;
+            let waits = calls.waits as f64 * 1e6 / number;
+            println!("{} {cpu} {waits}", number / calls.seconds);
         }
         let threads = orders.next()?.ok()?.parse().ok();
         before = cpu_seconds().expect("Linux tells");
