@@ -42,12 +42,14 @@ impl<'a> OtelParent<'a> {
 
     /// Tells of it as the parent of `span`, where that has not started.
     pub(crate) fn tell(self, span: &Span) {
-        if let Some(tell) = sink(span).and_then(|sink| sink.otel_parent()) {
+        let tell = sink(span).and_then(|sink| sink.otel_parent());
+        if let Some(tell) = tell {
             guarded(|| tell(span, &self.trace.otel_parent()));
-            return;
         }
         #[cfg(feature = "opentelemetry")]
-        if let Some(context) = self.context {
+        if tell.is_none()
+            && let Some(context) = self.context
+        {
             otel::set_parent(span, context);
         }
     }
