@@ -10,6 +10,9 @@ use sentry_core::protocol::{ClientReport, EnvelopeHeaders, EnvelopeItem};
 /// How long losses that were reported wait for an envelope that takes them along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The bytes that are kept to write on, where one envelope was larger than all others.
+const DESK: usize = 64 * 1024;
+
 /// Writes envelopes out where they have headers to lose, and keeps client reports
 /// out of these: sentry's transports count what they lose, and what reports in it say
 /// was lost, but not of bytes.
@@ -17,6 +20,8 @@ pub(crate) struct Packer {
     recorder: Recorder,
     losses: Vec<ItemLoss>,
     report_due: Option<Instant>,
+    /// What is written grows by small pieces, which would move it about many times.
+    desk: Vec<u8>,
 }
 
 impl Packer {
@@ -25,6 +30,7 @@ impl Packer {
             recorder,
             losses: Vec::new(),
             report_due: None,
+            desk: Vec::new(),
         }
     }
 
@@ -49,12 +55,22 @@ impl Packer {
             return Some(envelope);
         }
         let envelope = self.without_reports(envelope);
-        let raw = written(&envelope);
+        let raw = self.written(&envelope);
         if raw.is_none() {
             let broken = Reason::InternalError;
             self.recorder.record_lost_data(&envelope, broken);
         }
         raw
+    }
+
+    fn written(&mut self, envelope: &Envelope) -> Option<Envelope> {
+        self.desk.clear();
+        envelope.to_writer(&mut self.desk).ok()?;
+        let bytes = match self.desk.len() {
+            0..=DESK => self.desk.as_slice().to_vec(),
+            _ => std::mem::take(&mut self.desk),
+        };
+        Envelope::from_bytes_raw(bytes).ok()
     }
 
     fn without_reports(&mut self, envelope: Envelope) -> Envelope {
@@ -101,10 +117,4 @@ fn has_headers_to_lose(envelope: &Envelope) -> bool {
         None => EnvelopeHeaders::new(),
     };
     *envelope.headers() != kept
-}
-
-fn written(envelope: &Envelope) -> Option<Envelope> {
-    let mut bytes = Vec::new();
-    envelope.to_writer(&mut bytes).ok()?;
-    Envelope::from_bytes_raw(bytes).ok()
 }

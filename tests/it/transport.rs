@@ -251,3 +251,27 @@ fn what_has_nothing_to_lose_goes_as_it_is() {
     assert_eq!(envelopes.len(), 1);
     assert!(envelopes[0].event().is_some());
 }
+
+#[test]
+fn large_and_small_ones_are_written_each_for_itself() {
+    let sizes = [1_000, 300_000, 10, 70_000, 2_000];
+    let inner = with_transport(true, |_| {
+        for size in sizes {
+            let text = "x".repeat(size);
+            info_span!(target: "test", "job", text).in_scope(|| ());
+        }
+    });
+    let sent = inner.sent.lock().unwrap();
+    assert_eq!(sent.len(), sizes.len());
+    for (bytes, size) in sent.iter().zip(sizes) {
+        let lines: Vec<&str> = std::str::from_utf8(bytes).unwrap().lines().collect();
+        let [_, item, payload] = lines[..] else {
+            panic!("{} lines", lines.len());
+        };
+        let item: Value = serde_json::from_str(item).unwrap();
+        assert_eq!(item["length"], payload.len());
+        let payload: Value = serde_json::from_str(payload).unwrap();
+        let text = &payload["contexts"]["trace"]["data"]["text"];
+        assert_eq!(text.as_str().unwrap().len(), size);
+    }
+}
