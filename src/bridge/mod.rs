@@ -22,6 +22,7 @@ mod hubs;
 mod late;
 mod layer;
 mod local_root;
+mod losses;
 mod options;
 mod origin;
 mod otel_ids;

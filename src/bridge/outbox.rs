@@ -10,8 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sentry_core::client_report::{Reason, Recorder};
+use sentry_core::protocol::client_report::Reason as LossReason;
 use sentry_core::{Envelope, Hub, Transport};
 
+use crate::bridge::losses::Losses;
 use crate::bridge::parcel::Packer;
 use crate::span_ext::guarded;
 
@@ -36,6 +38,9 @@ struct State {
     waiting: AtomicUsize,
     /// What waits is not sent any more.
     is_abandoned: AtomicBool,
+    /// What had no room. The recorder would have the client make a report for the next
+    /// envelope, which most likely has no room either.
+    lost: Losses,
 }
 
 #[expect(
@@ -87,8 +92,7 @@ impl Outbox {
     /// Does not wait: where there is no room, the envelope is lost.
     pub(crate) fn send(&self, envelope: Envelope) {
         if !self.state.enter(self.capacity) {
-            let overflow = Reason::QueueOverflow;
-            self.recorder.record_lost_data(&envelope, overflow);
+            self.state.lost.add(&envelope, LossReason::QueueOverflow);
         } else if let Err(SendError(Job::Send(envelope))) = self.jobs.send(Job::Send(envelope)) {
             let no_thread = Reason::InternalError;
             self.recorder.record_lost_data(&envelope, no_thread);
@@ -170,12 +174,14 @@ impl Worker {
     }
 
     fn send(&mut self, envelope: Envelope) {
+        self.packer.keep(self.state.lost.take());
         if let Some(parcel) = self.packer.pack(envelope) {
             self.hand_over(parcel);
         }
     }
 
     fn report(&mut self) {
+        self.packer.keep(self.state.lost.take());
         if let Some(report) = self.packer.take_report() {
             self.hand_over(report);
         }

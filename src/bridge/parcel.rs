@@ -7,6 +7,8 @@ use sentry_core::client_report::{Reason, Recorder};
 use sentry_core::protocol::client_report::{Item, ItemLoss, LossSource};
 use sentry_core::protocol::{ClientReport, EnvelopeHeaders, EnvelopeItem};
 
+use crate::bridge::losses;
+
 /// How long losses that were reported wait for an envelope that takes them along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -81,21 +83,16 @@ impl Packer {
         let mut rest = Envelope::new().with_headers(envelope.headers().clone());
         for item in envelope.into_items() {
             match item {
-                EnvelopeItem::ClientReport(report) => self.keep(&report),
+                EnvelopeItem::ClientReport(report) => self.keep(report.losses()),
                 item => rest.add_item(item),
             }
         }
         rest
     }
 
-    fn keep(&mut self, report: &ClientReport) {
-        for loss in report.losses() {
-            let same =
-                |kept: &&mut ItemLoss| kept.category == loss.category && kept.reason == loss.reason;
-            match self.losses.iter_mut().find(same) {
-                Some(kept) => kept.quantity = kept.quantity.saturating_add(loss.quantity),
-                None => self.losses.push(loss),
-            }
+    pub(crate) fn keep(&mut self, losses: impl IntoIterator<Item = ItemLoss>) {
+        for loss in losses {
+            losses::add_to(&mut self.losses, loss);
         }
         if self.report_due.is_none() && !self.losses.is_empty() {
             self.report_due = Instant::now().checked_add(REPORT_INTERVAL);

@@ -108,6 +108,25 @@ fn what_has_no_room_is_lost_and_all_of_it_reported() {
 }
 
 #[test]
+fn a_flush_tells_what_had_no_room() {
+    let ingest = Gated::closed();
+    let client = client(&ingest, Some(1));
+    jobs(&client, [0]);
+    ingest.wait_for(1);
+    jobs(&client, 1..=5);
+    ingest.open();
+    assert!(client.flush(Some(LONG)));
+    let lost = losses([
+        ("transaction queue_overflow", 4),
+        ("span queue_overflow", 8),
+    ]);
+    assert_eq!(reported(&ingest), lost);
+    // And not twice.
+    flush_with_reports(&client);
+    assert_eq!(reported(&ingest), lost);
+}
+
+#[test]
 fn there_is_room_again_when_something_has_left() {
     let ingest = Gated::closed();
     let client = client(&ingest, Some(2));

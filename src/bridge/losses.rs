@@ -1,0 +1,44 @@
+//! Sums of what was lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sentry_core::Envelope;
+use sentry_core::protocol::client_report::{ItemLoss, LossSource, Reason};
+
+/// Told of by any thread, and taken by another one.
+#[derive(Default)]
+pub(crate) struct Losses {
+    /// Who takes them looks often, and mostly for nothing.
+    are_there: AtomicBool,
+    sums: Mutex<Vec<ItemLoss>>,
+}
+
+impl Losses {
+    pub(crate) fn add(&self, envelope: &Envelope, reason: Reason) {
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut loss in envelope.losses() {
+            // A report that is lost tells of what was lost before.
+            loss.reason = loss.reason.or(Some(reason));
+            add_to(&mut sums, loss);
+        }
+        self.are_there.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take(&self) -> Vec<ItemLoss> {
+        if !self.are_there.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *sums)
+    }
+}
+
+/// There are as many sums as there are kinds and reasons.
+pub(crate) fn add_to(sums: &mut Vec<ItemLoss>, loss: ItemLoss) {
+    let same = |sum: &&mut ItemLoss| sum.category == loss.category && sum.reason == loss.reason;
+    match sums.iter_mut().find(same) {
+        Some(sum) => sum.quantity = sum.quantity.saturating_add(loss.quantity),
+        None => sums.push(loss),
+    }
+}
