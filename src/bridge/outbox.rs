@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender, SyncSender};
-use std::thread;
+use std::sync::mpsc::{
+    self, Receiver, RecvTimeoutError, SendError, Sender, SyncSender, TryRecvError,
+};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use sentry_core::client_report::{Reason, Recorder};
@@ -23,11 +25,19 @@ const THREAD: &str = "sentry-outbox";
 /// Longer than any request takes.
 const LONG: Duration = Duration::from_secs(3_600);
 
+/// How long the thread lets more come before it has itself woken by the next one: that
+/// costs who sends as much as all else of sending, and would be for each envelope.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// So many share the price of waking it.
+const MANY: usize = 32;
+
 /// Where envelopes wait for their turn.
 pub(crate) struct Outbox {
     jobs: Sender<Job>,
     state: Arc<State>,
     capacity: usize,
+    thread: Option<Thread>,
     recorder: Recorder,
 }
 
@@ -78,24 +88,36 @@ impl Outbox {
         // The thread must not be the first to look at it: it would be that of the main hub.
         let _ = Hub::main();
         // Without a thread, what is sent is lost, and counted.
-        let _ = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || worker.run(&received));
         Self {
             jobs,
             state,
             capacity,
+            thread: thread.ok().map(|thread| thread.thread().clone()),
             recorder,
         }
     }
 
     /// Does not wait: where there is no room, the envelope is lost.
     pub(crate) fn send(&self, envelope: Envelope) {
-        if !self.state.enter(self.capacity) {
-            self.state.lost.add(&envelope, LossReason::QueueOverflow);
-        } else if let Err(SendError(Job::Send(envelope))) = self.jobs.send(Job::Send(envelope)) {
+        let Some(before) = self.state.enter(self.capacity) else {
+            return self.state.lost.add(&envelope, LossReason::QueueOverflow);
+        };
+        if let Err(SendError(Job::Send(envelope))) = self.jobs.send(Job::Send(envelope)) {
             let no_thread = Reason::InternalError;
             self.recorder.record_lost_data(&envelope, no_thread);
+        }
+        // Most of the room is for what comes while the thread is still waking up.
+        if before + 1 == (self.capacity / 4).clamp(1, MANY) {
+            self.hurry();
+        }
+    }
+
+    fn hurry(&self) {
+        if let Some(thread) = &self.thread {
+            thread.unpark();
         }
     }
 
@@ -107,7 +129,11 @@ impl Outbox {
             deadline: Instant::now().checked_add(timeout),
             done,
         };
-        self.jobs.send(Job::End(end)).is_ok() && is_done.recv_timeout(timeout) == Ok(true)
+        if self.jobs.send(Job::End(end)).is_err() {
+            return false;
+        }
+        self.hurry();
+        is_done.recv_timeout(timeout) == Ok(true)
     }
 }
 
@@ -120,10 +146,11 @@ impl Drop for Outbox {
 }
 
 impl State {
-    fn enter(&self, capacity: usize) -> bool {
+    /// How many were waiting before, where there is room for one more.
+    fn enter(&self, capacity: usize) -> Option<usize> {
         let more = |waiting: usize| (waiting < capacity).then_some(waiting.saturating_add(1));
         let order = Ordering::Relaxed;
-        self.waiting.fetch_update(order, order, more).is_ok()
+        self.waiting.fetch_update(order, order, more).ok()
     }
 
     fn leave(&self) {
@@ -167,6 +194,9 @@ impl Worker {
     }
 
     fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        if let Some(job) = soon(jobs) {
+            return Ok(job);
+        }
         match self.packer.report_due() {
             Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => jobs.recv().map_err(RecvTimeoutError::from),
@@ -204,5 +234,18 @@ impl Worker {
         };
         // Who asked may have stopped waiting.
         let _ = end.done.try_send(is_done);
+    }
+}
+
+/// A job that is there, or comes before long.
+fn soon(jobs: &Receiver<Job>) -> Option<Job> {
+    let start = Instant::now();
+    loop {
+        match jobs.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            job => return job.ok(),
+        }
+        let left = LINGER.checked_sub(start.elapsed())?;
+        thread::park_timeout(left);
     }
 }

@@ -65,6 +65,9 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 ///
 /// This transport writes such envelopes out, on a thread of its own, which hands
 /// them to the inner one. All other envelopes go through as they are, in their order.
+/// The thread comes for the first of them at once, and for what follows a hundred times a
+/// second, or where a quarter of the room is taken or 32 of them wait.
+///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
 /// set ([1000 is better](crate#at-high-rates)); what comes while there is no room is lost, and
 /// reported to Sentry as lost to a `queue_overflow`. Client reports go on with an envelope that is not written out, with a flush,

@@ -1,11 +1,13 @@
 //! What the thread of a `TraceTransport` has of Sentry: nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use sentry::integrations::panic::PanicIntegration;
+use sentry::protocol::Event;
 use sentry::{Client, ClientOptions, Envelope, Hub, Level, Transport};
 use sentry_tonic::TraceTransport;
 
@@ -26,13 +28,37 @@ impl Transport for Counting {
     }
 }
 
-fn client(inner: &Arc<Counting>) -> Arc<Client> {
-    let options = ClientOptions::new()
+fn options(inner: Arc<impl Transport>) -> ClientOptions {
+    ClientOptions::new()
         .dsn("https://public@sentry.invalid/1")
         .shutdown_timeout(Duration::from_millis(5))
-        .add_integration(PanicIntegration::new())
-        .transport(TraceTransport::new(Arc::clone(inner)));
+        .transport(TraceTransport::new(inner))
+}
+
+fn client(inner: &Arc<Counting>) -> Arc<Client> {
+    let options = options(Arc::clone(inner)).add_integration(PanicIntegration::new());
     Arc::new(Client::from(options))
+}
+
+fn send(client: &Client) {
+    client.capture_event(Event::default(), None);
+}
+
+/// Other processes may hold up some of them.
+fn median_of_rounds(round: impl FnMut() -> Duration) -> Duration {
+    let mut took: Vec<_> = std::iter::repeat_with(round).take(101).collect();
+    took.sort_unstable();
+    took[50]
+}
+
+/// Tells when it was given something.
+struct Telling(Mutex<Sender<Instant>>);
+
+impl Transport for Telling {
+    fn send_envelope(&self, _: Envelope) {
+        let now = Instant::now();
+        self.0.lock().unwrap().send(now).unwrap();
+    }
 }
 
 /// Until nobody has it but this.
@@ -81,6 +107,72 @@ fn a_client_that_nobody_has_any_more_goes_without_being_closed() {
             drop(client);
             assert!(gone.upgrade().is_none());
             wait_to_own(&inner);
+        },
+    );
+}
+
+#[test]
+fn a_flush_does_not_wait_for_what_may_come() {
+    let client = Client::from(options(Arc::default() as Arc<Counting>));
+    let took = median_of_rounds(|| {
+        send(&client);
+        let start = Instant::now();
+        assert!(client.flush(Some(LONG)));
+        start.elapsed()
+    });
+    assert!(took < Duration::from_millis(5), "{took:?}");
+}
+
+#[test]
+fn where_there_is_little_room_the_thread_comes_at_once() {
+    let (sender, sent) = mpsc::channel();
+    let inner = Arc::new(Telling(Mutex::new(sender)));
+    let client = Client::from(options(inner).transport_channel_capacity(7));
+    let took = median_of_rounds(|| {
+        let start = Instant::now();
+        send(&client);
+        sent.recv_timeout(LONG).unwrap().duration_since(start)
+    });
+    assert!(took < Duration::from_millis(5), "{took:?}");
+}
+
+/// How often the thread of the transport has waited.
+#[cfg(target_os = "linux")]
+fn waits() -> u32 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = tasks.filter_map(|task| {
+        let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let of = |name| Some(status.lines().find_map(|l| l.strip_prefix(name))?.trim());
+        let waits = of("voluntary_ctxt_switches:")?.parse().unwrap();
+        (of("Name:")? == "sentry-outbox").then_some(waits)
+    });
+    let of_task: Vec<u32> = of_task.collect();
+    assert_eq!(of_task.len(), 1);
+    of_task[0]
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_thread_is_not_woken_for_each_envelope() {
+    const ENVELOPES: u32 = 2_000;
+    alone(
+        "transport_threads::the_thread_is_not_woken_for_each_envelope",
+        || {
+            let inner = Arc::new(Counting::default());
+            let options = options(Arc::clone(&inner)).transport_channel_capacity(10_000);
+            let client = Client::from(options);
+            assert!(client.flush(Some(LONG)));
+            let before = waits();
+            let start = Instant::now();
+            for _ in 0..ENVELOPES {
+                send(&client);
+            }
+            assert!(client.flush(Some(LONG)));
+            let waits = waits() - before;
+            // A hundred times a second, and for each 32.
+            let seldom = ENVELOPES / 32 + start.elapsed().as_millis() as u32 / 10;
+            assert!(waits < 2 * seldom + 10, "{waits}");
+            assert_eq!(inner.sent.load(Ordering::Relaxed), ENVELOPES as usize);
         },
     );
 }
