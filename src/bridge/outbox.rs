@@ -1,7 +1,8 @@
 //! The thread of a `TraceTransport`.
 //!
-//! Envelopes wait here instead of inside the transport, which gets one at a time:
-//! of what it lost in a queue of its own, bytes would not tell the kind and number.
+//! Envelopes wait here instead of inside the transport, which gets no more at a time than
+//! it has room for: of what it lost in a queue of its own, bytes would not tell the kind
+//! and number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -77,11 +78,19 @@ pub(crate) enum Way {
 }
 
 impl Outbox {
-    pub(crate) fn new(inner: Arc<dyn Transport>, capacity: usize, recorder: Recorder) -> Self {
+    /// With an inner transport that surely keeps as many as `at_once`.
+    pub(crate) fn new(
+        inner: Arc<dyn Transport>,
+        capacity: usize,
+        at_once: usize,
+        recorder: Recorder,
+    ) -> Self {
         let (jobs, received) = mpsc::channel();
         let state = Arc::default();
         let worker = Worker {
             inner,
+            inside: 0,
+            at_once,
             state: Arc::clone(&state),
             packer: Packer::new(recorder.clone()),
         };
@@ -156,10 +165,17 @@ impl State {
     fn leave(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
+
+    fn is_nothing_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
 }
 
 struct Worker {
     inner: Arc<dyn Transport>,
+    /// What the inner transport may not have sent yet.
+    inside: usize,
+    at_once: usize,
     state: Arc<State>,
     packer: Packer,
 }
@@ -217,8 +233,21 @@ impl Worker {
         }
     }
 
-    fn hand_over(&self, parcel: Envelope) {
+    fn hand_over(&mut self, parcel: Envelope) {
+        // What a flush in too little time has left there.
+        if self.inside >= self.at_once {
+            self.wait_for_inner();
+        }
         self.inner.send_envelope(parcel);
+        self.inside += 1;
+        if self.inside >= self.at_once || self.state.is_nothing_waiting() {
+            self.wait_for_inner();
+        }
+    }
+
+    fn wait_for_inner(&mut self) {
+        // It may panic.
+        self.inside = 0;
         self.inner.flush(LONG);
     }
 
@@ -232,6 +261,8 @@ impl Worker {
             Way::Flush => self.inner.flush(left),
             Way::Shutdown => self.inner.shutdown(left),
         };
+        // A flush that has not come to its end takes room in the queue itself.
+        self.inside = if is_done { 0 } else { self.at_once };
         // Who asked may have stopped waiting.
         let _ = end.done.try_send(is_done);
     }

@@ -1,5 +1,6 @@
 //! A transport that does not lose what envelopes say of their trace.
 
+use std::any::type_name_of_val;
 use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,6 +16,10 @@ use crate::bridge::trail::Trail;
 
 /// That of sentry's transports.
 const DEFAULT_CAPACITY: usize = 30;
+
+/// What sentry's transports are given at once: to wait for each costs as much as to send it,
+/// and of more, a client that has gone would have to wait for the last.
+const AT_ONCE: usize = 8;
 
 /// Events that were dropped on their way are not waited for any longer.
 const MAX_EXPECTED: usize = 8;
@@ -69,8 +74,11 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// second, or where a quarter of the room is taken or 32 of them wait.
 ///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set ([1000 is better](crate#at-high-rates)); what comes while there is no room is lost, and
-/// reported to Sentry as lost to a `queue_overflow`. Client reports go on with an envelope that is not written out, with a flush,
+/// set ([1000 is better](crate#at-high-rates)); what comes while there is no room is lost,
+/// and reported to Sentry as lost to a `queue_overflow`. The inner transport gets one at a
+/// time, or up to eight where it is sentry's `DefaultTransportFactory` that makes it, whose
+/// queue has room for them. Client reports go on with an envelope that is not written out,
+/// with a flush,
 /// or by themselves after half a minute.
 ///
 /// Of what is written out, the inner transport knows but the bytes. It obeys only
@@ -94,6 +102,7 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 #[derive(Clone)]
 pub struct TraceTransport {
     inner: Arc<dyn TransportFactory>,
+    is_inner_of_sentry: bool,
 }
 
 impl TraceTransport {
@@ -101,6 +110,7 @@ impl TraceTransport {
     #[must_use]
     pub fn new(inner: impl TransportFactory + 'static) -> Self {
         Self {
+            is_inner_of_sentry: is_of_sentry(&inner),
             inner: Arc::new(inner),
         }
     }
@@ -119,10 +129,20 @@ impl TransportFactory for TraceTransport {
         let recorder = options.client_report_recorder.clone();
         let inner = self.inner.create_transport_with_options(options);
         let capacity = capacity.map_or(DEFAULT_CAPACITY, NonZeroUsize::get);
+        let at_once = match self.is_inner_of_sentry {
+            true => AT_ONCE.min(capacity),
+            false => 1,
+        };
         Arc::new(Posting {
-            outbox: Outbox::new(inner, capacity, recorder),
+            outbox: Outbox::new(inner, capacity, at_once, recorder),
         })
     }
+}
+
+/// Whether its transports have a queue of the capacity that the options say. What others
+/// have is not known. A name that is not recognized makes things slow, and loses nothing.
+fn is_of_sentry(factory: &impl TransportFactory) -> bool {
+    type_name_of_val(factory).starts_with("sentry::transports::")
 }
 
 struct Posting {

@@ -198,6 +198,21 @@ fn flush_and_close_wait_until_all_has_left_but_no_longer_than_they_may() {
 }
 
 #[test]
+fn flushes_without_time_leave_room_for_what_is_sent_then() {
+    const JOBS: u64 = 300;
+    let ingest = Gated::opened();
+    let client = client(&ingest, Some(1));
+    for number in 0..JOBS {
+        client.flush(Some(Duration::ZERO));
+        jobs(&client, [number]);
+    }
+    assert!(client.flush(Some(LONG)));
+    let lost = reported(&ingest).get("transaction queue_overflow").copied();
+    let sent = transactions(&ingest).len() as u64;
+    assert_eq!(sent + lost.unwrap_or_default(), JOBS);
+}
+
+#[test]
 fn close_does_not_wait_for_an_ingest_that_does_not_answer() {
     let ingest = Gated::closed();
     let client = client(&ingest, Some(3));

@@ -1,18 +1,19 @@
 //! What the thread of a `TraceTransport` has of Sentry: nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::Event;
+use sentry::transports::DefaultTransportFactory;
 use sentry::{Client, ClientOptions, Envelope, Hub, Level, Transport};
 use sentry_tonic::TraceTransport;
 
 use crate::support::alone::alone;
-use crate::support::gated::LONG;
+use crate::support::gated::{Gated, LONG};
 
 /// Counts what it is given, and may panic over it.
 #[derive(Default)]
@@ -134,6 +135,72 @@ fn where_there_is_little_room_the_thread_comes_at_once() {
         sent.recv_timeout(LONG).unwrap().duration_since(start)
     });
     assert!(took < Duration::from_millis(5), "{took:?}");
+}
+
+/// Tells what was called; the first call waits to be let go.
+struct Logging {
+    calls: Mutex<Vec<&'static str>>,
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Transport for Logging {
+    fn send_envelope(&self, _: Envelope) {
+        let _ = self.gate.lock().unwrap().recv();
+        self.calls.lock().unwrap().push("send");
+    }
+
+    fn flush(&self, _: Duration) -> bool {
+        self.calls.lock().unwrap().push("flush");
+        true
+    }
+}
+
+#[test]
+fn a_transport_of_unknown_capacity_gets_one_at_a_time() {
+    let (opener, gate) = mpsc::channel();
+    let inner = Arc::new(Logging {
+        calls: Mutex::default(),
+        gate: Mutex::new(gate),
+    });
+    let client = Client::from(options(Arc::clone(&inner)));
+    for _ in 0..10 {
+        send(&client);
+    }
+    drop(opener);
+    assert!(client.flush(Some(LONG)));
+    let calls = inner.calls.lock().unwrap();
+    let (pairs, last) = calls.as_chunks();
+    assert_eq!(
+        (pairs, last),
+        (&[["send", "flush"]; 10][..], &["flush"][..])
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_transport_of_sentry_gets_some_at_once() {
+    alone(
+        "transport_threads::a_transport_of_sentry_gets_some_at_once",
+        || {
+            let ingest = Gated::closed();
+            let client = Client::from(
+                ClientOptions::new()
+                    .dsn(&ingest.dsn())
+                    .transport(TraceTransport::new(DefaultTransportFactory)),
+            );
+            send(&client);
+            ingest.wait_for(1);
+            for _ in 0..24 {
+                send(&client);
+            }
+            let before = waits();
+            ingest.open();
+            assert!(client.flush(Some(LONG)));
+            let waits = waits() - before;
+            assert!(waits < 12, "{waits}");
+            assert_eq!(ingest.arrived(), 25);
+        },
+    );
 }
 
 /// How often the thread of the transport has waited.
