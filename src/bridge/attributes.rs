@@ -13,6 +13,11 @@ pub(crate) const ORIGIN_RPC: &str = "auto.rpc.tonic";
 
 pub(crate) const NO_TAGS: [(&str, String); 0] = [];
 
+/// The operation of a span that no field names.
+pub(crate) fn op(metadata: &Metadata<'_>) -> String {
+    [metadata.target(), "::", metadata.name()].concat()
+}
+
 /// Where the span was made, under the names of sentry-tracing.
 pub(crate) fn source(metadata: &Metadata<'static>) -> impl Iterator<Item = (&'static str, Value)> {
     let text = |text: Option<&str>| text.map(Value::from);

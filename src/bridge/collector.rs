@@ -181,14 +181,23 @@ impl Transport for Forwarder {
 /// Adds what is known of the call that a transaction is, and returns what Sentry is told
 /// of its trace.
 fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext> {
-    let Some(Context::Trace(trace)) = transaction.contexts.get_mut("trace") else {
-        return None;
+    // They lead to it too where the scope has a trace context of its own.
+    let parents = transaction
+        .spans
+        .iter()
+        .filter_map(|span| span.parent_span_id);
+    let mut trace = match transaction.contexts.get_mut("trace") {
+        Some(Context::Trace(trace)) => Some(trace),
+        _ => None,
     };
+    let own = trace.as_ref().map(|trace| trace.span_id);
     // It is there: who finishes a transaction holds its root.
-    let trail = trails::find(trace.span_id)?;
-    trail.complete(trace, &mut transaction.spans);
-    let context = trail.sampling_context(transaction.name.as_deref());
-    context.envelope()
+    let trail = own.into_iter().chain(parents).find_map(trails::find)?;
+    trace = trace.filter(|trace| trace.span_id == trail.root_id());
+    let is_named = trace.is_some();
+    trail.complete(trace.map(Box::as_mut), &mut transaction.spans);
+    let context = is_named.then(|| trail.sampling_context(transaction.name.as_deref()));
+    context?.envelope()
 }
 
 /// What the second client could not know, or sentry-core does not do.

@@ -1,10 +1,12 @@
 //! What is known of a span before it starts.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sentry_core::protocol::{User, Value};
 use tracing::Metadata;
 
+use crate::bridge::attributes;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::visitor::{FieldSink, ValueVisitor};
 use crate::fields;
@@ -113,8 +115,9 @@ impl SpanFields {
 /// What it takes to start a span, copied out of its draft.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Of a span that is no RPC, and is recorded.
-    own: Option<Named>,
+    metadata: &'static Metadata<'static>,
+    /// As fields of a span that is no RPC, and is recorded, say.
+    own: Named,
     pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) is_root: bool,
     /// Whether it is left out where there is no span around it.
@@ -125,29 +128,33 @@ pub(crate) struct Plan {
 }
 
 /// A name and an operation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Named {
-    name: String,
-    op: String,
+    name: Option<String>,
+    op: Option<String>,
 }
 
 impl Named {
-    fn new(fields: Option<&SpanFields>, metadata: &Metadata<'_>) -> Self {
-        let name = fields.and_then(|fields| fields.name.as_ref().or(fields.otel_name.as_ref()));
-        let op = fields.and_then(|fields| fields.op.clone());
+    fn new(fields: &SpanFields) -> Self {
         Self {
-            name: name.map_or_else(|| metadata.name().to_owned(), String::clone),
-            op: op.unwrap_or_else(|| format!("{}::{}", metadata.target(), metadata.name())),
+            name: fields.name.as_ref().or(fields.otel_name.as_ref()).cloned(),
+            op: fields.op.clone(),
         }
     }
 }
 
 impl Plan {
-    pub(crate) fn new(draft: &Draft, metadata: &Metadata<'_>, is_recorded: bool) -> Self {
+    pub(crate) fn new(
+        draft: &Draft,
+        metadata: &'static Metadata<'static>,
+        is_recorded: bool,
+    ) -> Self {
         let rpc = draft.rpc.as_ref();
+        let fields = draft.fields.as_deref();
+        let fields = fields.filter(|_| is_recorded && rpc.is_none());
         Self {
-            own: (is_recorded && rpc.is_none())
-                .then(|| Named::new(draft.fields.as_deref(), metadata)),
+            metadata,
+            own: fields.map(Named::new).unwrap_or_default(),
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
@@ -157,15 +164,18 @@ impl Plan {
     }
 
     pub(crate) fn name(&self) -> &str {
-        let own = self.own.as_ref().map(|own| own.name.as_str());
-        let rpc = self.rpc.as_ref().map(|rpc| rpc.about.name());
-        own.or(rpc).unwrap_or_default()
+        match &self.rpc {
+            Some(rpc) => rpc.about.name(),
+            None => self.own.name.as_deref().unwrap_or(self.metadata.name()),
+        }
     }
 
-    pub(crate) fn op(&self) -> &str {
-        let own = self.own.as_ref().map(|own| own.op.as_str());
-        let rpc = self.rpc.as_ref().map(|rpc| &*rpc.op);
-        own.or(rpc).unwrap_or_default()
+    pub(crate) fn op(&self) -> Cow<'_, str> {
+        match (&self.rpc, &self.own.op) {
+            (Some(rpc), _) => (&*rpc.op).into(),
+            (None, Some(op)) => op.into(),
+            (None, None) => attributes::op(self.metadata).into(),
+        }
     }
 }
 

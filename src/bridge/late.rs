@@ -15,40 +15,59 @@ use crate::span_ext::RpcStart;
 /// order that differs a little.
 pub(crate) const MAX: usize = 1_100;
 
-/// Attributes of a span inside a root that has finished.
+/// The operation and the name of a span that is told its own as it is sent.
+pub(crate) const NAMELESS: (Cow<'static, str>, &str) = (Cow::Borrowed(""), "");
+
+/// What a span inside a root that has finished does not say itself.
 #[derive(Debug)]
 pub(crate) enum Late {
-    /// Where it was made.
+    /// Of a span that is no RPC: where it was made.
     Source(&'static Metadata<'static>),
     /// Of an RPC, and how that ended.
     Call(Arc<RpcStart>, Vec<(Cow<'static, str>, Value)>),
+    /// Of a span that is named as those of RPCs are, and is none that is known.
+    Name(&'static Metadata<'static>),
 }
 
 impl Late {
-    fn add_to(self, data: &mut Map<String, Value>) {
-        let mut add = |name: &str, value| {
-            data.entry(name.to_owned()).or_insert(value);
-        };
+    fn add_to(self, span: &mut Span) {
         match self {
             Self::Source(metadata) => {
+                name(span, metadata.name(), || attributes::op(metadata));
                 for (name, value) in attributes::source(metadata) {
-                    add(name, value);
+                    add(&mut span.data, name.into(), value);
                 }
             }
             Self::Call(rpc, end) => {
+                name(span, rpc.about.name(), || rpc.op.as_ref().to_owned());
                 let (name, value) = attributes::origin();
-                add(name, value);
+                add(&mut span.data, name.into(), value);
                 for (name, value) in rpc.about.data() {
-                    add(&name, value);
+                    add(&mut span.data, name, value);
                 }
                 // How it ended is not for the application to say.
-                data.extend(
+                span.data.extend(
                     end.into_iter()
                         .map(|(name, value)| (name.into_owned(), value)),
                 );
             }
+            Self::Name(metadata) => name(span, metadata.name(), || attributes::op(metadata)),
         }
     }
+}
+
+/// Names a span that nobody else has named.
+fn name(span: &mut Span, name: &str, op: impl FnOnce() -> String) {
+    if span.description.is_none() && !name.is_empty() {
+        span.description = Some(name.to_owned());
+    }
+    if span.op.as_deref().is_none_or(str::is_empty) {
+        span.op = Some(op());
+    }
+}
+
+fn add(data: &mut Map<String, Value>, name: Cow<'static, str>, value: Value) {
+    data.entry(name.into_owned()).or_insert(value);
 }
 
 /// Adds to each of `spans` what is kept for it, in the order in which they finished but for
@@ -58,7 +77,7 @@ pub(crate) fn complete(spans: &mut [Span], mut late: VecDeque<(SpanId, Late)>) {
         let is_its = |(id, _): &(SpanId, Late)| *id == span.span_id;
         let index = late.iter().position(is_its);
         if let Some((_, late)) = index.and_then(|index| late.remove(index)) {
-            late.add_to(&mut span.data);
+            late.add_to(span);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What is told of a span, and of the call that it is in, beside its name and its
 //! times.
 
+use std::sync::Arc;
+
 use sentry_core::TransactionOrSpan;
 use sentry_core::protocol::{SpanId, Value};
 
@@ -76,7 +78,10 @@ impl SpanCell {
             false if self.is_of_middleware() => {
                 let mut state = self.lock();
                 let end = std::mem::take(&mut state.end);
-                Late::Call(state.rpc.clone()?, end)
+                match &state.rpc {
+                    Some(rpc) => Late::Call(Arc::clone(rpc), end),
+                    None => Late::Name(self.metadata),
+                }
             }
             false => Late::Source(self.metadata),
         };

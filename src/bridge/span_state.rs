@@ -12,6 +12,7 @@ use crate::bridge::begun::RootStart;
 use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
+use crate::bridge::late;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
@@ -95,7 +96,7 @@ impl Live {
             base,
             inside,
             name: plan.name(),
-            op: plan.op(),
+            op: &plan.op(),
             origin: match plan.rpc {
                 Some(_) => attributes::ORIGIN_RPC,
                 None => ORIGIN_TRACING,
@@ -232,7 +233,12 @@ fn record_inside(
     let w3c = plan.w3c.as_ref();
     let w3c = w3c.filter(|w3c| w3c.trace_id == root.trail.trace_id());
     let id = w3c.map(|w3c| w3c.span_id).unwrap_or_default();
-    let span = guarded(|| around.start_child_with_details(plan.op(), plan.name(), id, started_at));
+    let (op, name) = match root.tells_attributes() {
+        true => (plan.op(), plan.name()),
+        // What fields say is set with them.
+        false => late::NAMELESS,
+    };
+    let span = guarded(|| around.start_child_with_details(&op, name, id, started_at));
     if span.is_none() {
         give_back(root);
     }

@@ -181,21 +181,21 @@ impl Trail {
         self.lock().end = end;
     }
 
-    /// Adds to the transaction what is known of its RPC, and to its spans what is kept for
-    /// them.
-    pub(crate) fn complete(&self, trace: &mut TraceContext, spans: &mut [Span]) {
+    /// Adds to the transaction, by its trace context, what is known of its RPC, and to its
+    /// spans what is kept for them.
+    pub(crate) fn complete(&self, trace: Option<&mut TraceContext>, spans: &mut [Span]) {
         if let Some(root) = self.root.get().and_then(Weak::upgrade) {
             late::complete(spans, root.take_late());
         }
+        let Some(trace) = trace else { return };
         let (rpc, end) = {
             let mut state = self.lock();
             (state.rpc.clone(), std::mem::take(&mut state.end))
         };
         // As if it had been set last: how the call ended is nobody else's to say.
-        let end = end
-            .into_iter()
-            .map(|(name, value)| (name.into_owned(), value));
-        trace.data.extend(end);
+        for (name, value) in end {
+            trace.data.insert(name.into_owned(), value);
+        }
         if let Some(rpc) = rpc {
             call_facts::add_data(trace, rpc.about.data());
         }
