@@ -97,17 +97,21 @@ impl Baggage {
     }
 
     /// Adds the Sentry members of `list`, as they are. What may not stand in a
-    /// header is percent-encoded, for then it reads the same.
-    pub(crate) fn extend_sentry(&mut self, list: &str) {
+    /// header is percent-encoded, for then it reads the same. `see` is shown what was
+    /// added, by its key without the prefix.
+    pub(crate) fn extend_sentry(&mut self, list: &str, mut see: impl FnMut(&str, &str)) {
         for member in members(list) {
-            if sentry_key(member).is_some_and(is_token) {
-                self.push([&*escape(member)]);
+            if let Some(key) = sentry_key(member).filter(|key| is_token(key)) {
+                let member = escape(member);
+                if self.push([&*member]) {
+                    see(key, &member);
+                }
             }
         }
     }
 
-    /// Adds the member that these are the parts of.
-    fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) {
+    /// Adds the member that these are the parts of, if it fits.
+    fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) -> bool {
         let end = self.list.len();
         if self.list.is_empty() {
             self.list.reserve(USUAL_LEN);
@@ -116,10 +120,12 @@ impl Baggage {
         }
         let start = self.list.len();
         self.list.extend(member);
-        if !self.filling.take(self.list.len() - start) {
+        let fits = self.filling.take(self.list.len() - start);
+        if !fits {
             self.list.truncate(end);
         }
         self.header = OnceLock::new();
+        fits
     }
 
     fn header(&self) -> Option<HeaderValue> {
@@ -232,13 +238,15 @@ fn split_at(text: &str, separator: u8) -> Option<(&str, &str)> {
 
 /// Whether a key is made of characters that a key may have.
 fn is_token(key: &str) -> bool {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b"!#$%&'*+-.^`|~".contains(&b);
+    const OTHERS: &[u8] = b"!#$%&'*+-.^`|~_";
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || OTHERS.contains(&b);
     !key.is_empty() && key.bytes().all(is_token)
 }
 
 fn escape(member: &str) -> Cow<'_, str> {
     let is_legal = |b: u8| b == b'\t' || matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
-    if member.bytes().all(is_legal) {
+    // To look at many at once takes less than to stop at the first.
+    if member.bytes().fold(true, |all, b| all & is_legal(b)) {
         return member.into();
     }
     let mut escaped = String::with_capacity(member.len());
@@ -258,7 +266,7 @@ mod tests {
 
     fn sentry(list: &str) -> Baggage {
         let mut baggage = Baggage::default();
-        baggage.extend_sentry(list);
+        baggage.extend_sentry(list, |_, _| ());
         baggage
     }
 

@@ -176,15 +176,16 @@ impl IncomingTrace {
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
         let mut baggage = Baggage::default();
+        let mut said = Said::default();
         for list in values.baggage.iter() {
-            baggage.extend_sentry(list);
+            baggage.extend_sentry(list, |key, member| said.read(key, member, &trace));
         }
         let Said {
             org_id,
             mut sample_rate,
             mut sample_rand,
             is_of_trace,
-        } = Said::by(&baggage, &trace);
+        } = said;
         if is_of_trace == Some(false) {
             // What it says of another trace does not hold for this one.
             baggage = Baggage::default();
@@ -206,10 +207,13 @@ impl IncomingTrace {
     ///
     /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation>.
     pub(crate) fn is_for(&self, options: &ClientOptions) -> bool {
-        match (self.org_id, org_id(options)) {
-            (Some(theirs), Some(ours)) => theirs == ours,
-            (Some(_), None) | (None, Some(_)) => !options.strict_trace_continuation,
-            (None, None) => true,
+        match (self.org_id, options.strict_trace_continuation) {
+            (None, false) => true,
+            (theirs, is_strict) => match (theirs, org_id(options)) {
+                (Some(theirs), Some(ours)) => theirs == ours,
+                (Some(_), None) | (None, Some(_)) => !is_strict,
+                (None, None) => true,
+            },
         }
     }
 }
@@ -229,25 +233,21 @@ struct Said {
 }
 
 impl Said {
-    fn by(baggage: &Baggage, trace: &SentryTrace) -> Self {
-        let mut said = Self::default();
-        for (key, member) in baggage.by_key() {
-            match key {
-                "org_id" => keep_first(&mut said.org_id, || value(member)?.parse().ok()),
-                "sample_rate" => {
-                    keep_first(&mut said.sample_rate, || SampleRate::parse(&value(member)?));
-                }
-                "sample_rand" => {
-                    keep_first(&mut said.sample_rand, || SampleRand::parse(&value(member)?));
-                }
-                "trace_id" => keep_first(&mut said.is_of_trace, || {
-                    let id = id::parse(&value(member)?);
-                    Some(id.is_some_and(|id| trace.trace_id == id.into()))
-                }),
-                _ => {}
+    fn read(&mut self, key: &str, member: &str, trace: &SentryTrace) {
+        match key {
+            "org_id" => keep_first(&mut self.org_id, || value(member)?.parse().ok()),
+            "sample_rate" => {
+                keep_first(&mut self.sample_rate, || SampleRate::parse(&value(member)?));
             }
+            "sample_rand" => {
+                keep_first(&mut self.sample_rand, || SampleRand::parse(&value(member)?));
+            }
+            "trace_id" => keep_first(&mut self.is_of_trace, || {
+                let id = id::parse(&value(member)?);
+                Some(id.is_some_and(|id| trace.trace_id == id.into()))
+            }),
+            _ => {}
         }
-        said
     }
 }
 

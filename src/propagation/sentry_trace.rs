@@ -11,6 +11,9 @@ use crate::propagation::w3c_span::W3cSpan;
 pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
 pub(crate) const SENTRY_TRACE_NAME: HeaderName = HeaderName::from_static(SENTRY_TRACE_HEADER);
 
+const TRACE_ID_DIGITS: usize = 32;
+const SPAN_ID_DIGITS: usize = 16;
+
 /// `<32 hex>-<16 hex>[-0|-1]`: which span of which trace a request comes from.
 ///
 /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#header-sentry-trace>.
@@ -26,16 +29,17 @@ impl SentryTrace {
     /// `None` for anything else than Sentry sends. Ids that are all zero are
     /// refused too: Sentry drops a whole transaction over one.
     pub(crate) fn parse(value: &str) -> Option<Self> {
-        let mut parts = value.trim().split('-');
-        let trace_id = id::parse(parts.next()?)?;
-        let span_id = id::parse(parts.next()?)?;
-        let sampled = match parts.next() {
-            None => None,
-            Some("0") => Some(false),
-            Some("1") => Some(true),
-            Some(_) => return None,
+        let (trace_id, rest) = value.trim().split_at_checked(TRACE_ID_DIGITS)?;
+        let (span_id, rest) = rest.strip_prefix('-')?.split_at_checked(SPAN_ID_DIGITS)?;
+        let trace_id: [u8; 16] = id::parse(trace_id)?;
+        let span_id: [u8; 8] = id::parse(span_id)?;
+        let sampled = match rest {
+            "" => None,
+            "-0" => Some(false),
+            "-1" => Some(true),
+            _ => return None,
         };
-        parts.next().is_none().then_some(Self {
+        Some(Self {
             trace_id: TraceId::from(trace_id),
             span_id: SpanId::from(span_id),
             sampled,
@@ -56,7 +60,7 @@ impl SentryTrace {
 
     /// The value of the header.
     pub(crate) fn to_text(self) -> String {
-        let mut text = String::with_capacity("-".len() * 2 + 32 + 16 + 1);
+        let mut text = String::with_capacity(TRACE_ID_DIGITS + SPAN_ID_DIGITS + "--1".len());
         text.extend(id::hex(&id::trace_id(self.trace_id)).map(char::from));
         text.push('-');
         text.extend(id::hex(&id::span_id(self.span_id)).map(char::from));

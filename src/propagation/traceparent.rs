@@ -18,9 +18,13 @@ const SAMPLED: u8 = 1;
 ///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
-    let mut parts = value.trim_matches([' ', '\t']).split('-');
+    let mut left = Some(value.trim_matches([' ', '\t']));
     let mut hex = |len| {
-        let part = parts.next().filter(|part| part.len() == len)?;
+        let (part, rest) = left?.split_at_checked(len)?;
+        left = match rest {
+            "" => None,
+            _ => Some(rest.strip_prefix('-')?),
+        };
         let is_lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         part.bytes().all(is_lower_hex).then_some(part)
     };
@@ -28,7 +32,7 @@ pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
     let trace_id = id::parse(hex(32)?)?;
     let span_id = id::parse(hex(16)?)?;
     let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
-    if version == "00" && parts.next().is_some() {
+    if version == "00" && left.is_some() {
         return None;
     }
     Some(W3cSpan::new(trace_id, span_id, flags & SAMPLED != 0))
