@@ -87,13 +87,15 @@ impl Baggage {
         members(&self.list).filter_map(|member| Some((sentry_key(member)?, member)))
     }
 
-    /// Adds `sentry-<key>`, unless that is more than anybody would read.
-    pub(crate) fn push_sentry(&mut self, key: &str, value: &str) {
-        self.push(
-            [SENTRY_PREFIX, key, "="]
-                .into_iter()
-                .chain(utf8_percent_encode(value, VALUE)),
-        );
+    /// Adds a member whose key, `sentry-<key>=`, and value need no encoding, unless that
+    /// is more than anybody would read.
+    pub(crate) fn push_plain(&mut self, key: &str, value: &str) {
+        self.push([key, value]);
+    }
+
+    /// Adds a member of any value.
+    pub(crate) fn push_text(&mut self, key: &str, value: &str) {
+        self.push(std::iter::once(key).chain(utf8_percent_encode(value, VALUE)));
     }
 
     /// Adds the Sentry members of `list`, as they are. What may not stand in a
@@ -306,7 +308,7 @@ mod tests {
     fn values_read_back_as_they_were_written() {
         for text in ["1.0", "/a.B/C", "a,b;c=d e+f%g\"\\", "größer", "\n", ""] {
             let mut baggage = Baggage::default();
-            baggage.push_sentry("x", text);
+            baggage.push_text("sentry-x=", text);
             let list = baggage.as_str().unwrap();
             assert!(HeaderValue::from_str(list).is_ok(), "{list:?}");
             let [member] = members(list).collect::<Vec<_>>()[..] else {

@@ -16,10 +16,17 @@ pub(crate) fn span_id(id: SpanId) -> [u8; SPAN_ID_LEN] {
     bytes(&id)
 }
 
-/// In lower case.
-pub(crate) fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 0xf)];
-    bytes.iter().flat_map(digits)
+/// An id as text, in lower case.
+pub(crate) struct Hex<const LEN: usize>([[u8; 2]; LEN]);
+
+impl<const LEN: usize> Hex<LEN> {
+    pub(crate) fn new(id: [u8; LEN]) -> Self {
+        Self(id.map(|byte| [digit(byte >> 4), digit(byte & 0xf)]))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(self.0.as_flattened()).unwrap_or_default()
+    }
 }
 
 fn digit(value: u8) -> u8 {
@@ -90,8 +97,7 @@ mod tests {
             let (trace, span) = (TraceId::default(), SpanId::default());
             assert_eq!(trace_id(trace), of_text(&trace.to_string()));
             assert_eq!(span_id(span), of_text(&span.to_string()));
-            let text: String = hex(&trace_id(trace)).map(char::from).collect();
-            assert_eq!(text, trace.to_string());
+            assert_eq!(Hex::new(trace_id(trace)).as_str(), trace.to_string());
         }
         let id = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255];
         assert_eq!(trace_id(TraceId::from(id)), id);

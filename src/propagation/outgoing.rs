@@ -25,7 +25,7 @@ impl TraceHeaders {
     /// `w3c` is the span as W3C names it, which OpenTelemetry may know better.
     pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Arc<Baggage>) -> Self {
         Self {
-            sentry_trace: trace.to_string(),
+            sentry_trace: trace.to_text(),
             w3c,
             baggage,
         }

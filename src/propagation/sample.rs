@@ -4,9 +4,48 @@ use std::fmt;
 
 use sentry_core::protocol::TraceId;
 
-use crate::propagation::id;
+use crate::propagation::id::{self, Hex};
 
 const MILLION: u32 = 1_000_000;
+
+/// A number in `[0, 1]` of at most six digits after the point, as most are: to print any
+/// number takes far longer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Millionths(u32);
+
+impl Millionths {
+    fn nearest(number: f64) -> Self {
+        Self((number * f64::from(MILLION)).round() as u32)
+    }
+
+    /// `None` for a number of more digits.
+    fn of(number: f64) -> Option<Self> {
+        Some(Self::nearest(number)).filter(|nearest| nearest.get() == number)
+    }
+
+    fn get(self) -> f64 {
+        f64::from(self.0) / f64::from(MILLION)
+    }
+
+    /// As a number below one.
+    fn digits(self) -> Digits {
+        let mut text = *b"0.000000";
+        let mut left = self.0;
+        for digit in text.iter_mut().skip("0.".len()).rev() {
+            *digit += (left % 10) as u8;
+            left /= 10;
+        }
+        Digits(text)
+    }
+}
+
+struct Digits([u8; 8]);
+
+impl Digits {
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
 
 /// A rate in `[0, 1]`, as it is printed: what others read is what decides.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +64,10 @@ impl SampleRate {
         } else {
             rate.clamp(0.0, 1.0)
         };
-        let printed = of_six_digits(rate)
+        let of_six_digits = Millionths::nearest(rate.into()).get();
+        // No two such numbers are the same rate.
+        let printed = Some(of_six_digits)
+            .filter(|read| *read as f32 == rate)
             .or_else(|| rate.to_string().parse().ok())
             .unwrap_or(f64::from(rate));
         Self { rate, printed }
@@ -41,17 +83,14 @@ impl SampleRate {
     }
 }
 
-/// What a rate reads as that is printed with at most six digits, as most are: no two such
-/// numbers are the same rate.
-fn of_six_digits(rate: f32) -> Option<f64> {
-    let millionths = (f64::from(rate) * f64::from(MILLION)).round();
-    let read = millionths / f64::from(MILLION);
-    (read as f32 == rate).then_some(read)
-}
-
 impl fmt::Display for SampleRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rate.fmt(f)
+        match Millionths::of(self.printed) {
+            Some(Millionths(0)) => f.write_str("0"),
+            Some(Millionths(MILLION)) => f.write_str("1"),
+            Some(rate) => f.write_str(rate.digits().as_str().trim_end_matches('0')),
+            None => self.rate.fmt(f),
+        }
     }
 }
 
@@ -105,19 +144,22 @@ impl SampleRand {
     fn between(trace_id: TraceId, from: u32, to: u32) -> Self {
         let span = u64::from(to - from);
         let millionths = u64::from(from) + hash(trace_id) % span;
-        Self(millionths as f64 / f64::from(MILLION))
+        Self(Millionths(millionths as u32).get())
     }
 }
 
 impl fmt::Display for SampleRand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.0)
+        match Millionths::of(self.0) {
+            Some(rand @ Millionths(..MILLION)) => f.write_str(rand.digits().as_str()),
+            _ => write!(f, "{:.6}", self.0),
+        }
     }
 }
 
 /// How many numbers of six digits are below `rate`.
 fn millionths_below(rate: SampleRate) -> u32 {
-    let is_below = |millionths: u32| SampleRand(f64::from(millionths) / f64::from(MILLION));
+    let is_below = |millionths: u32| SampleRand(Millionths(millionths).get());
     let mut count = (rate.printed * f64::from(MILLION)).ceil() as u32;
     // The product is rounded.
     while count > 0 && !is_below(count - 1).is_below(rate) {
@@ -134,7 +176,7 @@ fn millionths_below(rate: SampleRate) -> u32 {
 fn hash(trace_id: TraceId) -> u64 {
     // FNV-1a, whose high bits are good, and a final mix for the low ones.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in id::hex(&id::trace_id(trace_id)) {
+    for byte in Hex::new(id::trace_id(trace_id)).as_str().bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash ^= hash >> 33;

@@ -9,7 +9,7 @@ use sentry_core::protocol::{self, DynamicSamplingContext, OrganizationId, TraceC
 use sentry_core::{Client, TracesSamplingStrategy};
 
 use crate::propagation::baggage::{Baggage, value};
-use crate::propagation::id;
+use crate::propagation::id::{self, Hex};
 use crate::propagation::incoming::{IncomingTrace, keep_first, org_id};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
@@ -22,6 +22,7 @@ pub(crate) enum SamplingContext {
     /// Of a trace that begins here.
     Head {
         head: Head,
+        org_id: Option<OrganizationId>,
         baggage: OnceLock<Arc<Baggage>>,
     },
 }
@@ -51,8 +52,12 @@ impl SamplingContext {
     }
 
     pub(crate) fn head(head: Head) -> Self {
-        let baggage = OnceLock::new();
-        Self::Head { head, baggage }
+        Self::Head {
+            // It is looked for in the DSN.
+            org_id: org_id(head.client.options()),
+            head,
+            baggage: OnceLock::new(),
+        }
     }
 
     /// For a trace of the application's own making, of which sentry-core tells
@@ -92,7 +97,11 @@ impl SamplingContext {
     pub(crate) fn baggage(&self) -> &Arc<Baggage> {
         match self {
             Self::Frozen(baggage) => baggage,
-            Self::Head { head, baggage } => baggage.get_or_init(|| Arc::new(head.baggage())),
+            Self::Head {
+                head,
+                org_id,
+                baggage,
+            } => baggage.get_or_init(|| Arc::new(head.baggage(*org_id))),
         }
     }
 
@@ -100,52 +109,47 @@ impl SamplingContext {
     pub(crate) fn envelope(&self) -> Option<DynamicSamplingContext> {
         match self {
             Self::Frozen(baggage) => envelope(baggage),
-            Self::Head { head, .. } => head.envelope(),
+            Self::Head { head, org_id, .. } => head.envelope(*org_id),
         }
     }
 }
 
 impl Head {
-    fn baggage(&self) -> Baggage {
+    fn baggage(&self, org_id: Option<OrganizationId>) -> Baggage {
         let options = self.client.options();
         let mut baggage = Baggage::default();
-        let mut push = |key, value: Option<&str>| {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                baggage.push_sentry(key, value);
-            }
-        };
         // What all others are of no use without comes first.
-        let trace_id: String = id::hex(&id::trace_id(self.trace_id))
-            .map(char::from)
-            .collect();
-        push("trace_id", Some(&trace_id));
-        push("public_key", self.public_key());
-        push(
-            "sample_rate",
-            self.sample_rate.map(|rate| rate.to_string()).as_deref(),
-        );
-        push("sample_rand", Some(&self.sample_rand.to_string()));
-        push(
-            "sampled",
-            self.sampled
-                .map(|sampled| if sampled { "true" } else { "false" }),
-        );
-        push(
-            "org_id",
-            org_id(options).map(|id| id.to_string()).as_deref(),
-        );
-        push("environment", options.environment.as_deref());
-        push("release", options.release.as_deref());
-        push("transaction", self.transaction.as_deref());
+        let trace_id = Hex::new(id::trace_id(self.trace_id));
+        baggage.push_plain("sentry-trace_id=", trace_id.as_str());
+        if let Some(key) = non_empty(self.public_key()) {
+            baggage.push_text("sentry-public_key=", key);
+        }
+        if let Some(rate) = self.sample_rate {
+            baggage.push_plain("sentry-sample_rate=", &rate.to_string());
+        }
+        baggage.push_plain("sentry-sample_rand=", &self.sample_rand.to_string());
+        if let Some(sampled) = self.sampled {
+            let sampled = if sampled { "true" } else { "false" };
+            baggage.push_plain("sentry-sampled=", sampled);
+        }
+        if let Some(id) = org_id {
+            baggage.push_plain("sentry-org_id=", &id.to_string());
+        }
+        for (key, value) in [
+            ("sentry-environment=", options.environment.as_deref()),
+            ("sentry-release=", options.release.as_deref()),
+            ("sentry-transaction=", self.transaction.as_deref()),
+        ] {
+            if let Some(value) = non_empty(value) {
+                baggage.push_text(key, value);
+            }
+        }
         baggage
     }
 
-    fn envelope(&self) -> Option<DynamicSamplingContext> {
+    fn envelope(&self, org_id: Option<OrganizationId>) -> Option<DynamicSamplingContext> {
         let options = self.client.options();
-        let text = |value: Option<&str>| {
-            let value = value.filter(|value| !value.is_empty());
-            value.map(str::to_owned)
-        };
+        let text = |value| non_empty(value).map(str::to_owned);
         let public_key = text(self.public_key())?;
         let known = Typed {
             sample_rate: self.sample_rate,
@@ -154,7 +158,7 @@ impl Head {
             release: text(options.release.as_deref()),
             environment: text(options.environment.as_deref()),
             transaction: text(self.transaction.as_deref()),
-            org_id: org_id(options),
+            org_id,
         };
         Some(typed(self.trace_id, public_key, known))
     }
@@ -162,6 +166,10 @@ impl Head {
     fn public_key(&self) -> Option<&str> {
         self.client.dsn().map(|dsn| dsn.public_key())
     }
+}
+
+fn non_empty(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| !value.is_empty())
 }
 
 /// What the type of sentry-types holds, beside what Sentry takes none without.

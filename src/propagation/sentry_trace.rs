@@ -5,7 +5,7 @@ use std::fmt;
 use http::HeaderName;
 use sentry_core::protocol::{SpanId, TraceId};
 
-use crate::propagation::id;
+use crate::propagation::id::{self, Hex};
 use crate::propagation::w3c_span::W3cSpan;
 
 pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
@@ -61,9 +61,9 @@ impl SentryTrace {
     /// The value of the header.
     pub(crate) fn to_text(self) -> String {
         let mut text = String::with_capacity(TRACE_ID_DIGITS + SPAN_ID_DIGITS + "--1".len());
-        text.extend(id::hex(&id::trace_id(self.trace_id)).map(char::from));
+        text.push_str(Hex::new(id::trace_id(self.trace_id)).as_str());
         text.push('-');
-        text.extend(id::hex(&id::span_id(self.span_id)).map(char::from));
+        text.push_str(Hex::new(id::span_id(self.span_id)).as_str());
         match self.sampled {
             Some(true) => text.push_str("-1"),
             Some(false) => text.push_str("-0"),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sentry_core::protocol::{SpanId, TraceId};
 
-use crate::propagation::id;
+use crate::propagation::id::{self, Hex};
 
 /// A span by the ids that [W3C's Trace Context](https://www.w3.org/TR/trace-context/)
 /// names it by, as OpenTelemetry knows it.
@@ -76,7 +76,9 @@ impl W3cSpan {
 /// The value of `traceparent`.
 impl fmt::Display for W3cSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (trace_id, span_id) = (Hex::new(self.trace_id()), Hex::new(self.span_id()));
         let flags = if self.is_sampled { "01" } else { "00" };
-        write!(f, "00-{}-{}-{flags}", self.trace_id, self.span_id)
+        let parts = ["00-", trace_id.as_str(), "-", span_id.as_str(), "-", flags];
+        parts.into_iter().try_for_each(|part| f.write_str(part))
     }
 }
