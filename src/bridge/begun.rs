@@ -122,7 +122,10 @@ impl Begun {
                 RootTrace::settled(&root, SamplingContext::frozen(incoming))
             }
             // In Sentry the trace begins here.
-            _ => RootTrace::head(&root, sampling, Arc::clone(client)),
+            _ => {
+                let client = collector.as_ref().map_or(client, |own| own.client());
+                RootTrace::head(&root, sampling, Arc::clone(client))
+            }
         };
         Self {
             is_sampled: is_sampled(&span),

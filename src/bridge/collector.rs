@@ -9,10 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use sentry_core::protocol::{
-    ClientSdkInfo, Context, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
+    Context, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
 };
 use sentry_core::{
-    Client, Envelope, Hub, TracesSamplingStrategy, Transport, TransportFactory, TransportOptions,
+    Client, Envelope, Hub, Integration, TracesSamplingStrategy, Transport, TransportFactory,
+    TransportOptions,
 };
 use tracing::debug;
 
@@ -20,6 +21,7 @@ use crate::bridge::duration;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
+use crate::propagation;
 use crate::span_ext::guarded;
 
 /// The time between two reports of unsampled transactions where no sampled one
@@ -74,7 +76,11 @@ impl Collector {
             );
         }
         let mut options = real.options().clone();
-        options.integrations.clear();
+        // Transactions tell their names.
+        let named = |integration: &Arc<dyn Integration>| Arc::new(Named(integration.name())) as _;
+        options.integrations = options.integrations.iter().map(named).collect();
+        // sentry-core looks for it in the DSN as each transaction starts.
+        options.org_id = propagation::org_id(&options);
         options.traces_sampling_strategy = TracesSamplingStrategy::FixedRate(1.0);
         options.transport = Some(Arc::new(Forwarder {
             real: Arc::downgrade(real),
@@ -86,6 +92,11 @@ impl Collector {
             made_at: Instant::now(),
             report_at: AtomicU64::new(0),
         }
+    }
+
+    /// Whose options say the same of a trace as those of the real one.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
@@ -140,6 +151,15 @@ fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>)
     collectors.iter().position(|(real, _)| is_of_client(real))
 }
 
+/// Stands for an integration of the real client, which was set up there.
+struct Named(&'static str);
+
+impl Integration for Named {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+}
+
 /// The transport of a collector.
 struct Forwarder {
     real: Weak<Client>,
@@ -157,24 +177,20 @@ impl Transport for Forwarder {
         let Some(real) = self.real.upgrade() else {
             return;
         };
-        let mut headers = EnvelopeHeaders::new();
-        let mut items: Vec<EnvelopeItem> = envelope.into_items().collect();
-        for item in &mut items {
-            if let EnvelopeItem::Transaction(transaction) = item {
+        let mut forwarded = Envelope::new();
+        for mut item in envelope.into_items() {
+            if let EnvelopeItem::Transaction(transaction) = &mut item {
                 if let Some(context) = complete(transaction) {
-                    headers = headers.with_trace(context);
+                    let headers = EnvelopeHeaders::new().with_trace(context);
+                    forwarded = forwarded.with_headers(headers);
                 }
-                repair(transaction, &real);
+                repair(transaction);
             }
-        }
-        if items.is_empty() {
-            return;
-        }
-        let mut forwarded = Envelope::new().with_headers(headers);
-        for item in items {
             forwarded.add_item(item);
         }
-        real.send_envelope(forwarded);
+        if forwarded.items().next().is_some() {
+            real.send_envelope(forwarded);
+        }
     }
 }
 
@@ -200,8 +216,8 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
     context?.envelope()
 }
 
-/// What the second client could not know, or sentry-core does not do.
-fn repair(transaction: &mut Transaction<'static>, real: &Client) {
+/// What sentry-core does not do.
+fn repair(transaction: &mut Transaction<'_>) {
     if let Some(ended_at) = &mut transaction.timestamp {
         *ended_at = duration::end(transaction.start_timestamp, *ended_at);
     }
@@ -209,13 +225,5 @@ fn repair(transaction: &mut Transaction<'static>, real: &Client) {
         if let Some(ended_at) = &mut span.timestamp {
             *ended_at = duration::end(span.start_timestamp, *ended_at);
         }
-    }
-    let integrations = &real.options().integrations;
-    if let Some(sdk) = transaction.sdk.take() {
-        let names = integrations.iter().map(|integration| integration.name());
-        transaction.sdk = Some(std::borrow::Cow::Owned(ClientSdkInfo {
-            integrations: names.map(str::to_owned).collect(),
-            ..sdk.into_owned()
-        }));
     }
 }

@@ -13,7 +13,7 @@ mod trace_format;
 mod traceparent;
 mod w3c_span;
 
-pub(crate) use self::incoming::IncomingTrace;
+pub(crate) use self::incoming::{IncomingTrace, org_id};
 pub use self::outgoing::TraceHeaders;
 pub(crate) use self::sample::{SampleRand, SampleRate};
 pub(crate) use self::sampling_context::{Head, SamplingContext};
