@@ -25,7 +25,7 @@ pub(crate) struct SpanFields {
     /// `sentry.trace`: counts at creation alone, and without a parent.
     pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) status: Option<FieldStatus>,
-    pub(crate) data: Vec<(&'static str, Value)>,
+    pub(crate) data: Vec<(Cow<'static, str>, Value)>,
     pub(crate) tags: Vec<(&'static str, String)>,
     /// `rpc.param.*`, by their full names.
     pub(crate) params: Vec<(&'static str, Value)>,
@@ -205,10 +205,10 @@ impl FieldSink for SpanFields {
             }
             (fields::OTEL_KIND, Value::String(text)) => self
                 .data
-                .push((fields::SENTRY_KIND, text.to_lowercase().into())),
+                .push((fields::SENTRY_KIND.into(), text.to_lowercase().into())),
             (fields::RPC_GRPC_STATUS_CODE, value) => {
                 self.status = value.as_i64().map(FieldStatus::Grpc).or(self.status);
-                self.data.push((name, value));
+                self.data.push((name.into(), value));
             }
             (name, value) if name.starts_with(fields::PARAM_PREFIX) => {
                 self.params.push((name, value));
@@ -216,11 +216,11 @@ impl FieldSink for SpanFields {
             (name, value) => match name.strip_prefix(fields::TAGS_PREFIX) {
                 Some(tag) => match tag_value(value) {
                     Ok(value) => self.tags.push((tag, value)),
-                    Err(value) => self.data.push((name, value)),
+                    Err(value) => self.data.push((name.into(), value)),
                 },
                 None => {
                     self.take_user(name, &value);
-                    self.data.push((name, value));
+                    self.data.push((name.into(), value));
                 }
             },
         }

@@ -21,8 +21,8 @@ pub(crate) const NAMELESS: (Cow<'static, str>, &str) = (Cow::Borrowed(""), "");
 /// What a span inside a root that has finished does not say itself.
 #[derive(Debug)]
 pub(crate) enum Late {
-    /// Of a span that is no RPC: where it was made.
-    Source(&'static Metadata<'static>),
+    /// Of a span that is no RPC: where it was made, and what its fields told as it started.
+    Source(&'static Metadata<'static>, Vec<(Cow<'static, str>, Value)>),
     /// Of an RPC, and how that ended.
     Call(Arc<RpcStart>, Vec<(Cow<'static, str>, Value)>),
     /// Of a span that is named as those of RPCs are, and is none that is known.
@@ -32,8 +32,12 @@ pub(crate) enum Late {
 impl Late {
     fn add_to(self, span: &mut Span) {
         match self {
-            Self::Source(metadata) => {
+            Self::Source(metadata, fields) => {
                 name(span, metadata.name(), || attributes::op(metadata));
+                // Of a field that was recorded more than once, the last holds.
+                for (name, value) in fields.into_iter().rev() {
+                    add(&mut span.data, name, value);
+                }
                 for (name, value) in attributes::source(metadata) {
                     add(&mut span.data, name.into(), value);
                 }

@@ -201,7 +201,7 @@ impl SpanCell {
             }
         }
         if let Some(fields) = fields {
-            self.set_fields(live, *fields);
+            self.set_first_fields(live, *fields);
         }
         if let Some(rpc) = &plan_rpc {
             live.set_facts(rpc);

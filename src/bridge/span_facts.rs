@@ -18,6 +18,16 @@ use crate::report;
 use crate::span_ext::{RpcStart, guarded};
 
 impl SpanCell {
+    /// Tells what fields say that are known as the span starts: whatever is set on its
+    /// Sentry span is set later, and holds.
+    pub(crate) fn set_first_fields(&self, live: &Live, mut fields: SpanFields) {
+        let is_inside = matches!(live.recorded, Some(TransactionOrSpan::Span(_)));
+        if is_inside && !live.root.tells_attributes() {
+            self.lock().late = std::mem::take(&mut fields.data);
+        }
+        self.set_fields(live, fields);
+    }
+
     pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
         let params = std::mem::take(&mut fields.params);
         let user = fields
@@ -73,18 +83,17 @@ impl SpanCell {
         let TransactionOrSpan::Span(span) = span else {
             return None;
         };
-        let late = match root.tells_attributes() {
-            true => return None,
-            false if self.is_of_middleware() => {
-                let mut state = self.lock();
-                let end = std::mem::take(&mut state.end);
-                match &state.rpc {
-                    Some(rpc) => Late::Call(Arc::clone(rpc), end),
-                    None => Late::Name(self.metadata),
-                }
-            }
-            false => Late::Source(self.metadata),
+        if root.tells_attributes() {
+            return None;
+        }
+        let mut state = self.lock();
+        let data = std::mem::take(&mut state.late);
+        let late = match &state.rpc {
+            _ if !self.is_of_middleware() => Late::Source(self.metadata, data),
+            Some(rpc) => Late::Call(Arc::clone(rpc), data),
+            None => Late::Name(self.metadata),
         };
+        drop(state);
         Some((span.get_span_id(), late))
     }
 

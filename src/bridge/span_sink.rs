@@ -142,7 +142,7 @@ impl SpanCell {
                 } else if live.is_root {
                     live.root.trail.keep_end(data);
                 } else {
-                    self.lock().end = data;
+                    self.lock().late = data;
                 }
             });
         }

@@ -36,8 +36,9 @@ pub(crate) struct State {
     /// What a stream of the RPC failed with.
     pub(crate) kept: Option<Box<tonic::Status>>,
     pub(crate) rpc_status: Option<SpanStatus>,
-    /// How the RPC ended, where its span is told as it is sent.
-    pub(crate) end: Vec<(Cow<'static, str>, Value)>,
+    /// What its span is told as it is sent, and not while it lives: how the RPC ended, or
+    /// what the fields said that a span of another kind started with.
+    pub(crate) late: Vec<(Cow<'static, str>, Value)>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,
@@ -208,7 +209,9 @@ impl Live {
         if let Some(op) = &fields.op {
             span.set_op(op);
         }
-        attributes::set(span, fields.data, fields.tags);
+        if !(fields.data.is_empty() && fields.tags.is_empty()) {
+            attributes::set(span, fields.data, fields.tags);
+        }
     }
 }
 
