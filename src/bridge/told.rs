@@ -43,6 +43,12 @@ pub(crate) struct Told(Mutex<State>);
 struct State {
     is_over: bool,
     is_sent: bool,
+    /// `None` until there is an event, as in most.
+    events: Option<Box<Events>>,
+}
+
+#[derive(Debug, Default)]
+struct Events {
     pending: VecDeque<Pending>,
     /// The last ones that were sent.
     failures: VecDeque<Failure>,
@@ -64,13 +70,14 @@ impl Told {
             return;
         }
         let mut let_go = state.settle();
-        state.pending.push_back(Pending {
+        let pending = &mut state.events.get_or_insert_default().pending;
+        pending.push_back(Pending {
             event,
             hubs: hubs.map(Arc::clone),
             failure: failure.cloned(),
         });
-        let surplus = state.pending.len().saturating_sub(MAX_PENDING);
-        let_go.extend(state.pending.drain(..surplus));
+        let surplus = pending.len().saturating_sub(MAX_PENDING);
+        let_go.extend(pending.drain(..surplus));
         drop(state);
         // What a scope holds may do anything when it is dropped.
         drop(let_go);
@@ -88,7 +95,9 @@ impl Told {
 
     /// Whether `failure` was told.
     pub(crate) fn has_told(&self, failure: &Failure) -> bool {
-        self.ask(|state| state.failures.iter().any(|told| failure.repeats(told)))
+        let is_repeated =
+            |events: &Events| events.failures.iter().any(|told| failure.repeats(told));
+        self.ask(|state| state.events.as_deref().is_some_and(is_repeated))
     }
 
     /// Whether any event was sent.
@@ -112,10 +121,8 @@ impl Told {
     /// its scope holds.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
-        let mut let_go = state.settle();
+        let let_go = (state.settle(), state.events.take());
         state.is_over = true;
-        state.failures = VecDeque::new();
-        let_go.extend(std::mem::take(&mut state.pending));
         let is_sent = state.is_sent;
         drop(state);
         drop(let_go);
@@ -130,14 +137,17 @@ impl Told {
 impl State {
     /// Takes what was sent out of what is pending.
     fn settle(&mut self) -> Vec<Pending> {
-        let all = std::mem::take(&mut self.pending).into_iter();
+        let Some(events) = &mut self.events else {
+            return Vec::new();
+        };
+        let all = std::mem::take(&mut events.pending).into_iter();
         let (sent, pending): (Vec<_>, Vec<_>) = all.partition(Pending::is_sent);
-        self.pending = pending.into();
+        events.pending = pending.into();
         self.is_sent |= !sent.is_empty();
         let failures = sent.iter().filter_map(|one| one.failure.clone());
-        self.failures.extend(failures);
-        let surplus = self.failures.len().saturating_sub(MAX_FAILURES);
-        self.failures.drain(..surplus);
+        events.failures.extend(failures);
+        let surplus = events.failures.len().saturating_sub(MAX_FAILURES);
+        events.failures.drain(..surplus);
         sent
     }
 }
