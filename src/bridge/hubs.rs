@@ -13,11 +13,9 @@ pub(crate) fn is_enabled(hub: &Hub) -> bool {
 /// hub before the application had its client, the main one. `None` where
 /// nothing can be sent.
 pub(crate) fn base_hub(pinned: Option<&Arc<Hub>>) -> Option<Arc<Hub>> {
-    let hub = match pinned {
-        Some(hub) => Arc::clone(hub),
-        None => Some(Hub::current())
-            .filter(|hub| is_enabled(hub))
-            .unwrap_or_else(Hub::main),
-    };
-    is_enabled(&hub).then_some(hub)
+    let enabled = |hub: Arc<Hub>| is_enabled(&hub).then_some(hub);
+    match pinned {
+        Some(hub) => enabled(Arc::clone(hub)),
+        None => enabled(Hub::current()).or_else(|| enabled(Hub::main())),
+    }
 }
