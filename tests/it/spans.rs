@@ -342,7 +342,43 @@ fn a_deep_chain_of_spans_never_entered_starts() {
         chain.last().unwrap().in_scope(|| {});
         while chain.pop().is_some() {}
     });
-    assert_eq!(world.received().only_transaction().spans.len(), 1_001);
+    let received = world.received();
+    let spans = &received.only_transaction().spans;
+    assert_eq!(spans.len(), 1_001);
+    let is_named = |span: &sentry::protocol::Span| span.description.as_deref() == Some("link");
+    assert!(spans.iter().all(is_named));
+}
+
+#[test]
+fn what_is_set_on_a_span_holds_over_what_its_fields_said_before() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = test_span!("job").entered();
+        let span = test_span!("a", first = 1, set = 1, recorded = 1);
+        let _entered = span.enter();
+        let sentry_span = sentry::configure_scope(|scope| scope.get_span());
+        sentry_span.unwrap().set_data("set", 2.into());
+        span.record("recorded", 2);
+    });
+    let received = world.received();
+    let data = &received.only_transaction().spans[0].data;
+    for (key, value) in [("first", 1), ("set", 2), ("recorded", 2)] {
+        assert_eq!(data[key], json!(value), "{key}");
+    }
+}
+
+#[test]
+fn spans_are_named_beside_a_trace_context_of_the_application() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = test_span!("job").entered();
+        sentry::configure_scope(|scope| scope.set_context("trace", TraceContext::default()));
+        test_span!("a").in_scope(|| {});
+    });
+    let received = world.received();
+    let span = &received.only_transaction().spans[0];
+    assert_eq!(span.description.as_deref(), Some("a"));
+    assert_eq!(span.op.as_deref(), Some("test::a"));
 }
 
 #[test]
