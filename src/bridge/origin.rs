@@ -79,7 +79,12 @@ impl Origin {
                 None => {}
             }
         }
-        let on_current = span_on(&current);
+        let on_current = match Arc::strong_count(&current) {
+            // That of the thread itself, and this one: nobody else can write to it.
+            2 => is_enabled(&current).then(|| current.configure_scope(|scope| scope.get_span())),
+            _ => Some(span_on(&current)),
+        };
+        let on_current = on_current.flatten();
         let fork = |span| Fork::new(Arc::clone(&current), span, pinned);
         if let Some(fork) = on_current.clone().and_then(fork) {
             return Some(match attrs.is_contextual() {

@@ -112,15 +112,20 @@ impl AboutRpc for AboutCall {
                 peer.map(|peer| peer.port().into()),
             ),
         ];
-        let known = known
-            .into_iter()
-            .filter_map(|(name, value)| Some((Cow::Borrowed(name), value?)));
         let metadata = self
             .metadata
             .attributes(self.options.conventions, self.sends_pii);
-        let metadata = metadata
-            .into_iter()
-            .map(|(name, value)| (Cow::Owned(name), value));
-        known.chain(metadata).collect()
+        let mut data = Vec::with_capacity(known.len() + metadata.len());
+        data.extend(
+            known
+                .into_iter()
+                .filter_map(|(name, value)| Some((Cow::Borrowed(name), value?))),
+        );
+        data.extend(
+            metadata
+                .into_iter()
+                .map(|(name, value)| (Cow::Owned(name), value)),
+        );
+        data
     }
 }

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::call::rpc_call::{RpcCall, Seen};
 use crate::fields;
-use crate::report::{self, CallBreadcrumb, EventKind, RpcOutcome};
+use crate::report::{self, CallBreadcrumb, EventKind, OutcomeAttributes, RpcOutcome};
 use crate::rpc::{self, Outcome, RpcSide};
 use crate::span_ext::{self, RpcEnd, SpanSink};
 use crate::watch::{Finished, Watch};
@@ -30,9 +30,11 @@ impl RpcCall {
         let outcome = self.outcome_attributes(finished);
         let metadata = metadata.attributes(self.options().conventions, self.about.sends_pii);
         let details = details.attributes(self.about.sends_pii);
+        let mut data = Vec::with_capacity(OutcomeAttributes::MAX + metadata.len() + details.len());
+        data.extend(outcome.data());
         let response = metadata.into_iter().chain(details);
-        let response = response.map(|(name, value)| (Cow::Owned(name), value));
-        outcome.data().chain(response).collect()
+        data.extend(response.map(|(name, value)| (Cow::Owned(name), value)));
+        data
     }
 
     /// `None` where it is held back.

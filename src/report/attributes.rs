@@ -11,6 +11,9 @@ use crate::report::scrub;
 use crate::report::status::is_error;
 use crate::rpc::{Outcome, RpcSide, code_name};
 
+/// How many attributes tell how an RPC ended, at most.
+const MAX: usize = 6;
+
 /// How an RPC ended, as attributes.
 #[derive(Debug)]
 pub(crate) struct OutcomeAttributes<'a> {
@@ -55,6 +58,8 @@ fn as_field<'a>((_, value): &'a Named<'_>) -> Option<&'a dyn tracing::Value> {
 type Named<'a> = (&'static str, Option<Attribute<'a>>);
 
 impl OutcomeAttributes<'_> {
+    pub(crate) const MAX: usize = MAX;
+
     /// Records each once, and all at once: an OpenTelemetry layer exports a second value
     /// beside the first.
     pub(crate) fn record(&self, span: &Span) {
@@ -81,7 +86,7 @@ impl OutcomeAttributes<'_> {
         all.filter_map(|(name, value)| Some((name.into(), value?.to_value())))
     }
 
-    fn all(&self) -> [Named<'_>; 6] {
+    fn all(&self) -> [Named<'_>; MAX] {
         let name = code_name(self.outcome.code);
         let (legacy, stable) = (self.conventions.has_legacy(), self.conventions.has_stable());
         let number = Attribute::Number(self.outcome.code as i64);
