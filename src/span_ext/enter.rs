@@ -58,15 +58,18 @@ impl Drop for SpanEntered<'_> {
     }
 }
 
+/// Runs `f`, which may come by here for another span.
 fn pass<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
-    struct Reset;
+    struct Reset {
+        before: Option<u64>,
+    }
     impl Drop for Reset {
         fn drop(&mut self) {
-            let _ = PASSED.try_with(|passed| passed.set(None));
+            let _ = PASSED.try_with(|passed| passed.set(self.before));
         }
     }
-    let _reset = Reset;
-    let _ = PASSED.try_with(|passed| passed.set(id));
+    let before = PASSED.try_with(|passed| passed.replace(id)).ok().flatten();
+    let _reset = Reset { before };
     f()
 }
 
