@@ -69,12 +69,16 @@ impl MessageCounter {
 
     fn see_bytes(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            // Mostly a prefix is in one piece.
+            if self.state == START
+                && let Some((prefix, rest)) = bytes.split_first_chunk()
+            {
+                let [_, length @ ..]: [u8; PREFIX_LEN] = *prefix;
+                bytes = rest;
+                self.begin(u32::from_be_bytes(length));
+                continue;
+            }
             match self.state {
-                START if let Some((prefix, rest)) = bytes.split_first_chunk() => {
-                    let [_, length @ ..]: [u8; PREFIX_LEN] = *prefix;
-                    bytes = rest;
-                    self.begin(u32::from_be_bytes(length));
-                }
                 State::Prefix { read, length } => {
                     let Some((&byte, rest)) = bytes.split_first() else {
                         return;

@@ -66,7 +66,7 @@ impl<O: Observer> Guard<O> {
     /// Returns where the caller is to be answered.
     pub(crate) fn end_panicked(&mut self, panic: Panic, drop: impl FnOnce()) {
         let dropped = {
-            let _entered = self.observer.as_ref().map(O::enter);
+            let _entered = self.observer.as_ref().map(|observer| observer.enter());
             Panic::catch(drop)
         };
         if let Err(another) = dropped {
@@ -119,7 +119,7 @@ impl<O: Observer> Guard<O> {
     pub(crate) fn drop_watched(&mut self, drop: impl FnOnce(bool) -> bool) {
         let has_panicked = self.has_panicked();
         self.is_at_end = {
-            let _entered = self.observer.as_ref().map(O::enter);
+            let _entered = self.observer.as_ref().map(|observer| observer.enter());
             drop(has_panicked)
         };
     }
