@@ -15,6 +15,8 @@ use crate::bridge::trails;
 #[derive(Debug)]
 pub(crate) enum Origin {
     Child(Arc<SpanCell>),
+    /// A span of another subscriber, which nothing in this one leads to.
+    Beside(Arc<SpanCell>),
     Root {
         base: Arc<Hub>,
         inside: Option<TransactionOrSpan>,
@@ -71,7 +73,7 @@ impl Origin {
         if pinned.is_none() {
             match thread_stack::span_of(&current) {
                 // A span of another subscriber.
-                Some(around) if attrs.is_contextual() => return Some(Self::Child(around)),
+                Some(around) if attrs.is_contextual() => return Some(Self::Beside(around)),
                 Some(around) => {
                     let base = Arc::clone(around.base());
                     return Some(Self::Root { base, inside: None });

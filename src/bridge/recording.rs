@@ -280,7 +280,7 @@ fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
 fn is_for_nobody(attrs: &Attributes<'_>, origin: &Origin) -> bool {
     let is_in_nothing = match origin {
         Origin::Child(parent) => parent.is_for_nobody(),
-        Origin::Root { .. } | Origin::Fork(_) => false,
+        Origin::Beside(_) | Origin::Root { .. } | Origin::Fork(_) => false,
     };
     is_in_nothing
         && attrs.metadata().fields().is_empty()

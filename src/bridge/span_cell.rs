@@ -56,7 +56,9 @@ impl SpanCell {
         fields: Option<Box<SpanFields>>,
     ) -> Self {
         let (base, parent, inside, fork) = match origin {
-            Origin::Child(parent) => (Arc::clone(&parent.base), Some(parent), None, None),
+            Origin::Child(parent) | Origin::Beside(parent) => {
+                (Arc::clone(&parent.base), Some(parent), None, None)
+            }
             Origin::Root { base, inside } => (base, None, inside, None),
             Origin::Fork(fork) => (Arc::clone(fork.trail.base()), None, None, Some(fork)),
         };

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::{SentryGrpcLayer, SentrySpanExt};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, event_trace, messages, trace};
@@ -214,6 +214,43 @@ fn spans_of_several_dispatchers_make_one_trace() {
     let event = received.only_event();
     let trace = trace(received.only_transaction());
     assert_eq!(event_trace(event).trace_id, trace.trace_id);
+    assert_eq!(event.transaction.as_deref(), Some("outer"));
+}
+
+#[test]
+fn a_span_of_another_dispatcher_is_in_the_call_where_nothing_is_sampled() {
+    let world = World::sampled(0.0);
+    let other = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    world.sync(|| {
+        let _outer = info_span!(target: "test", "outer").entered();
+        sentry::configure_scope(|scope| scope.set_tag("of", "outer"));
+        let trace_of = |span: &tracing::Span| {
+            let headers = span.trace_headers().unwrap();
+            headers.sentry_trace()[..32].to_owned()
+        };
+        let own = trace_of(&tracing::Span::current());
+        with_default(&other, || {
+            let inner = info_span!(target: "test", "inner");
+            let elsewhere = std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    let _inner = inner.enter();
+                    sentry::capture_message("elsewhere", Level::Error);
+                    trace_of(&inner)
+                });
+                thread.join().unwrap()
+            });
+            assert_eq!(elsewhere, own);
+            let job = info_span!(target: "test", "job");
+            let trace = (
+                "sentry-trace",
+                "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a",
+            );
+            assert_eq!(job.continue_trace([trace]), Ok(()));
+        });
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(event.message.as_deref(), Some("elsewhere"));
     assert_eq!(event.transaction.as_deref(), Some("outer"));
 }
 
