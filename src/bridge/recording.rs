@@ -25,7 +25,8 @@ use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
 use crate::span_ext::{
-    self, Aside, Enterer, LayerFns, SpanLink, SpanSink, Unrecorded, guarded, is_on_the_way,
+    self, Aside, EnteredUnrecorded, Enterer, LayerFns, SpanLink, SpanSink, Unrecorded, guarded,
+    is_on_the_way,
 };
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
@@ -178,7 +179,7 @@ impl SentryGrpcLayer {
         S: for<'a> LookupSpan<'a>,
     {
         let own = cell(span).or_else(|| {
-            span.extensions().get::<Unrecorded>()?;
+            set_entered(span)?;
             let around = nearest_cell(&span.parent()?)?;
             let is_here = around
                 .live()
@@ -285,6 +286,22 @@ fn is_for_nobody(attrs: &Attributes<'_>, origin: &Origin) -> bool {
     is_in_nothing
         && attrs.metadata().fields().is_empty()
         && attrs.metadata().target() != fields::TARGET
+}
+
+/// `None` for a span that is not [`Unrecorded`].
+fn set_entered<S>(span: &SpanRef<'_, S>) -> Option<()>
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    let was_entered = {
+        let extensions = span.extensions();
+        extensions.get::<Unrecorded>()?;
+        extensions.get::<EnteredUnrecorded>().is_some()
+    };
+    if !was_entered {
+        span.extensions_mut().replace(EnteredUnrecorded);
+    }
+    Some(())
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

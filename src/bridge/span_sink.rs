@@ -88,15 +88,17 @@ impl SpanSink for SpanCell {
         guarded(|| live.root.trail.headers(span, live.w3c.as_deref()))
     }
 
-    fn inner(self: Arc<Self>, id: &Id, metadata: &'static Metadata<'static>) -> Arc<dyn SpanSink> {
+    fn inner(
+        self: Arc<Self>,
+        id: &Id,
+        metadata: &'static Metadata<'static>,
+        was_entered: bool,
+    ) -> Arc<dyn SpanSink> {
         let options = self.shared_options();
-        Arc::new(Self::new(
-            options,
-            id.into_u64(),
-            metadata,
-            Origin::Child(self),
-            None,
-        ))
+        let cell = Self::new(options, id.into_u64(), metadata, Origin::Child(self), None);
+        // It is too late to say what it starts with.
+        cell.lock().is_starting = was_entered;
+        Arc::new(cell)
     }
 
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {

@@ -26,7 +26,7 @@ pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::sink::{
-    AboutRpc, Aside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded, find,
-    is_on_the_way, own, recorded_after_all, sink,
+    AboutRpc, Aside, EnteredUnrecorded, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded,
+    find, is_on_the_way, own, recorded_after_all, sink,
 };
 pub(crate) use self::thread_guard::{guarded, is_alive, is_free};

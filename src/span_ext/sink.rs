@@ -56,11 +56,12 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     /// Starts the span. `None` where that must not be now.
     fn trace_headers(&self) -> Option<TraceHeaders>;
 
-    /// The sink of a span inside this one.
+    /// The sink of a span inside this one, which may have been entered.
     fn inner(
         self: Arc<Self>,
         id: &span::Id,
         metadata: &'static Metadata<'static>,
+        was_entered: bool,
     ) -> Arc<dyn SpanSink>;
 
     /// Called once, while the span is entered.
@@ -75,6 +76,10 @@ pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
 /// The extension of a span of which nothing is kept, for nothing of its root is sent, until
 /// somebody asks for it.
 pub(crate) struct Unrecorded;
+
+/// The extension of one that was entered: it is not to begin anything any more. Beside the
+/// other one, for what has no size takes no memory.
+pub(crate) struct EnteredUnrecorded;
 
 /// The extension of a span that is left alone, with all that is traced in it, for it was
 /// opened on the way into another one.
@@ -185,7 +190,8 @@ pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
 ) -> Option<Arc<dyn SpanSink>> {
     span.extensions().get::<Unrecorded>()?;
     let around = span.parent()?.scope().find_map(|span| own(&span))?;
-    let made = around.inner(&span.id(), span.metadata());
+    let was_entered = span.extensions().get::<EnteredUnrecorded>().is_some();
+    let made = around.inner(&span.id(), span.metadata(), was_entered);
     let mut extensions = span.extensions_mut();
     // Another thread may have been here first.
     if extensions.get_mut::<SpanLink>().is_none() {

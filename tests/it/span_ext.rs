@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use sentry_tonic::{ContinueTraceError, SentryGrpcLayer, SentrySpanExt, TraceHeaders};
 
 use crate::support::received::trace;
-use crate::support::world::World;
+use crate::support::world::{RATES, World};
 
 const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5";
 const HEADER: (&str, &str) = (
@@ -266,4 +266,20 @@ fn it_works_under_levels_that_the_layer_is_told() {
         assert_eq!(span.continue_trace([HEADER]), Ok(()));
     });
     assert_eq!(world.received().only_tx().name, "job");
+}
+
+#[test]
+fn a_span_that_was_entered_goes_on_with_no_trace_at_any_rate() {
+    for rate in RATES {
+        let world = World::rated(rate, |options| options, |layer| layer);
+        world.sync(|| {
+            let _outer = info_span!(target: "test", "outer").entered();
+            let inner = info_span!(target: "test", "inner");
+            inner.in_scope(|| ());
+            let late = inner.continue_trace([HEADER]);
+            assert_eq!(late, Err(ContinueTraceError::Started), "{rate:?}");
+        });
+        let names = world.received().txs().into_iter().map(|tx| tx.name);
+        assert!(names.into_iter().all(|name| name == "outer"), "{rate:?}");
+    }
 }
