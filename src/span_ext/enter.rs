@@ -58,18 +58,16 @@ impl Drop for SpanEntered<'_> {
     }
 }
 
-/// Runs `f`, which may come by here for another span.
 fn pass<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
-    struct Reset {
-        before: Option<u64>,
-    }
+    /// To the span before: another layer may make a call as it is told of this one.
+    struct Reset(Option<u64>);
     impl Drop for Reset {
         fn drop(&mut self) {
-            let _ = PASSED.try_with(|passed| passed.set(self.before));
+            let _ = PASSED.try_with(|passed| passed.set(self.0));
         }
     }
-    let before = PASSED.try_with(|passed| passed.replace(id)).ok().flatten();
-    let _reset = Reset { before };
+    let before = PASSED.try_with(|passed| passed.replace(id));
+    let _reset = Reset(before.ok().flatten());
     f()
 }
 

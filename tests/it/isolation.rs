@@ -999,3 +999,51 @@ fn tasks_with_the_span_of_the_rpc_see_the_handlers_scope_and_not_each_others() {
     let transaction = received.only_transaction();
     assert_eq!(event_trace(event).span_id, trace(transaction).span_id);
 }
+
+/// Makes a call of its own each time that a span is entered.
+#[derive(Debug, Default)]
+struct Calling(AtomicBool);
+
+impl Calling {
+    fn call(&self) {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let answer = tower::service_fn(|_: http::Request<_>| {
+            std::future::ready(Ok::<_, Status>(http::Response::new(
+                tonic::body::Body::empty(),
+            )))
+        });
+        let request = http::Request::post("http://localhost/log.Log/Write")
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::empty())
+            .unwrap();
+        let call = tower::ServiceExt::oneshot(GrpcServerLayer::new().layer(answer), request);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(call).poll(&mut cx).is_ready());
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Calling {
+    fn on_enter(&self, _: &tracing::Id, _: tracing_subscriber::layer::Context<'_, S>) {
+        self.call();
+    }
+}
+
+#[test]
+fn a_layer_may_make_calls_as_others_are_entered() {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let world = World::new();
+    let layer = sentry_tonic::SentryGrpcLayer::new().hub(Arc::clone(&world.hub));
+    let subscriber = tracing_subscriber::registry()
+        .with(Calling::default())
+        .with(layer);
+    let before = Hub::current();
+    tracing::subscriber::with_default(subscriber, || {
+        let calling = Calling::default();
+        calling.call();
+        assert!(Arc::ptr_eq(&Hub::current(), &before), "left in a call");
+    });
+}
