@@ -54,6 +54,7 @@ mod quickstart;
 mod sampling;
 mod secrets;
 mod sessions;
+mod soak;
 mod span_ext;
 mod spans;
 mod spotlight;

@@ -18,7 +18,7 @@ pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], test: impl FnOn
         return test();
     }
     let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name])
+        .args(["--exact", name, "--nocapture"])
         .env(ALONE, "1")
         .envs(variables.iter().copied())
         .env_remove("RUST_BACKTRACE")
@@ -26,6 +26,7 @@ pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], test: impl FnOn
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
     let complained = String::from_utf8_lossy(&run.stderr);
+    print!("{said}");
     assert!(
         run.status.success() && said.contains("1 passed"),
         "{}\n{said}\n{complained}",

@@ -83,7 +83,14 @@ impl World {
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
     {
-        let (transport, hub) = hub(|options| options.traces_sample_rate(1.0));
+        Self::subscribed_at(1.0, make)
+    }
+
+    pub(crate) fn subscribed_at<S>(rate: f32, make: impl FnOnce(Arc<Hub>) -> S) -> Self
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
+    {
+        let (transport, hub) = hub(|options| options.traces_sample_rate(rate));
         let dispatch = Dispatch::new(make(Arc::clone(&hub)));
         Self {
             transport,

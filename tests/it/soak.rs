@@ -1,0 +1,314 @@
+//! Many calls and streams of all kinds, over connections that come and go: nothing grows, and
+//! nothing is lost without a word.
+//!
+//! `SOAK_CALLS=1000000 SOAK_STREAMS=100000 cargo test --release --test it soak -- --nocapture`
+//! for the long version.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use sentry::Level;
+use sentry::protocol::EnvelopeItem;
+use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
+use tokio::task::{JoinSet, yield_now};
+use tokio_stream::StreamExt;
+use tonic::{Code, Request, Status, Streaming};
+use tracing::span::{Attributes, Id};
+use tracing::{Subscriber, info, instrument};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
+
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+
+use crate::support::alone::alone;
+use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
+use crate::support::helloworld::HelloReply;
+use crate::support::received::Received;
+use crate::support::world::World;
+
+const RATE: f32 = 0.1;
+const CALLS: usize = 4_000;
+const STREAMS: usize = 500;
+/// After each of them, all that was opened is closed, and the connection is another one.
+const ROUNDS: usize = 10;
+const AT_ONCE: usize = 32;
+const PANIC: &str = "a handler panics";
+
+/// What was opened and closed, of all kinds of spans.
+#[derive(Debug, Default)]
+struct Spans {
+    opened: AtomicUsize,
+    closed: AtomicUsize,
+    /// Those of calls.
+    calls: AtomicUsize,
+}
+
+struct CountSpans(Arc<Spans>);
+
+impl<S: Subscriber> Layer<S> for CountSpans {
+    fn on_new_span(&self, attrs: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        let is_call = attrs.metadata().target() == "sentry_tonic";
+        self.0.calls.fetch_add(is_call.into(), Ordering::Relaxed);
+    }
+
+    fn on_close(&self, _: Id, _: Context<'_, S>) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Spans {
+    /// Calls that were cancelled end some time after who made them.
+    async fn all_closed(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is_open = || {
+            let closed = self.closed.load(Ordering::Acquire);
+            closed != self.opened.load(Ordering::Acquire)
+        };
+        while is_open() {
+            assert!(Instant::now() < deadline, "spans stay open: {self:?}");
+            yield_now().await;
+        }
+    }
+}
+
+/// What Sentry was told of.
+#[derive(Debug, Default)]
+struct Tally {
+    transactions: usize,
+    /// That are no more: by reason.
+    lost: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, received: &Received) {
+        self.transactions += received.transactions.len();
+        for item in &received.others {
+            if let EnvelopeItem::ClientReport(report) = item {
+                let of_transactions = |loss: &ItemLoss| loss.category == Category::Transaction;
+                for loss in report.losses().into_iter().filter(of_transactions) {
+                    let reason = format!("{:?}", loss.reason);
+                    *self.lost.entry(reason).or_default() += loss.quantity;
+                }
+            }
+        }
+    }
+}
+
+/// What this process uses, where it can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Used {
+    threads: usize,
+    files: usize,
+    memory: usize,
+}
+
+impl Used {
+    fn now() -> Self {
+        let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        Self {
+            threads: count("/proc/self/task"),
+            files: count("/proc/self/fd"),
+            memory: pages.unwrap_or(0_usize) * 4096,
+        }
+    }
+}
+
+#[instrument]
+async fn look_up() {
+    info!("looked up");
+    yield_now().await;
+}
+
+fn greeter() -> Scripted {
+    Scripted::new()
+        .say_hello(|name| async move {
+            look_up().await;
+            match name.as_str() {
+                "invalid" => Err(Status::invalid_argument("no such name")),
+                "internal" => Err(Status::internal("it broke")),
+                "panic" => std::panic::panic_any(PANIC),
+                "hangs" => std::future::pending().await,
+                _ => Ok(reply(&name)),
+            }
+        })
+        .say_hello_stream(|name| async move {
+            let ends = match name.as_str() {
+                "breaks" => vec![Err(Status::unavailable("gone"))],
+                _ => Vec::new(),
+            };
+            let replies = tokio_stream::iter((0..10).map(|_| Ok(reply("x"))).chain(ends));
+            Ok(Box::pin(replies) as Replies)
+        })
+}
+
+/// Polls `future` some times, and drops it.
+async fn give_up<F: Future>(future: F) {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..20 {
+        let is_done = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready()));
+        if is_done.await {
+            return;
+        }
+        yield_now().await;
+    }
+}
+
+async fn call(mut client: ObservedClient, number: usize) {
+    let (name, expected) = match number % 10 {
+        6 => ("invalid", Code::InvalidArgument),
+        7 => ("internal", Code::Internal),
+        8 => return give_up(client.say_hello(request("hangs"))).await,
+        9 if number % 100 == 99 => ("panic", Code::Internal),
+        9 if number % 100 == 89 => {
+            let mut request = Request::new(request("hangs"));
+            request.set_timeout(Duration::from_millis(1));
+            let status = client.say_hello(request).await.unwrap_err();
+            assert!(matches!(
+                status.code(),
+                Code::Cancelled | Code::DeadlineExceeded
+            ));
+            return;
+        }
+        _ => ("Ferris", Code::Ok),
+    };
+    let code = client.say_hello(request(name)).await;
+    let code = code.map_or_else(|status| status.code(), |_| Code::Ok);
+    assert_eq!(code, expected);
+}
+
+async fn all(replies: Streaming<HelloReply>) -> Vec<Result<HelloReply, Status>> {
+    replies.collect().await
+}
+
+async fn stream(mut client: ObservedClient, number: usize) {
+    let requests = tokio_stream::iter((0..5).map(|_| request("Ferris")));
+    match number % 5 {
+        0 => {
+            let replies = client.say_hello_stream(request("Ferris")).await.unwrap();
+            assert_eq!(all(replies.into_inner()).await.len(), 10);
+        }
+        1 => {
+            let replies = client.say_hello_stream(request("breaks")).await.unwrap();
+            let replies = all(replies.into_inner()).await;
+            let last = replies.last().unwrap().as_ref();
+            assert_eq!(last.unwrap_err().code(), Code::Unavailable);
+        }
+        2 => {
+            let replies = client.say_hello_stream(request("Ferris")).await.unwrap();
+            replies.into_inner().next().await.unwrap().unwrap();
+        }
+        3 => {
+            client.collect_hellos(requests).await.unwrap();
+        }
+        _ => {
+            let replies = client.chat(requests).await.unwrap();
+            assert_eq!(all(replies.into_inner()).await.len(), 5);
+        }
+    }
+}
+
+/// Does `count` of something, some of them at once.
+async fn many<F>(client: &ObservedClient, count: usize, one: fn(ObservedClient, usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for number in 0..count {
+        if tasks.len() == AT_ONCE {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        tasks.spawn(one(client.clone(), number));
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+fn from_environment(name: &str, default: usize) -> usize {
+    let value = std::env::var(name).ok();
+    value.map_or(default, |value| value.parse().unwrap())
+}
+
+/// Prints nothing of the panics of handlers.
+fn hush() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload().downcast_ref() != Some(&PANIC) {
+            print(panic);
+        }
+    }));
+}
+
+/// In a process of its own, whose threads, files and memory nobody else uses.
+#[test]
+fn nothing_grows_and_nothing_is_lost_without_a_word() {
+    alone(
+        "soak::nothing_grows_and_nothing_is_lost_without_a_word",
+        || {
+            hush();
+            let spans = Arc::new(Spans::default());
+            let counted = CountSpans(Arc::clone(&spans));
+            let world = Arc::new(World::subscribed_at(RATE, |hub| {
+                registry()
+                    .with(SentryGrpcLayer::new().hub(hub))
+                    .with(counted)
+                    .with(LevelFilter::INFO)
+            }));
+            let work = soak(Arc::clone(&world), spans);
+            world.run_threads(2, work);
+        },
+    );
+}
+
+async fn soak(world: Arc<World>, spans: Arc<Spans>) {
+    let calls = from_environment("SOAK_CALLS", CALLS) / ROUNDS;
+    let streams = from_environment("SOAK_STREAMS", STREAMS) / ROUNDS;
+    let server = greeter().serve_with(GrpcServerLayer::new()).await;
+    let mut tally = Tally::default();
+    let mut used = Vec::new();
+    for _ in 0..ROUNDS {
+        let client = server.observed_client(GrpcClientLayer::new()).await;
+        // What was sent is let go now and then.
+        for part in parts(calls) {
+            many(&client, part, call).await;
+            tally.add(&world.received());
+        }
+        many(&client, streams, stream).await;
+        drop(client);
+        spans.all_closed().await;
+        tally.add(&world.received());
+        used.push(Used::now());
+    }
+    server.stop().await;
+    // The reports of what was lost go out with it.
+    world.hub.capture_message("probe", Level::Info);
+    tally.add(&world.received());
+    println!("{spans:?}\n{tally:?}\n{used:#?}");
+    let lost: u64 = tally.lost.values().sum();
+    let told = tally.transactions + usize::try_from(lost).unwrap();
+    assert_eq!(told, spans.calls.load(Ordering::Relaxed));
+    // The first rounds warm up what is kept.
+    let [_, _, warm, .., last] = used.as_slice() else {
+        panic!("{used:?}")
+    };
+    assert!(
+        last.threads <= warm.threads && last.files <= warm.files,
+        "{used:?}"
+    );
+    assert!(last.memory <= warm.memory + 16_000_000, "{used:?}");
+}
+
+/// `count` in parts of no more than 10 000.
+fn parts(count: usize) -> impl Iterator<Item = usize> {
+    const PART: usize = 10_000;
+    let rest = count % PART;
+    std::iter::repeat_n(PART, count / PART).chain((rest > 0).then_some(rest))
+}
