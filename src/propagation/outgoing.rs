@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
-use crate::propagation::traceparent::{TRACEPARENT_NAME, TRACESTATE_NAME};
+use crate::propagation::traceparent::{self, TRACEPARENT_NAME, TRACESTATE_NAME};
 use crate::propagation::w3c_span::W3cSpan;
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
@@ -76,14 +76,13 @@ impl TraceHeaders {
     }
 
     /// Sets `traceparent`, and `tracestate` where an OpenTelemetry layer says what it
-    /// is, or the trace came with one; else that, which belongs to others, stays.
+    /// is, or the trace came with one; else that, which belongs to others, stays. Of more than
+    /// 8192 bytes or 32 members, the first go on.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
             headers.insert(TRACEPARENT_NAME, value);
         }
-        if !self.w3c.state.is_empty()
-            && let Ok(value) = HeaderValue::from_str(&self.w3c.state)
-        {
+        if let Some(value) = traceparent::state_header(&self.w3c.state) {
             headers.insert(TRACESTATE_NAME, value);
         }
     }

@@ -1,6 +1,6 @@
 //! The `traceparent` header of W3C.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use crate::propagation::id;
 use crate::propagation::w3c_span::W3cSpan;
@@ -9,6 +9,11 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
 pub(crate) const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
 pub(crate) const TRACESTATE_NAME: HeaderName = HeaderName::from_static(TRACESTATE);
+
+/// Of what others say of a trace, as much as of `baggage`, and 32 members, as W3C says:
+/// <https://www.w3.org/TR/trace-context/#tracestate-header-field-values>.
+const MAX_STATE_LEN: usize = 8192;
+const MAX_STATE_MEMBERS: usize = 32;
 
 /// The flag of a caller that records its part of the trace.
 const SAMPLED: u8 = 1;
@@ -36,6 +41,23 @@ pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
         return None;
     }
     Some(W3cSpan::new(trace_id, span_id, flags & SAMPLED != 0))
+}
+
+/// What of a `tracestate` goes on: its newest members, which are the first, within the
+/// limits; nothing of one that is no text, such as another protocol may bring.
+pub(crate) fn state_header(state: &str) -> Option<HeaderValue> {
+    let mut end = None;
+    for member in state.split(',').take(MAX_STATE_MEMBERS) {
+        let next = end.map_or(0, |end| end + 1) + member.len();
+        if next > MAX_STATE_LEN {
+            break;
+        }
+        end = Some(next);
+    }
+    let state = state.get(..end?).filter(|state| !state.is_empty())?;
+    let is_text = state.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'));
+    // What is not ASCII it would take, too.
+    HeaderValue::from_str(state).ok().filter(|_| is_text)
 }
 
 #[cfg(test)]
@@ -94,5 +116,26 @@ mod tests {
         };
         assert_eq!(told("01"), format!("00-{TRACE}-{SPAN}-01"));
         assert_eq!(told("00"), format!("00-{TRACE}-{SPAN}-00"));
+    }
+
+    #[test]
+    fn of_a_state_goes_on_what_is_text_within_the_limits() {
+        let list = |members: usize, len: usize| vec!["v".repeat(len); members].join(",");
+        for (state, expected) in [
+            ("", None),
+            ("a=1", Some("a=1")),
+            ("a=1, b=2\t,,c=3", Some("a=1, b=2\t,,c=3")),
+            ("a=1\r\nx: y", None),
+            ("a=\u{7f}", None),
+            ("a=ä", None),
+            (&list(33, 3), Some(&*list(32, 3))),
+            (&list(8, 1023), Some(&*list(8, 1023))),
+            (&list(9, 1023), Some(&*list(8, 1023))),
+            (&list(1, 8193), None),
+        ] {
+            let header = state_header(state);
+            let header = header.as_ref().map(|value| value.to_str().unwrap());
+            assert_eq!(header, expected, "{state:?}");
+        }
     }
 }

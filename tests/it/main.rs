@@ -44,6 +44,7 @@ mod otlp_ends;
 mod otlp_exceptions;
 mod otlp_panics;
 mod outcomes;
+mod outgoing;
 mod panics;
 mod params;
 mod people;
