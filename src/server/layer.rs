@@ -194,6 +194,37 @@ impl GrpcServerLayer {
         self.with(|options| options.formats = formats)
     }
 
+    /// Which calls go on with the trace that their request names: those for which `trusts`
+    /// returns `true`. All others begin traces of their own, as if they had named none: their
+    /// `sentry-trace`, `traceparent`, `tracestate` and `baggage` count neither in Sentry nor as
+    /// the parent in OpenTelemetry, and do not go on to other services.
+    ///
+    /// Whoever names a trace decides whether it is sampled, and is seen in it: a server that
+    /// anybody can call should not take that from anybody. Called once for each call that
+    /// names a trace and is observed, before its handler; what a layer outside of this one, or
+    /// the server, left in the extensions is there. Behind a proxy the peer is the proxy. Where it
+    /// panics, the trace is not continued.
+    ///
+    /// Defaults to all calls.
+    ///
+    /// ```
+    /// use sentry_tonic::GrpcServerLayer;
+    /// use tonic::transport::server::TcpConnectInfo;
+    ///
+    /// let layer = GrpcServerLayer::new().continue_traces_if(|parts| {
+    ///     let peer = parts.extensions.get::<TcpConnectInfo>();
+    ///     let address = peer.and_then(TcpConnectInfo::remote_addr);
+    ///     address.is_some_and(|address| address.ip().is_loopback())
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn continue_traces_if(
+        self,
+        trusts: impl Fn(&Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.trusts = Some(Arc::new(trusts)))
+    }
+
     /// Which methods there are, by patterns for their paths as in
     /// [`ignore_methods`](Self::ignore_methods). All others are `_OTHER` from the start, to
     /// Sentry and to an OpenTelemetry layer, [as the conventions say], with their paths in

@@ -8,7 +8,6 @@ use tracing::debug;
 
 use crate::call::RpcCall;
 use crate::fields;
-use crate::propagation::IncomingTrace;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::server::options::GrpcServerOptions;
 use crate::span_ext::{OtelParent, RpcFacts};
@@ -45,7 +44,7 @@ impl GrpcServerOptions {
             let ignored = RpcCall::ignore(&path, parts, &self.call);
             return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
         }
-        let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats);
+        let incoming = self.incoming(parts);
         let parent = incoming.as_ref().map(OtelParent::of);
         let mut open = || RpcCall::open_server(&path, parts, &self.call);
         let mut rpc = match &parent {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use http::request::Parts;
 
 use crate::call::CallOptions;
-use crate::propagation::TraceFormats;
+use crate::propagation::{IncomingTrace, TraceFormats};
 use crate::report::{Capture, ClaimMaps, RpcCaller};
+use crate::rpc;
 use crate::watch::OnPanic;
 
 const DEFAULT_OP: &str = "grpc.server";
 
 type CallerFn = dyn Fn(&Parts) -> RpcCaller + Send + Sync;
+type TrustFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct GrpcServerOptions {
@@ -21,8 +23,23 @@ pub(crate) struct GrpcServerOptions {
     pub(crate) caller: Option<Arc<CallerFn>>,
     pub(crate) claims: ClaimMaps,
     pub(crate) formats: TraceFormats,
+    /// `None` where everybody is trusted with the traces they name.
+    pub(crate) trusts: Option<Arc<TrustFn>>,
     pub(crate) force_transaction: bool,
     pub(crate) server_timeout: Option<Duration>,
+}
+
+impl GrpcServerOptions {
+    /// The trace that a request names, if who sends it may. Where that cannot be told
+    /// for a panic, it may not.
+    pub(crate) fn incoming(&self, parts: &Parts) -> Option<IncomingTrace> {
+        let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats)?;
+        let is_trusted = match &self.trusts {
+            Some(trusts) => rpc::contained(|| trusts(parts)).unwrap_or(false),
+            None => true,
+        };
+        is_trusted.then_some(incoming)
+    }
 }
 
 impl Default for GrpcServerOptions {
@@ -35,6 +52,7 @@ impl Default for GrpcServerOptions {
             caller: None,
             claims: ClaimMaps::default(),
             formats: TraceFormats::default(),
+            trusts: None,
             force_transaction: false,
             server_timeout: None,
         }
@@ -48,6 +66,7 @@ impl fmt::Debug for GrpcServerOptions {
             caller,
             claims,
             formats,
+            trusts,
             force_transaction,
             server_timeout,
         } = self;
@@ -56,6 +75,7 @@ impl fmt::Debug for GrpcServerOptions {
             .field("caller", &caller.is_some())
             .field("claims", claims)
             .field("formats", formats)
+            .field("trusts", &trusts.is_some())
             .field("force_transaction", force_transaction)
             .field("server_timeout", server_timeout)
             .finish()

@@ -71,3 +71,4 @@ mod tracestate;
 mod transport;
 mod transport_losses;
 mod transport_threads;
+mod trust;
