@@ -25,6 +25,7 @@ mod hosts;
 mod house;
 mod hubs;
 mod isolation;
+mod leaks;
 mod metadata;
 mod metrics;
 mod middleware;
