@@ -154,9 +154,34 @@
 //! * `transport` (default): reads the peer's address and the transport errors of
 //!   `tonic::transport`, hyper and h2.
 //!
+//! # Types of other crates
+//!
+//! What this crate takes and returns is made of these as well. One of them in a version that is
+//! not compatible with that here comes with a version of this crate that is not, either:
+//!
+//! | crate | what is in the API |
+//! |---|---|
+//! | `bytes` 1 | the data of bodies |
+//! | `http` 1 | `Request`, `Response`, `request::Parts`, `HeaderMap`, `Uri` |
+//! | `http-body` 1 | `Body` |
+//! | `sentry-core` 0.49 | `Hub`, the traits of transports, and of its `protocol` `User` and `Value`, which are those of `sentry-types` 0.49 and `serde_json` 1 |
+//! | `tonic` 0.14 | `Code`, `Status`, `Request`, `body::Body`, `service::Interceptor`, `server::NamedService` |
+//! | `tower-layer` 0.3 | `Layer` |
+//! | `tower-service` 0.3 | `Service` |
+//! | `tracing` 0.1 | `Span`, and, of its `tracing-core` 0.1, `Dispatch`, `LevelFilter` and `span::Id` |
+//! | `tracing-subscriber` 0.3 | `Layer` and what its methods take |
+//! | `opentelemetry` 0.33 | `metrics::Meter`, with `opentelemetry-metrics` |
+//! | `tower-http` 0.7 | the traits of hooks, and what these take, with `tower-http` |
+//!
+//! No type of tracing-opentelemetry is, but `opentelemetry` works with that version alone, so
+//! that another one counts as breaking too. So does a newer Rust than 1.89. All other
+//! dependencies may change at any time.
+//!
 //! [session]: https://docs.sentry.io/product/releases/health/
 //! [tonic]: https://docs.rs/tonic
 //! [as gRPC maps it]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+
+#![forbid(unsafe_code)]
 
 mod bridge;
 mod call;

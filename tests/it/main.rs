@@ -8,6 +8,7 @@
 )]
 
 mod allocations;
+mod api;
 mod attributes;
 mod breadcrumbs;
 mod calls;
