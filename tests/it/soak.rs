@@ -91,7 +91,7 @@ impl Tally {
         for item in &received.others {
             if let EnvelopeItem::ClientReport(report) = item {
                 let of_transactions = |loss: &ItemLoss| loss.category == Category::Transaction;
-                for loss in report.losses().into_iter().filter(of_transactions) {
+                for loss in report.losses().filter(of_transactions) {
                     let reason = format!("{:?}", loss.reason);
                     *self.lost.entry(reason).or_default() += loss.quantity;
                 }
