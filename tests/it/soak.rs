@@ -299,8 +299,9 @@ async fn soak(world: Arc<World>, spans: Arc<Spans>) {
     let [_, _, warm, .., last] = used.as_slice() else {
         panic!("{used:?}")
     };
+    // The ends of the last connection close by themselves.
     assert!(
-        last.threads <= warm.threads && last.files <= warm.files,
+        last.threads <= warm.threads && last.files <= warm.files + 2,
         "{used:?}"
     );
     assert!(last.memory <= warm.memory + 16_000_000, "{used:?}");
