@@ -4,6 +4,8 @@
 mod baggage;
 mod id;
 mod incoming;
+#[cfg(test)]
+mod made_up;
 mod outgoing;
 mod sample;
 mod sampling_context;

@@ -6,6 +6,8 @@ mod contained;
 mod content_type;
 #[cfg(feature = "error-details")]
 mod details;
+#[cfg(test)]
+mod made_up;
 mod messages;
 mod method;
 mod method_filter;

@@ -1,0 +1,163 @@
+//! Whoever listens: Sentry in all its moods, or nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sentry::protocol::{Context as SentryContext, EnvelopeItem, SpanStatus};
+use sentry::test::TestTransport;
+use sentry::{Client, ClientOptions, Hub};
+use sentry_tonic::SentryGrpcLayer;
+use tracing::span::{Attributes, Id};
+use tracing::{Dispatch, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// All is sampled, whatever a request says.
+    Sampler,
+    SamplerOfNone,
+    /// Where a request says nothing else.
+    Sampled,
+    Unsampled,
+    /// With personal data, and without tracing.
+    Disabled,
+    NoClient,
+    NoSubscriber,
+}
+
+const MOODS: [Mood; 7] = [
+    Mood::Sampler,
+    Mood::SamplerOfNone,
+    Mood::Sampled,
+    Mood::Unsampled,
+    Mood::Disabled,
+    Mood::NoClient,
+    Mood::NoSubscriber,
+];
+
+pub(crate) struct World {
+    pub(crate) mood: Mood,
+    pub(crate) dispatch: Option<Dispatch>,
+    transport: Arc<TestTransport>,
+    spans: Spans,
+}
+
+/// What was told of one call.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) transactions: Vec<SpanStatus>,
+    pub(crate) events: usize,
+    pub(crate) spans_made: usize,
+    pub(crate) spans_closed: usize,
+}
+
+pub(crate) struct Worlds(Vec<World>);
+
+impl Worlds {
+    pub(crate) fn new() -> Self {
+        Self(MOODS.into_iter().map(World::new).collect())
+    }
+
+    pub(crate) fn get(&self, number: usize) -> &World {
+        &self.0[number % MOODS.len()]
+    }
+}
+
+impl World {
+    fn new(mood: Mood) -> Self {
+        let transport = TestTransport::new();
+        let options = ClientOptions::new()
+            .dsn("https://public@sentry.invalid/1")
+            .transport(Arc::clone(&transport));
+        let options = match mood {
+            Mood::Sampler => options.traces_sampler(|_| 1.0).send_default_pii(true),
+            Mood::SamplerOfNone => options.traces_sampler(|_| 0.0),
+            Mood::Sampled => options.traces_sample_rate(1.0),
+            Mood::Unsampled => options.traces_sample_rate(0.0),
+            Mood::Disabled => options.send_default_pii(true),
+            Mood::NoClient | Mood::NoSubscriber => options,
+        };
+        let client = (mood != Mood::NoClient).then(|| Arc::new(Client::from(options)));
+        let hub = Arc::new(Hub::new(client, Arc::default()));
+        let spans = Spans::default();
+        let dispatch = (mood != Mood::NoSubscriber).then(|| {
+            let layer = SentryGrpcLayer::new().hub(hub);
+            Dispatch::new(registry().with(layer).with(spans.clone()))
+        });
+        Self {
+            mood,
+            dispatch,
+            transport,
+            spans,
+        }
+    }
+
+    /// Takes it.
+    pub(crate) fn told(&self) -> Told {
+        let mut told = Told {
+            spans_made: self.spans.0[0].swap(0, Ordering::Relaxed),
+            spans_closed: self.spans.0[1].swap(0, Ordering::Relaxed),
+            ..Told::default()
+        };
+        let envelopes = self.transport.fetch_and_clear_envelopes();
+        for item in envelopes.iter().flat_map(|envelope| envelope.items()) {
+            match item {
+                EnvelopeItem::Transaction(transaction) => {
+                    let Some(SentryContext::Trace(trace)) = transaction.contexts.get("trace")
+                    else {
+                        panic!("no trace: {transaction:?}")
+                    };
+                    told.transactions.push(trace.status.unwrap());
+                }
+                EnvelopeItem::Event(_) => told.events += 1,
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
+/// Counts spans of calls as they are made, and as they are closed.
+#[derive(Debug, Clone, Default)]
+struct Spans(Arc<[AtomicUsize; 2]>);
+
+impl<S> Layer<S> for Spans
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attrs: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        if attrs.metadata().target() == "sentry_tonic" {
+            self.0[0].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        if ctx.metadata(&id).unwrap().target() == "sentry_tonic" {
+            self.0[1].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// In the order of the codes.
+pub(crate) const STATUSES: [SpanStatus; 17] = [
+    SpanStatus::Ok,
+    SpanStatus::Cancelled,
+    SpanStatus::UnknownError,
+    SpanStatus::InvalidArgument,
+    SpanStatus::DeadlineExceeded,
+    SpanStatus::NotFound,
+    SpanStatus::AlreadyExists,
+    SpanStatus::PermissionDenied,
+    SpanStatus::ResourceExhausted,
+    SpanStatus::FailedPrecondition,
+    SpanStatus::Aborted,
+    SpanStatus::OutOfRange,
+    SpanStatus::Unimplemented,
+    SpanStatus::InternalError,
+    SpanStatus::Unavailable,
+    SpanStatus::DataLoss,
+    SpanStatus::Unauthenticated,
+];
