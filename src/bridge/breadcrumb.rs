@@ -11,9 +11,6 @@ use crate::bridge::repeats::TRACING_FIELDS;
 use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
 use crate::report::{self, CallBreadcrumb};
 
-/// An error chain longer than this is a circle.
-const MAX_SOURCES: usize = 32;
-
 /// Of a message, and of each text in the data: a hundred breadcrumbs go with every
 /// event.
 const MAX_TEXT_LEN: usize = 1024;
@@ -124,9 +121,7 @@ impl FieldSink for EventCrumb {
 
     /// The errors of the chain, each with its type.
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
-        let chain = std::iter::successors(Some(error), |&error| error.source());
-        let texts: Vec<Value> = chain
-            .take(MAX_SOURCES)
+        let texts: Vec<Value> = report::error_chain(error)
             .map(|error| {
                 let debug = report::bounded(MAX_TEXT_LEN, format_args!("{error:?}"));
                 let ty = parse_type_from_debug(&debug);

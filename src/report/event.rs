@@ -19,9 +19,6 @@ const PANIC: &str = "panic";
 /// Where the exceptions of this crate come from.
 const MECHANISM: &str = "auto.rpc.tonic";
 
-/// An error chain longer than this is a circle or an attack.
-const MAX_SOURCES: usize = 32;
-
 /// A source's own words; they may be those of a peer.
 const MAX_VALUE_LEN: usize = 1024;
 
@@ -134,7 +131,7 @@ fn exceptions(source: Option<&(dyn Error + 'static)>) -> Vec<Exception> {
 fn chain<'a>(
     source: Option<&'a (dyn Error + 'static)>,
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(source, |&error| error.source()).take(MAX_SOURCES)
+    source.into_iter().flat_map(rpc::error_chain)
 }
 
 /// The innermost source, by whose type issues are grouped.

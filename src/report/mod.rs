@@ -54,4 +54,4 @@ pub(crate) use self::scrub::{scrub, scrubbed, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
 pub(crate) use self::tags::bounded as bounded_tag;
 
-pub(crate) use crate::rpc::{bounded, clip};
+pub(crate) use crate::rpc::{bounded, clip, error_chain};

@@ -8,16 +8,14 @@ use std::io;
 use http::{HeaderMap, StatusCode};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
+use crate::rpc::sources::chain;
 use crate::rpc::status;
-use crate::rpc::text::clip;
+use crate::rpc::text::{bounded, clip};
 #[cfg(feature = "transport")]
 use crate::rpc::transport;
 
 /// Longer messages are cut: a peer writes them, and they are for people.
 const MAX_MESSAGE_LEN: usize = 1024;
-
-/// An error chain longer than this is a circle or an attack.
-const MAX_SOURCES: usize = 32;
 
 /// The status that an RPC ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,14 +133,13 @@ impl Outcome {
     /// caller hung up; `None` for any other.
     pub(crate) fn of_cut_request(error: &dyn Any) -> Option<Self> {
         let outermost = as_error(error)?;
-        let chain = std::iter::successors(Some(outermost), |&error| error.source());
         let is_cut = |error: &(dyn Error + 'static)| {
             let io = error.downcast_ref::<io::Error>();
             transport_code(error)
                 .or_else(|| io.and_then(io_code))
                 .is_some()
         };
-        if !chain.take(MAX_SOURCES).any(is_cut) {
+        if !chain(outermost).any(is_cut) {
             return None;
         }
         Some(match outermost.downcast_ref::<Status>() {
@@ -157,9 +154,8 @@ impl Outcome {
         let Some(error) = as_error(error) else {
             return Self::new(Code::Unknown, None);
         };
-        let chain = std::iter::successors(Some(error), |&error| error.source());
         let mut unknown = None;
-        for error in chain.take(MAX_SOURCES) {
+        for error in chain(error) {
             if let Some(status) = error.downcast_ref::<Status>() {
                 let message = status.message().to_owned();
                 let outcome = Self::new(status.code(), Some(message.into()));
@@ -214,7 +210,7 @@ pub(crate) fn io_code(error: &io::Error) -> Option<Code> {
 }
 
 fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
-    error.to_string().into()
+    bounded(MAX_MESSAGE_LEN, format_args!("{error}")).into()
 }
 
 /// What an error was made from, beside the status that it may be.
