@@ -29,7 +29,9 @@ pin_project! {
             if let Some(guard) = this.guard {
                 guard.drop_watched(|has_panicked| {
                     let inner = this.inner.as_ref().get_ref().as_ref();
-                    let is_at_end = !has_panicked && inner.is_some_and(B::is_end_stream);
+                    // Asked by us alone, it must not panic.
+                    let ask = || inner.is_some_and(B::is_end_stream);
+                    let is_at_end = !has_panicked && rpc::contained(ask).unwrap_or(false);
                     this.inner.set(None);
                     is_at_end
                 });
