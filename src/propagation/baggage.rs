@@ -140,11 +140,17 @@ impl Baggage {
     /// What is there stays as it is, but for members of Sentry, of which there
     /// can be one set. Members that go over the limits are left out.
     pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
-        match headers.entry(BAGGAGE_NAME) {
-            Entry::Occupied(_) => self.merge_into(headers),
-            Entry::Vacant(entry) => {
+        match headers.try_entry(BAGGAGE_NAME) {
+            Ok(Entry::Occupied(_)) => self.merge_into(headers),
+            Ok(Entry::Vacant(entry)) => {
                 if let Some(value) = self.header() {
-                    entry.insert(value);
+                    let _ = entry.try_insert(value);
+                }
+            }
+            // It is full, perhaps with one of these.
+            Err(_) => {
+                if headers.contains_key(BAGGAGE_NAME) {
+                    self.merge_into(headers);
                 }
             }
         }
@@ -189,11 +195,15 @@ impl Baggage {
         };
         value.set_sensitive(is_sensitive);
         headers.remove(BAGGAGE_NAME);
-        for value in opaque {
-            headers.append(BAGGAGE_NAME, value);
-        }
-        if !value.is_empty() {
-            headers.append(BAGGAGE_NAME, value);
+        let mut values = opaque
+            .into_iter()
+            .chain((!value.is_empty()).then_some(value));
+        // In a full map there is room for one name.
+        if let Some(first) = values.next()
+            && let Ok(Entry::Vacant(entry)) = headers.try_entry(BAGGAGE_NAME)
+            && let Ok(mut entry) = entry.try_insert_entry(first)
+        {
+            values.for_each(|value| entry.append(value));
         }
     }
 }

@@ -67,10 +67,12 @@ impl TraceHeaders {
     ///
     /// Members of others stay, also malformed ones; those of Sentry are
     /// replaced. What would take `baggage` over 8192 bytes or 64 members is left
-    /// out. Of a `tonic::Request`, `request.metadata_mut().as_mut()` is such a map.
+    /// out, and so is what a map that is full has no room for. Of a `tonic::Request`,
+    /// `request.metadata_mut().as_mut()` is such a map.
     pub fn inject(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.sentry_trace) {
-            headers.insert(SENTRY_TRACE_NAME, value);
+        if let Ok(value) = HeaderValue::from_str(&self.sentry_trace)
+            && headers.try_insert(SENTRY_TRACE_NAME, value).is_ok()
+        {
             self.baggage.append_to(headers);
         }
     }
@@ -80,10 +82,13 @@ impl TraceHeaders {
     /// 8192 bytes or 32 members, the first go on.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
-            headers.insert(TRACEPARENT_NAME, value);
+            // Without it a state is of no use to anybody.
+            if headers.try_insert(TRACEPARENT_NAME, value).is_err() {
+                return;
+            }
         }
         if let Some(value) = traceparent::state_header(&self.w3c.state) {
-            headers.insert(TRACESTATE_NAME, value);
+            let _ = headers.try_insert(TRACESTATE_NAME, value);
         }
     }
 }
