@@ -44,6 +44,9 @@ pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub(crate) const RPC_REQUEST_MESSAGE_COUNT: &str = "rpc.request.message_count";
 pub(crate) const RPC_RESPONSE_MESSAGE_COUNT: &str = "rpc.response.message_count";
 
+// Of no convention: which part of a long transaction one is, from 1.
+pub(crate) const TRANSACTION_PART: &str = "transaction.part";
+
 /// Parameters of a call that its handler's spans tell.
 pub(crate) const PARAM_PREFIX: &str = "rpc.param.";
 
@@ -80,7 +83,7 @@ mod tests {
 
     /// What OpenTelemetry has no constants for: Sentry's, those of the tracing layers,
     /// our own; values, prefixes and the name of an event.
-    const OTHERS: [&str; 18] = [
+    const OTHERS: [&str; 19] = [
         "CLIENT_SPAN",
         "EXCEPTION",
         "OTEL_KIND",
@@ -97,6 +100,7 @@ mod tests {
         "SERVER_SPAN",
         "TAGS_PREFIX",
         "TARGET",
+        "TRANSACTION_PART",
         "UNKNOWN_METHOD",
         "USER_PREFIX",
     ];

@@ -1,7 +1,7 @@
 //! How a local root begins: whose trace it is part of, and what is sent of it.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sentry_core::{
     Client, Hub, TracesSamplingStrategy, TransactionContext, TransactionOrSpan,
@@ -32,6 +32,8 @@ pub(crate) struct RootStart<'a> {
     pub(crate) w3c: Option<&'a W3cSpan>,
     /// Whether a failure in it that was told is not told again.
     pub(crate) is_told_once: bool,
+    /// After which time it is cut.
+    pub(crate) part_duration: Option<Duration>,
 }
 
 /// A root that has begun.

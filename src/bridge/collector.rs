@@ -209,9 +209,13 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
     let own = trace.as_ref().map(|trace| trace.span_id);
     // It is there: who finishes a transaction holds its root.
     let trail = own.into_iter().chain(parents).find_map(trails::find)?;
-    trace = trace.filter(|trace| trace.span_id == trail.root_id());
+    trace = trace.filter(|trace| trail.is_part(trace.span_id));
     let is_named = trace.is_some();
-    trail.complete(trace.map(Box::as_mut), &mut transaction.spans);
+    let id = own.unwrap_or_else(|| trail.root_id());
+    trail.complete(id, trace.map(Box::as_mut), &mut transaction.spans);
+    if let Some(root) = trail.root() {
+        root.hand_on(id, transaction);
+    }
     let context = is_named.then(|| trail.sampling_context(transaction.name.as_deref()));
     context?.envelope()
 }

@@ -1,7 +1,7 @@
 //! A hub that is current on one thread at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sentry_core::Hub;
 
@@ -18,6 +18,8 @@ pub(crate) struct HubSlot {
     thread: AtomicU64,
     /// How often that thread has entered it; written by that thread alone.
     depth: AtomicU64,
+    /// Which part of the root the scope knows of.
+    pub(crate) part: AtomicU32,
 }
 
 impl HubSlot {
@@ -26,6 +28,7 @@ impl HubSlot {
             hub,
             thread: AtomicU64::new(FREE),
             depth: AtomicU64::new(0),
+            part: AtomicU32::new(1),
         }
     }
 

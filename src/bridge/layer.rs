@@ -1,6 +1,7 @@
 //! The layer and its options.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sentry_core::Hub;
 use sentry_core::protocol::Value;
@@ -13,6 +14,9 @@ use crate::bridge::recording;
 use crate::propagation::W3cSpan;
 use crate::report::Redact;
 use crate::span_ext;
+
+/// Shorter ones would be nothing but parts.
+const MIN_PART_DURATION: Duration = Duration::from_millis(10);
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
 ///
@@ -200,6 +204,39 @@ impl SentryGrpcLayer {
     /// and else nobody.
     pub fn otel_parent(self, tell: fn(&Span, &W3cSpan)) -> Self {
         self.with(|options| options.otel_parent = Some(tell))
+    }
+
+    /// How long a transaction goes on before it is sent, as the first of several parts: a call
+    /// whose stream is open for days, or a span around the work of a whole process, is seen
+    /// before its end.
+    ///
+    /// A transaction that has been open for this time, if it is sampled, is sent with the spans
+    /// that have finished in it, and without a status; a thread of this crate's own sees to
+    /// that, also where nothing happens. The call goes on in another transaction of the same
+    /// trace, with the same name, tags and attributes, whose parent is the first one; and so on
+    /// each time as much time has passed. Each says in `transaction.part` (1, 2, ...) which it
+    /// is, and the last one says how the call ended. A span that is open at a cut is in the part
+    /// in which it ends, and those in it, which name it as their parent, in the parts in which
+    /// they do. Errors are of the part in which they happen, with the breadcrumbs of the whole
+    /// call.
+    ///
+    /// A cut takes with it what the transaction keeps, so that each part has room for 1000
+    /// spans. To OpenTelemetry, in sessions and in metrics, a call is one. Where a span is open
+    /// at a cut, names and tags that the application gave its Sentry span itself are lost, and
+    /// so are children that it makes of that by itself, until the span is entered again.
+    ///
+    /// At least 10 ms. Defaults to none: a transaction is sent as it ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let layer = sentry_tonic::SentryGrpcLayer::new()
+    ///     .max_transaction_duration(Duration::from_secs(3_600));
+    /// # let _ = layer;
+    /// ```
+    pub fn max_transaction_duration(self, duration: Duration) -> Self {
+        let duration = duration.max(MIN_PART_DURATION);
+        self.with(|options| options.part_duration = Some(duration))
     }
 
     fn with(mut self, set: impl FnOnce(&mut LayerOptions)) -> Self {

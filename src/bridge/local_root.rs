@@ -11,6 +11,8 @@ use crate::bridge::begun::{Begun, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::late::{self, Late};
+use crate::bridge::part_clock;
+use crate::bridge::parts::Parts;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::told::Told;
@@ -21,9 +23,10 @@ use crate::span_ext::RpcFacts;
 /// Shared by all spans of a local root.
 #[derive(Debug)]
 pub(crate) struct LocalRoot {
-    /// The transaction; where the root is a span inside a transaction of the
-    /// application, that span.
-    pub(crate) span: TransactionOrSpan,
+    /// What the root began as.
+    pub(crate) first: TransactionOrSpan,
+    /// Where it is cut.
+    pub(crate) parts: Option<Parts>,
     /// Whether the spans in it are worth making.
     pub(crate) is_sampled: bool,
     /// Whether the root is the span of an RPC.
@@ -82,7 +85,15 @@ impl LocalRoot {
         });
         let root = Arc::new(Self {
             is_sampled,
-            span,
+            parts: start
+                .part_duration
+                .zip(collector.as_ref())
+                .filter(|_| is_sampled)
+                .map(|(after, collector)| {
+                    part_clock::start(after);
+                    Parts::new(after, collector.hub(), trail.root_id(), span.clone())
+                }),
+            first: span,
             is_rpc: start.rpc.is_some(),
             main: Arc::new(HubSlot::new(hub)),
             trail,
@@ -114,18 +125,22 @@ impl LocalRoot {
 
     /// Sends the root; its hub is current.
     pub(crate) fn finish(&self, ended_at: SystemTime) {
-        if self.trail.is_transaction()
-            && let Some(user) = self.trail.user()
-        {
-            // Sentry takes the user of a transaction from the scope alone.
-            self.main.hub.configure_scope(|scope| {
+        if self.trail.is_transaction() {
+            self.tell_user(&self.main.hub);
+        }
+        self.span().into_owned().finish_with_timestamp(ended_at);
+        if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
+            collector.report_losses();
+        }
+    }
+
+    /// Sentry takes the user of a transaction from the scope alone.
+    pub(crate) fn tell_user(&self, hub: &Hub) {
+        if let Some(user) = self.trail.user() {
+            hub.configure_scope(|scope| {
                 let known = scope.user().cloned().unwrap_or_default();
                 scope.set_user(Some(report::merged_users(known, user)));
             });
-        }
-        self.span.clone().finish_with_timestamp(ended_at);
-        if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
-            collector.report_losses();
         }
     }
 
@@ -135,14 +150,16 @@ impl LocalRoot {
         self.is_sampled && self.collector.is_none()
     }
 
-    pub(crate) fn take_late(&self) -> VecDeque<(SpanId, Late)> {
-        std::mem::take(&mut self.lock_inside().late)
+    /// What is kept for the spans in the transaction of this id.
+    pub(crate) fn take_late(&self, id: SpanId) -> VecDeque<(SpanId, Late)> {
+        let of_part = self.take_late_of_part(id);
+        of_part.unwrap_or_else(|| std::mem::take(&mut self.lock_inside().late))
     }
 
     /// A hub for a thread that finds `busy` in use on another thread.
     pub(crate) fn fork(&self, busy: &Arc<Hub>) -> Arc<HubSlot> {
         let hub = Hub::new_from_top(busy);
-        hub.configure_scope(|scope| scope.set_span(Some(self.span.clone())));
+        hub.configure_scope(|scope| scope.set_span(Some(self.span().into_owned())));
         Arc::new(HubSlot::new(Arc::new(hub)))
     }
 
@@ -184,6 +201,12 @@ impl LocalRoot {
             self.seal(&mut inside);
         }
         waits
+    }
+
+    /// Runs `f`, during which the root is not sent, unless it is being sent.
+    pub(crate) fn unless_sealed<T>(&self, f: impl FnOnce() -> T) -> Option<T> {
+        let inside = self.lock_inside();
+        (!inside.is_sealed).then(f)
     }
 
     /// A root inside the application's transaction takes spans until that is sent.

@@ -8,13 +8,17 @@
 //! one hub; a task that runs beside it has a fork. They all share one trail, and the
 //! [`RootTrace`](root_trace::RootTrace) in it, which goes out by two ways: to other
 //! services in headers, and to Sentry with the transaction, by the
-//! [`Collector`](collector::Collector).
+//! [`Collector`](collector::Collector). A root that goes on for long is
+//! [cut](cut) into [`Parts`](parts::Parts), each a transaction of its own, where the
+//! application wants that.
 
+mod again;
 mod attributes;
 mod begun;
 mod breadcrumb;
 mod call_facts;
 mod collector;
+mod cut;
 mod draft;
 mod duration;
 mod hub_slot;
@@ -28,6 +32,8 @@ mod origin;
 mod otel_ids;
 mod outbox;
 mod parcel;
+mod part_clock;
+mod parts;
 mod place;
 mod recording;
 mod repeats;
@@ -35,6 +41,7 @@ mod root_trace;
 mod sampling;
 mod sessions;
 mod span_cell;
+mod span_end;
 mod span_facts;
 mod span_hub;
 mod span_sink;
@@ -43,6 +50,7 @@ mod thread_stack;
 mod told;
 mod trace_transport;
 mod trail;
+mod trail_events;
 mod trails;
 mod visitor;
 

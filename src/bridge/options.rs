@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tracing::Dispatch;
 use tracing::dispatcher::WeakDispatch;
@@ -16,6 +17,8 @@ pub(crate) struct LayerOptions {
     pub(crate) id: u64,
     /// Whether a failure that was told is not told again.
     pub(crate) is_told_once: bool,
+    /// How long a transaction goes on before it is sent in parts.
+    pub(crate) part_duration: Option<Duration>,
     pub(crate) params: ParamOptions,
     pub(crate) otel_ids: Option<OtelIdsFn>,
     pub(crate) otel_parent: Option<OtelParentFn>,
@@ -29,6 +32,7 @@ impl LayerOptions {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             is_told_once: true,
+            part_duration: None,
             params: ParamOptions::default(),
             otel_ids: DEFAULT,
             otel_parent: None,

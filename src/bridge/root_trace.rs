@@ -96,12 +96,14 @@ impl RootTrace {
         }
     }
 
-    /// What goes from `span`, else from the root, to another service. `w3c` is what
+    /// What goes from `span`, else from the root, to another service. `part` is that of the root
+    /// which is current, where it is not the first. `w3c` is what
     /// OpenTelemetry knows of the span, or of the nearest around it that it knows: where
     /// the trace is the same there, so is a span that Sentry does not record.
     pub(crate) fn headers(
         &self,
         span: Option<&TransactionOrSpan>,
+        part: Option<SpanId>,
         w3c: Option<&W3cSpan>,
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
@@ -109,8 +111,10 @@ impl RootTrace {
         let trace = SentryTrace {
             span_id: match (span, same) {
                 (Some(TransactionOrSpan::Span(span)), _) => span.get_span_id(),
-                (Some(TransactionOrSpan::Transaction(_)), Some(same)) => same.span_id,
-                (Some(TransactionOrSpan::Transaction(_)), None) | (None, _) => self.root.span_id,
+                (Some(TransactionOrSpan::Transaction(_)), same) => part
+                    .or(same.map(|same| same.span_id))
+                    .unwrap_or(self.root.span_id),
+                (None, _) => self.root.span_id,
             },
             ..self.root
         };

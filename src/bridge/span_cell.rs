@@ -13,7 +13,6 @@ use tracing::span::Id;
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
-use crate::bridge::duration;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
@@ -36,7 +35,7 @@ pub(crate) struct SpanCell {
     /// A span of the application that was current when this one was made.
     inside: Option<TransactionOrSpan>,
     pub(crate) fork: Option<Fork>,
-    started_at: SystemTime,
+    pub(crate) started_at: SystemTime,
     /// Of an RPC inside a root.
     pub(crate) told: Told,
     /// Set once, with the state locked.
@@ -195,11 +194,12 @@ impl SpanCell {
             made.discard();
             return live;
         }
-        if let Some(span) = live.recorded.as_ref().filter(|_| live.tells_attributes()) {
+        if let Some(span) = live.recorded().filter(|_| live.tells_attributes()) {
             if !self.is_of_middleware() {
-                attributes::set(span, attributes::source(self.metadata), attributes::NO_TAGS);
+                let source = attributes::source(self.metadata);
+                attributes::set(&span, source, attributes::NO_TAGS);
             } else if !live.is_root {
-                attributes::set(span, [attributes::origin()], attributes::NO_TAGS);
+                attributes::set(&span, [attributes::origin()], attributes::NO_TAGS);
             }
         }
         if let Some(fields) = fields {
@@ -260,7 +260,7 @@ impl SpanCell {
 
     /// The id of its span in Sentry, where it has one inside a root.
     pub(crate) fn recorded_id(&self) -> Option<SpanId> {
-        match self.live()?.recorded.as_ref()? {
+        match &*self.live()?.recorded()? {
             TransactionOrSpan::Span(span) => Some(span.get_span_id()),
             TransactionOrSpan::Transaction(_) => None,
         }
@@ -278,67 +278,6 @@ impl SpanCell {
         let mut state = self.lock();
         state.saw_error = true;
         state.saw_panic = true;
-    }
-
-    /// Starts the span if it never was, and finishes it.
-    pub(crate) fn close(self: &Arc<Self>) {
-        self.finish_or_wait(self.start());
-    }
-
-    /// Leaves a span inside a root unfinished, on a thread where nothing of Sentry
-    /// can be called any more.
-    pub(crate) fn abandon(&self) {
-        let is_inside = |live: &&Live| !live.is_root && live.recorded.is_some();
-        let Some(live) = self.live().filter(is_inside) else {
-            return;
-        };
-        if !std::mem::replace(&mut self.lock().is_finished, true) {
-            // A root that waits for nothing else is not sent, but is let go.
-            drop(live.root.child_finished(None));
-        }
-    }
-
-    /// Finishes the span; if it is a root, once those inside it have.
-    pub(crate) fn finish_or_wait(self: &Arc<Self>, live: &Live) {
-        {
-            let mut state = self.lock();
-            if state.ended_at.is_none() {
-                state.ended_at = Some(SystemTime::now());
-            }
-        }
-        if !(live.is_root && live.root.wait_for_children(self)) {
-            self.finish();
-        }
-    }
-
-    pub(crate) fn finish(&self) {
-        let Some(live) = self.live() else { return };
-        let (status, ended_at) = {
-            let mut state = self.lock();
-            if std::mem::replace(&mut state.is_finished, true) {
-                return;
-            }
-            (state.status(), state.ended_at)
-        };
-        let Some(span) = &live.recorded else { return };
-        let ended_at = duration::end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
-        // A lock of sentry-core's may be poisoned, here as elsewhere.
-        guarded(|| {
-            if status.is_certain || span.get_status().is_none() {
-                span.set_status(status.status);
-            }
-        });
-        if live.is_root {
-            // Finishing a transaction applies the scope of the current hub.
-            let hub = Arc::clone(&live.root.main.hub);
-            guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
-        } else {
-            let late = self.late(&live.root, span);
-            guarded(|| span.clone().finish_with_timestamp(ended_at));
-            if let Some(root) = live.root.child_finished(late) {
-                root.finish();
-            }
-        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -21,7 +21,7 @@ impl SpanCell {
     /// Tells what fields say that are known as the span starts: whatever is set on its
     /// Sentry span is set later, and holds.
     pub(crate) fn set_first_fields(&self, live: &Live, mut fields: SpanFields) {
-        let is_inside = matches!(live.recorded, Some(TransactionOrSpan::Span(_)));
+        let is_inside = matches!(live.recorded().as_deref(), Some(TransactionOrSpan::Span(_)));
         if is_inside && !live.root.tells_attributes() {
             self.lock().late = std::mem::take(&mut fields.data);
         }
@@ -60,8 +60,8 @@ impl SpanCell {
         self.tell_call(live, |told| told.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
-        if let Some(span) = &of_rpc.unwrap_or(live).recorded {
-            attributes::set(span, data, tags);
+        if let Some(span) = of_rpc.unwrap_or(live).recorded() {
+            attributes::set(&span, data, tags);
         }
     }
 
@@ -111,12 +111,12 @@ impl Live {
             if self.is_root {
                 self.root.open_call(facts);
             }
-            if let Some(span) = self.recorded.as_ref().filter(|_| self.root.is_sampled) {
+            if let Some(span) = self.recorded().filter(|_| self.root.is_sampled) {
                 let data = match self.tells_attributes() {
                     true => rpc.about.data(),
                     false => Vec::new(),
                 };
-                attributes::set(span, data, facts.tags.clone());
+                attributes::set(&span, data, facts.tags.clone());
             }
         });
     }

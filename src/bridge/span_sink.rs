@@ -84,8 +84,8 @@ impl SpanSink for SpanCell {
             return None;
         }
         let live = self.start();
-        let span = live.recorded.as_ref().unwrap_or(&live.root.span);
-        guarded(|| live.root.trail.headers(span, live.w3c.as_deref()))
+        let span = live.recorded().unwrap_or_else(|| live.root.span());
+        guarded(|| live.root.trail.headers(&span, live.w3c.as_deref()))
     }
 
     fn inner(
@@ -130,7 +130,7 @@ impl SpanCell {
         let event = end.event.filter(|_| !(was_told && is_told_once));
         let event = event.and_then(|event| guarded(event).flatten());
         let is_told = live.root.is_sampled || event.is_some();
-        if let Some(span) = live.recorded.as_ref().filter(|_| is_told) {
+        if let Some(span) = live.recorded().filter(|_| is_told) {
             let mut data = (end.data)();
             if let Some(message) = end.message {
                 let description = fields::OTEL_STATUS_DESCRIPTION.into();
@@ -140,7 +140,7 @@ impl SpanCell {
                 // The event of a failure has it too.
                 span.set_status(end.status);
                 if live.tells_attributes() || live.is_root && event.is_some() {
-                    attributes::set(span, data, attributes::NO_TAGS);
+                    attributes::set(&span, data, attributes::NO_TAGS);
                 } else if live.is_root {
                     live.root.trail.keep_end(data);
                 } else {
@@ -167,7 +167,7 @@ impl SpanCell {
         let Some(rpc) = self.started_rpc() else {
             return;
         };
-        let own = match &live.recorded {
+        let own = match live.recorded().as_deref() {
             Some(TransactionOrSpan::Span(span)) => Some(span.get_span_id()),
             _ if live.is_root => Some(live.root.trail.root_id()),
             _ => None,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use sentry_core::protocol::{SpanStatus, Value};
 use sentry_core::{Hub, TransactionOrSpan};
 
+use crate::bridge::again::Again;
 use crate::bridge::attributes;
 use crate::bridge::begun::RootStart;
 use crate::bridge::breadcrumb::Crumb;
@@ -16,6 +17,7 @@ use crate::bridge::late;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Fork;
+use crate::bridge::parts::HeldPart;
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report::{self, CallBreadcrumb};
@@ -77,8 +79,10 @@ pub(crate) struct Live {
     pub(crate) root: Arc<LocalRoot>,
     /// Whether `root` began with this span.
     pub(crate) is_root: bool,
-    /// Its span in Sentry; `None` where nothing would come of it.
-    pub(crate) recorded: Option<TransactionOrSpan>,
+    /// Its span in Sentry as it began; `None` where nothing would come of it.
+    first: Option<TransactionOrSpan>,
+    /// Where it may have to begin again.
+    again: Option<Arc<Again>>,
     /// What OpenTelemetry knows of it, or of the nearest around it that it knows.
     pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
@@ -108,23 +112,28 @@ impl Live {
             rpc: plan.rpc.as_ref(),
             w3c: plan.w3c.as_deref(),
             is_told_once: options.is_told_once,
+            part_duration: options.part_duration,
         });
         Self {
-            recorded: Some(root.span.clone()),
+            first: Some(root.first.clone()),
             root,
             is_root: true,
+            again: None,
             w3c: plan.w3c.clone(),
         }
     }
 
     /// Starts a span in the root of its parent.
     pub(crate) fn child(parent: &Self, plan: &Plan, started_at: SystemTime) -> Self {
-        let around = parent.recorded.as_ref().unwrap_or(&parent.root.span);
-        let recorded = record_inside(&parent.root, around, plan, started_at);
+        let root = &parent.root;
+        let around = parent.first.as_ref().unwrap_or(&root.first);
+        let again = again(root, around, started_at);
+        let first = record_inside(root, || parent.around(), plan, started_at);
         Self {
-            root: Arc::clone(&parent.root),
+            again: again.filter(|_| first.is_some()),
+            root: Arc::clone(root),
             is_root: false,
-            recorded,
+            first,
             w3c: plan.w3c.clone().or_else(|| parent.w3c.clone()),
         }
     }
@@ -138,13 +147,16 @@ impl Live {
         options: &LayerOptions,
     ) -> Self {
         if let Some(root) = fork.trail.root() {
-            let recorded = record_inside(&root, &fork.span, &plan, started_at);
+            let again = again(&root, &fork.span, started_at);
+            let around = || root.around(&fork.span);
+            let first = record_inside(&root, around, &plan, started_at);
             // It may be sent just now.
-            if recorded.is_some() || !fork.trail.is_over() {
+            if first.is_some() || !fork.trail.is_over() {
                 return Self {
+                    again: again.filter(|_| first.is_some()),
                     root,
                     is_root: false,
-                    recorded,
+                    first,
                     w3c: plan.w3c.clone(),
                 };
             }
@@ -163,9 +175,43 @@ impl Live {
 
     /// Of one that was made in vain: another thread has started the span.
     pub(crate) fn discard(self) {
-        if !self.is_root && self.recorded.is_some() {
+        if !self.is_root && self.first.is_some() {
             give_back(&self.root);
         }
+    }
+
+    /// Whether something comes of it in Sentry.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Its span in Sentry, in the part of its root that is current.
+    pub(crate) fn recorded(&self) -> Option<Cow<'_, TransactionOrSpan>> {
+        let first = self.first.as_ref()?;
+        Some(match &self.again {
+            _ if self.is_root => self.root.span(),
+            Some(again) => again.in_current(&self.root, first),
+            None => Cow::Borrowed(first),
+        })
+    }
+
+    /// Its span in a part of its root, which is held from now on; `None` where that is not cut.
+    pub(crate) fn hold(&self) -> Option<(HeldPart, Cow<'_, TransactionOrSpan>)> {
+        let first = self.first.as_ref()?;
+        let again = self.again.as_ref()?;
+        loop {
+            let part = self.root.hold_part()?;
+            match again.in_part(&part, first) {
+                Some(span) => return Some((part, span)),
+                // It is in a later one by now.
+                None => self.root.release_part(part.number, None),
+            }
+        }
+    }
+
+    /// What spans are made in that are made in it.
+    fn around(&self) -> Cow<'_, TransactionOrSpan> {
+        self.recorded().unwrap_or_else(|| self.root.span())
     }
 
     /// Takes the span's name, which is `path`, for one of any number.
@@ -173,10 +219,13 @@ impl Live {
         if self.is_root {
             self.root.trail.set_transaction(fields::UNKNOWN_METHOD);
         }
-        if let Some(span) = &self.recorded {
+        if let Some(span) = self.recorded() {
             span.set_name(fields::UNKNOWN_METHOD);
             let original = (fields::RPC_METHOD_ORIGINAL, path.into());
-            attributes::set(span, [original], attributes::NO_TAGS);
+            attributes::set(&span, [original], attributes::NO_TAGS);
+            if let Some(again) = &self.again {
+                again.keep(Some(fields::UNKNOWN_METHOD), None, &[]);
+            }
         }
     }
 
@@ -199,8 +248,12 @@ impl Live {
     }
 
     pub(crate) fn set_fields(&self, fields: SpanFields) {
-        let Some(span) = &self.recorded else { return };
-        if let Some(name) = fields.name.or(fields.otel_name) {
+        let Some(span) = self.recorded() else { return };
+        let name = fields.name.or(fields.otel_name);
+        if let Some(again) = &self.again {
+            again.keep(name.as_deref(), fields.op.as_deref(), &fields.tags);
+        }
+        if let Some(name) = name {
             span.set_name(&name);
             if self.is_root {
                 self.root.trail.set_transaction(&name);
@@ -210,9 +263,24 @@ impl Live {
             span.set_op(op);
         }
         if !(fields.data.is_empty() && fields.tags.is_empty()) {
-            attributes::set(span, fields.data, fields.tags);
+            attributes::set(&span, fields.data, fields.tags);
         }
     }
+}
+
+/// For a span that is about to be made inside a root: if that is cut meanwhile, it counts as one
+/// of the part before, and is made once more as it finishes.
+fn again(
+    root: &LocalRoot,
+    around: &TransactionOrSpan,
+    started_at: SystemTime,
+) -> Option<Arc<Again>> {
+    root.parts.as_ref()?;
+    let parent = match around {
+        TransactionOrSpan::Transaction(_) => None,
+        TransactionOrSpan::Span(span) => Some(span.get_span_id()),
+    };
+    Some(Arc::new(Again::new(root.part(), parent, started_at)))
 }
 
 /// Takes back that a span inside `root` was counted.
@@ -224,9 +292,9 @@ fn give_back(root: &LocalRoot) {
 
 /// The Sentry span of a span inside `root`; `None` where nothing would come of
 /// it.
-fn record_inside(
+fn record_inside<'s>(
     root: &LocalRoot,
-    around: &TransactionOrSpan,
+    around: impl FnOnce() -> Cow<'s, TransactionOrSpan>,
     plan: &Plan,
     started_at: SystemTime,
 ) -> Option<TransactionOrSpan> {
@@ -241,7 +309,7 @@ fn record_inside(
         // What fields say is set with them.
         false => late::NAMELESS,
     };
-    let span = guarded(|| around.start_child_with_details(&op, name, id, started_at));
+    let span = guarded(|| around().start_child_with_details(&op, name, id, started_at));
     if span.is_none() {
         give_back(root);
     }

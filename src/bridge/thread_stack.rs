@@ -98,10 +98,13 @@ impl ThreadStack {
         // A root's hub has its span to begin with, and what the application puts in its
         // place is the application's choice.
         let has_span = is_again || live.is_root && !is_inside;
-        let restore = match &live.recorded {
-            Some(span) if !has_span => set_span(&slot.hub, span),
+        let restore = match live.recorded() {
+            Some(span) if !has_span => set_span(&slot.hub, &span),
             _ => None,
         };
+        if has_span {
+            renew_span(&slot, &live.root);
+        }
         let guard =
             (!Arc::ptr_eq(&slot.hub, &current)).then(|| HubSwitchGuard::new(Arc::clone(&slot.hub)));
         let trail_before = trail::set_current(live.root.trail.id());
@@ -177,8 +180,8 @@ pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
 pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
     let live = cell.start();
     let slot = live.root.fork(&cell.hub_beside(&live.root));
-    if let Some(span) = &live.recorded {
-        set_span(&slot.hub, span);
+    if let Some(span) = live.recorded() {
+        set_span(&slot.hub, &span);
     }
     let trail_before = trail::set_current(live.root.trail.id());
     Hub::run(Arc::clone(&slot.hub), f);
@@ -204,6 +207,7 @@ impl Entry {
 
     fn leave(self) {
         let Self {
+            cell,
             slot,
             restore,
             guard,
@@ -211,11 +215,29 @@ impl Entry {
             ..
         } = self;
         if let Some(span) = restore {
+            let root = cell.live().map(|live| &live.root);
+            let renewed = root
+                .zip(span.as_ref())
+                .and_then(|(root, span)| root.renewed(span));
+            let span = renewed.or(span);
             slot.hub.configure_scope(|scope| scope.set_span(span));
         }
         drop(guard);
         trail::set_current(trail_before);
         slot.release();
+    }
+}
+
+/// Has the scope know the part of the root that is current, where it knows one before.
+fn renew_span(slot: &HubSlot, root: &LocalRoot) {
+    let part = root.part();
+    if slot.part.swap(part, Ordering::Relaxed) != part {
+        slot.hub.configure_scope(|scope| {
+            let renewed = scope.get_span().and_then(|span| root.renewed(&span));
+            if renewed.is_some() {
+                scope.set_span(renewed);
+            }
+        });
     }
 }
 

@@ -6,22 +6,21 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use sentry_core::protocol::{Context, Event, Span, SpanId, TraceContext, TraceId, User, Value};
+use sentry_core::protocol::{Span, SpanId, TraceContext, TraceId, User, Value};
 use sentry_core::{Client, Hub, TransactionOrSpan};
 
-use crate::bridge::breadcrumb::{self, Crumb};
+use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::{self, FieldFacts};
 use crate::bridge::late;
 use crate::bridge::local_root::LocalRoot;
-use crate::bridge::place::Place;
-use crate::bridge::repeats::{Failure, Source};
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::told::Told;
-use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
-use crate::report;
-use crate::span_ext::{self, RpcStart};
+use crate::span_ext::RpcStart;
+
+/// The later parts of a transaction that a hub which the application keeps may still name.
+const KEPT_PARTS: usize = 64;
 
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +58,13 @@ pub(crate) struct Trail {
     /// Of the RPC that the root is.
     pub(crate) told: Told,
     /// Whether a failure that was told is not told again.
-    is_told_once: bool,
+    pub(crate) is_told_once: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    breadcrumbs: VecDeque<Crumb>,
+pub(crate) struct State {
+    pub(crate) breadcrumbs: VecDeque<Crumb>,
     /// What the application has named the transaction.
     transaction: Option<String>,
     /// Whether it is named as its RPC, until then.
@@ -73,12 +72,14 @@ struct State {
     /// How the RPC ended, where its span does not say so.
     end: Vec<(Cow<'static, str>, Value)>,
     /// Set where the local root is an RPC.
-    rpc: Option<Arc<RpcStart>>,
-    told: FieldFacts,
+    pub(crate) rpc: Option<Arc<RpcStart>>,
+    pub(crate) told: FieldFacts,
+    /// The ids of the parts after the first.
+    parts: VecDeque<SpanId>,
 }
 
 impl State {
-    fn transaction(&self) -> Option<&str> {
+    pub(crate) fn transaction(&self) -> Option<&str> {
         let rpc = self.rpc.as_ref().filter(|_| self.is_named_by_rpc);
         let own = self.transaction.as_deref();
         own.or_else(|| Some(rpc?.about.name()))
@@ -115,8 +116,19 @@ impl Trail {
 
     /// The root, while it takes spans.
     pub(crate) fn root(&self) -> Option<Arc<LocalRoot>> {
-        let root = self.root.get()?.upgrade()?;
+        let root = self.root_if_kept()?;
         (!self.is_over()).then_some(root)
+    }
+
+    /// The root, which may have been sent.
+    pub(crate) fn root_if_kept(&self) -> Option<Arc<LocalRoot>> {
+        self.root.get()?.upgrade()
+    }
+
+    /// Whether this thread is in a span of another root.
+    pub(crate) fn is_elsewhere(self: &Arc<Self>) -> bool {
+        let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
+        current != TrailId::NOBODY && current != self.id()
     }
 
     pub(crate) fn base(&self) -> &Arc<Hub> {
@@ -136,7 +148,26 @@ impl Trail {
     /// which goes on to export them.
     pub(crate) fn headers(&self, span: &TransactionOrSpan, w3c: Option<&W3cSpan>) -> TraceHeaders {
         let span = Some(span).filter(|_| !self.is_over());
-        self.trace.headers(span, w3c, || self.transaction())
+        let part = self.root().and_then(|root| root.later_part_id());
+        self.trace.headers(span, part, w3c, || self.transaction())
+    }
+
+    /// Has what names this part lead here.
+    pub(crate) fn add_part(self: &Arc<Self>, id: SpanId) {
+        trails::add(id, self);
+        let forgotten = {
+            let parts = &mut self.lock().parts;
+            parts.push_back(id);
+            (parts.len() > KEPT_PARTS).then(|| parts.pop_front())
+        };
+        if let Some(id) = forgotten.flatten() {
+            trails::remove(id);
+        }
+    }
+
+    /// Whether the root, or a part of it, has this id.
+    pub(crate) fn is_part(&self, id: SpanId) -> bool {
+        id == self.root_id() || self.lock().parts.contains(&id)
     }
 
     /// Of the span that the root is.
@@ -181,16 +212,26 @@ impl Trail {
         self.lock().end = end;
     }
 
-    /// Adds to the transaction, by its trace context, what is known of its RPC, and to its
-    /// spans what is kept for them.
-    pub(crate) fn complete(&self, trace: Option<&mut TraceContext>, spans: &mut [Span]) {
-        if let Some(root) = self.root.get().and_then(Weak::upgrade) {
-            late::complete(spans, root.take_late());
+    /// Adds to the transaction of this id, by its trace context, what is known of its RPC, and
+    /// to its spans what is kept for them.
+    pub(crate) fn complete(
+        &self,
+        id: SpanId,
+        trace: Option<&mut TraceContext>,
+        spans: &mut [Span],
+    ) {
+        if let Some(root) = self.root_if_kept() {
+            late::complete(spans, root.take_late(id));
         }
         let Some(trace) = trace else { return };
         let (rpc, end) = {
             let mut state = self.lock();
-            (state.rpc.clone(), std::mem::take(&mut state.end))
+            // A part may follow.
+            let end = match self.is_over() {
+                true => std::mem::take(&mut state.end),
+                false => state.end.clone(),
+            };
+            (state.rpc.clone(), end)
         };
         // As if it had been set last: how the call ended is nobody else's to say.
         for (name, value) in end {
@@ -232,111 +273,7 @@ impl Trail {
         state.breadcrumbs.drain(..surplus);
     }
 
-    /// An event processor that adds this trail to events.
-    ///
-    /// A hub that the application forked in one root and uses in another has
-    /// the processor of the first: it leaves events alone while the thread is in
-    /// a span of another root.
-    pub(crate) fn processor(
-        self: &Arc<Self>,
-        max_breadcrumbs: usize,
-    ) -> impl Fn(Event<'static>) -> Option<Event<'static>> + Send + Sync + use<> {
-        let trail = Arc::clone(self);
-        move |mut event| {
-            let current = CURRENT.try_with(Cell::get).unwrap_or(TrailId::NOBODY);
-            if current == TrailId::NOBODY || current == trail.id() {
-                let place = Place::of(trail.root.get().and_then(Weak::upgrade));
-                let held_back;
-                (event, held_back) = trail.admit(event, &place)?;
-                trail.apply(&mut event, &place, max_breadcrumbs);
-                report::set_held_back(&mut event, held_back);
-                if let Some(Context::Trace(trace)) = event.contexts.get("trace")
-                    && trace.trace_id == trail.trace_id()
-                {
-                    trace_transport::expect_event(event.event_id, &trail);
-                }
-            }
-            Some(event)
-        }
-    }
-
-    /// Gives an event back that is to be sent from the current hub, and how many were held
-    /// back before it. One that tells of a failure that was told is not.
-    fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<(Event<'static>, u64)> {
-        let failure = Failure::of(&event);
-        report::scrub(&mut event);
-        let all = || [&self.told].into_iter().chain(place.told());
-        // An event that is dropped takes from its hub what that says of the last one.
-        all().for_each(Told::settle);
-        let source = Source::of(&event);
-        let is_told = self.is_told_once
-            && match (source, &failure) {
-                (Source::Tracing, Some(failure)) => all().any(|told| told.has_told(failure)),
-                (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
-                _ => false,
-            };
-        let event = match source {
-            // It may be that of the call, or none of its business.
-            Source::Panic if is_told => *span_ext::hold(event).err()?,
-            _ if is_told => {
-                self.keep_as_breadcrumb(&event);
-                return None;
-            }
-            _ => event,
-        };
-        let call = || place.call().or_else(|| self.lock().rpc.clone());
-        let call = if source == Source::Panic {
-            call()
-        } else {
-            None
-        };
-        let Some(held_back) = call.map_or(Some(0), |call| call.admit_panic()) else {
-            all().for_each(Told::set_sent);
-            return None;
-        };
-        let current = Hub::current();
-        let main = place.main_hub().unwrap_or(&current);
-        for told in all() {
-            told.note(event.event_id, [&current, main], failure.as_ref());
-        }
-        Some((event, held_back))
-    }
-
-    /// Keeps what an event says that is not sent, for the ones that follow.
-    fn keep_as_breadcrumb(&self, event: &Event<'_>) {
-        let root = self.root.get().and_then(Weak::upgrade);
-        if let Some(client) = root.as_ref().and_then(|root| root.client.as_ref()) {
-            self.add_breadcrumb(breadcrumb::from_sentry_event(event).into(), client);
-        }
-    }
-
-    fn apply(&self, event: &mut Event<'static>, place: &Place, max_breadcrumbs: usize) {
-        let (rpc, told) = {
-            let state = self.lock();
-            if !state.breadcrumbs.is_empty() {
-                let breadcrumbs = &mut event.breadcrumbs.values;
-                breadcrumbs.extend(state.breadcrumbs.iter().map(Crumb::to_breadcrumb));
-                breadcrumbs.sort_by_key(|breadcrumb| breadcrumb.timestamp);
-                let surplus = breadcrumbs.len().saturating_sub(max_breadcrumbs);
-                breadcrumbs.drain(..surplus);
-            }
-            if event.transaction.is_none() {
-                event.transaction = state.transaction().map(str::to_owned);
-            }
-            (state.rpc.clone(), state.told.clone())
-        };
-        if !place.tell_inner_call(event, rpc.as_deref()) {
-            told.add_to(event);
-        }
-        if let Some(rpc) = &rpc {
-            call_facts::add_call(event, rpc, Some(self.root_id()), false);
-            if !place.tells_attributes() {
-                call_facts::add_span_data(event, self.root_id(), rpc);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -345,6 +282,9 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if self.is_transaction {
             trails::remove(self.trace.root_id());
+            for id in std::mem::take(&mut self.lock().parts) {
+                trails::remove(id);
+            }
         }
     }
 }

@@ -70,6 +70,18 @@ pub(crate) fn remove(id: SpanId) {
     }
 }
 
+/// Tells of all that there are, those of more than one id more than once. No lock is held
+/// meanwhile.
+pub(crate) fn for_each(mut tell: impl FnMut(&Trail)) {
+    for shard in &TRAILS.shards {
+        let trails: Vec<_> = {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().filter_map(Weak::upgrade).collect()
+        };
+        trails.iter().for_each(|trail| tell(trail));
+    }
+}
+
 /// The trail of the root whose span has this id.
 pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
     TRAILS.shard(id)?.get(&id)?.upgrade()

@@ -50,6 +50,7 @@ mod outcomes;
 mod outgoing;
 mod panics;
 mod params;
+mod parts;
 mod people;
 #[cfg(unix)]
 mod processes;

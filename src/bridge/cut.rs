@@ -1,0 +1,136 @@
+//! How a root is cut into parts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use sentry_core::protocol::{SpanId, TraceContext, Transaction as SentTransaction};
+use sentry_core::{
+    Hub, Transaction, TransactionContext, TransactionOrSpan, start_transaction_with_timestamp,
+};
+
+use crate::bridge::local_root::LocalRoot;
+use crate::bridge::parts::{HeldPart, Part, Parts};
+use crate::fields;
+use crate::span_ext::guarded;
+
+/// Until a part that is about to be sent has been.
+const SOON: Duration = Duration::from_millis(1);
+
+impl LocalRoot {
+    /// Sends the current part if it is time, and begins another one. Returns when it is time
+    /// again.
+    pub(crate) fn cut_if_due(&self, now: Instant) -> Option<Instant> {
+        let parts = self.parts.as_ref()?;
+        let (due, again) = {
+            let mut state = parts.lock();
+            let due = state.due?;
+            if now >= due && !state.retired.is_empty() {
+                // What it hands on is not there yet: a span is just finishing in it.
+                return now.checked_add(SOON);
+            }
+            let again = now.checked_add(parts.after);
+            if now >= due {
+                state.due = again;
+            }
+            (due, again)
+        };
+        if now < due {
+            return Some(due);
+        }
+        self.cut(parts);
+        again
+    }
+
+    fn cut(&self, parts: &Parts) {
+        let before = self.span().into_owned();
+        let Some(context) = guarded(|| before.get_trace_context()) else {
+            return;
+        };
+        let now = SystemTime::now();
+        let Some(next) = guarded(|| self.next_transaction(parts, &context, now)) else {
+            return;
+        };
+        let id = next.get_trace_context().span_id;
+        self.trail.add_part(id);
+        let part = Part::new(0, id, next.clone().into());
+        let Some(number) = self.unless_sealed(|| {
+            let number = parts.lock().cut(part, now);
+            parts.cuts.fetch_add(1, Ordering::Release);
+            number
+        }) else {
+            return;
+        };
+        guarded(|| {
+            before.set_data(fields::TRANSACTION_PART, number.into());
+            copy(&before, &next, number.saturating_add(1));
+        });
+        self.release_part(number, None);
+    }
+
+    /// Its parent is the first part, so that a long stream is a list and not a staircase.
+    fn next_transaction(
+        &self,
+        parts: &Parts,
+        context: &TraceContext,
+        now: SystemTime,
+    ) -> Transaction {
+        let mut next = TransactionContext::new_with_details(
+            "",
+            context.op.as_deref().unwrap_or_default(),
+            context.trace_id,
+            None,
+            Some(self.trail.root_id()),
+        );
+        next.set_sampled(true);
+        let begin = || start_transaction_with_timestamp(next, now);
+        let next = Hub::run(Arc::clone(&parts.hub), begin);
+        if let Some(origin) = &context.origin {
+            next.set_origin(origin);
+        }
+        next
+    }
+
+    /// On a hub of its own, for that of the root may be current on another thread.
+    pub(crate) fn send_part(&self, parts: &Parts, part: HeldPart) {
+        let ended_at = parts.ended_at(part.number).unwrap_or_else(SystemTime::now);
+        guarded(|| {
+            let hub = Arc::new(Hub::new_from_top(&self.main.hub));
+            self.tell_user(&hub);
+            Hub::run(hub, || part.span.finish_with_timestamp(ended_at));
+        });
+        let is_it = |retired: &mut Part| retired.number == part.number;
+        let sent: Vec<_> = parts.lock().retired.extract_if(.., is_it).collect();
+        drop(sent);
+    }
+
+    /// Has the next part begin with the name and the tags that the one which is being sent has.
+    pub(crate) fn hand_on(&self, id: SpanId, sent: &SentTransaction<'_>) {
+        if self.is_earlier_part(id) {
+            let next = self.span();
+            if let Some(name) = &sent.name {
+                next.set_name(name);
+            }
+            for (key, value) in &sent.tags {
+                next.set_tag(key, value);
+            }
+        }
+    }
+}
+
+/// Tells the next part what the one before has been told, unless it has been told already.
+fn copy(before: &TransactionOrSpan, next: &Transaction, number: u32) {
+    let context = before.get_trace_context();
+    {
+        let mut data = next.data();
+        let known: Vec<_> = data.iter().map(|(name, _)| name.clone()).collect();
+        let told = context.data.into_iter();
+        for (name, value) in told.filter(|(name, _)| !known.contains(name)) {
+            data.set_data(name.into(), value);
+        }
+        data.set_data(fields::TRANSACTION_PART.into(), number.into());
+    }
+    if let (Some(status), None) = (context.status, next.get_status()) {
+        next.set_status(status);
+    }
+}

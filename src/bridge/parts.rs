@@ -1,0 +1,224 @@
+//! A transaction that goes on for long, in parts: each is a transaction of the same trace, and
+//! what is told of a root goes to the one that is current.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sentry_core::protocol::SpanId;
+use sentry_core::{Hub, TransactionOrSpan};
+
+use crate::bridge::again;
+use crate::bridge::late::{self, Late};
+use crate::bridge::local_root::LocalRoot;
+
+/// The parts of a root that is cut.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) after: Duration,
+    /// Its client takes them.
+    pub(crate) hub: Arc<Hub>,
+    /// How often the root was cut: most never are.
+    pub(crate) cuts: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    current: Part,
+    pub(crate) due: Option<Instant>,
+    /// That spans still finish in. The last of these sends it.
+    pub(crate) retired: Vec<Part>,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) number: u32,
+    id: SpanId,
+    span: TransactionOrSpan,
+    /// The spans inside that are just being finished.
+    finishing: usize,
+    /// When it was cut.
+    ended_at: Option<SystemTime>,
+    late: VecDeque<(SpanId, Late)>,
+}
+
+/// A part that is not sent before it is released.
+#[derive(Debug)]
+pub(crate) struct HeldPart {
+    pub(crate) number: u32,
+    pub(crate) span: TransactionOrSpan,
+}
+
+impl Part {
+    pub(crate) fn new(number: u32, id: SpanId, span: TransactionOrSpan) -> Self {
+        Self {
+            number,
+            id,
+            span,
+            finishing: 0,
+            ended_at: None,
+            late: VecDeque::new(),
+        }
+    }
+}
+
+impl Parts {
+    /// Of a root whose first transaction is `span`, made by the client of `hub`.
+    pub(crate) fn new(
+        after: Duration,
+        hub: &Arc<Hub>,
+        id: SpanId,
+        span: TransactionOrSpan,
+    ) -> Self {
+        Self {
+            after,
+            hub: Arc::clone(hub),
+            cuts: AtomicU32::new(0),
+            state: Mutex::new(State {
+                current: Part::new(1, id, span),
+                due: Instant::now().checked_add(after),
+                retired: Vec::new(),
+            }),
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cuts.load(Ordering::Acquire) > 0
+    }
+
+    fn hold(&self) -> HeldPart {
+        let mut state = self.lock();
+        state.current.finishing += 1;
+        HeldPart {
+            number: state.current.number,
+            span: state.current.span.clone(),
+        }
+    }
+
+    /// The part, if it is now to be sent. Keeps what a span in it is told as it is.
+    fn release(&self, number: u32, late: Option<(SpanId, Late)>) -> Option<HeldPart> {
+        let mut state = self.lock();
+        let part = state.part(|part| part.number == number)?;
+        if part.late.len() < late::MAX {
+            part.late.extend(late);
+        }
+        part.finishing = part.finishing.saturating_sub(1);
+        let is_last = part.ended_at.is_some() && part.finishing == 0;
+        is_last.then(|| HeldPart {
+            number,
+            span: part.span.clone(),
+        })
+    }
+
+    fn take_late(&self, id: SpanId) -> VecDeque<(SpanId, Late)> {
+        let mut state = self.lock();
+        let part = state.part(|part| part.id == id);
+        part.map(|part| std::mem::take(&mut part.late))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn ended_at(&self, number: u32) -> Option<SystemTime> {
+        self.lock().part(|part| part.number == number)?.ended_at
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn part(&mut self, is_it: impl Fn(&Part) -> bool) -> Option<&mut Part> {
+        let mut all = std::iter::once(&mut self.current).chain(&mut self.retired);
+        all.find(|part| is_it(part))
+    }
+
+    /// Puts `next` in the place of the current part, which is held; its number.
+    pub(crate) fn cut(&mut self, mut next: Part, now: SystemTime) -> u32 {
+        next.number = self.current.number.saturating_add(1);
+        let mut old = std::mem::replace(&mut self.current, next);
+        old.ended_at = Some(now);
+        old.finishing += 1;
+        let number = old.number;
+        self.retired.push(old);
+        number
+    }
+}
+
+impl LocalRoot {
+    /// The transaction; where the root is a span inside a transaction of the application, that
+    /// span.
+    pub(crate) fn span(&self) -> Cow<'_, TransactionOrSpan> {
+        match self.cut_parts() {
+            Some(parts) => Cow::Owned(parts.lock().current.span.clone()),
+            None => Cow::Borrowed(&self.first),
+        }
+    }
+
+    /// The number of the part that is current, from 1.
+    pub(crate) fn part(&self) -> u32 {
+        self.cut_parts().map_or(1, |parts| {
+            parts.cuts.load(Ordering::Acquire).saturating_add(1)
+        })
+    }
+
+    /// The id of the transaction that is current, where it is not the first.
+    pub(crate) fn later_part_id(&self) -> Option<SpanId> {
+        Some(self.cut_parts()?.lock().current.id)
+    }
+
+    /// Whether this is the id of a part before the current one.
+    pub(crate) fn is_earlier_part(&self, id: SpanId) -> bool {
+        self.later_part_id().is_some_and(|current| id != current) && self.trail.is_part(id)
+    }
+
+    /// The current transaction, in place of one before.
+    pub(crate) fn renewed(&self, span: &TransactionOrSpan) -> Option<TransactionOrSpan> {
+        let TransactionOrSpan::Transaction(transaction) = span else {
+            return None;
+        };
+        self.cut_parts()?;
+        let id = transaction.get_trace_context().span_id;
+        self.is_earlier_part(id).then(|| self.span().into_owned())
+    }
+
+    /// A span to make others in that are made in `span`, which may be in a part before.
+    pub(crate) fn around<'s>(&self, span: &'s TransactionOrSpan) -> Cow<'s, TransactionOrSpan> {
+        // Of a span, too, this is the context of its transaction.
+        let is_in_current = |current| span.get_trace_context().span_id == current;
+        match (self.later_part_id(), span) {
+            (None, _) => Cow::Borrowed(span),
+            (Some(current), _) if is_in_current(current) => Cow::Borrowed(span),
+            (Some(_), TransactionOrSpan::Transaction(_)) => Cow::Owned(self.span().into_owned()),
+            (Some(_), TransactionOrSpan::Span(span)) => {
+                Cow::Owned(again::stand_in(&self.span(), span.get_span_id()))
+            }
+        }
+    }
+
+    /// Has a part wait for a span that is being finished in it.
+    pub(crate) fn hold_part(&self) -> Option<HeldPart> {
+        Some(self.parts.as_ref()?.hold())
+    }
+
+    /// A span has finished in the part, and has this to be told.
+    pub(crate) fn release_part(&self, number: u32, late: Option<(SpanId, Late)>) {
+        if let Some(parts) = &self.parts
+            && let Some(part) = parts.release(number, late)
+        {
+            self.send_part(parts, part);
+        }
+    }
+
+    pub(crate) fn take_late_of_part(&self, id: SpanId) -> Option<VecDeque<(SpanId, Late)>> {
+        Some(self.parts.as_ref()?.take_late(id))
+    }
+
+    /// `None` for most roots.
+    fn cut_parts(&self) -> Option<&Parts> {
+        self.parts.as_ref().filter(|parts| parts.is_cut())
+    }
+}
