@@ -17,6 +17,8 @@ mod codegen;
 mod contexts;
 mod contracts;
 mod conventions;
+#[cfg(unix)]
+mod cuts;
 mod details;
 mod endings;
 mod events;
@@ -51,6 +53,7 @@ mod outgoing;
 mod panics;
 mod params;
 mod people;
+mod poisoned;
 #[cfg(unix)]
 mod processes;
 mod propagation;
