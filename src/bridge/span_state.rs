@@ -93,6 +93,9 @@ impl Live {
         started_at: SystemTime,
         options: &LayerOptions,
     ) -> Self {
+        // Of one whose lock is poisoned, nothing will be sent.
+        let is_sound = |span: &&TransactionOrSpan| guarded(|| span.get_status()).is_some();
+        let inside = inside.filter(is_sound);
         let root = LocalRoot::begin(&RootStart {
             base,
             inside,

@@ -7,12 +7,15 @@
     reason = "a panic fails the test"
 )]
 
+mod aborts;
 mod allocations;
 mod api;
 mod attributes;
 mod breadcrumbs;
 mod calls;
 mod clients;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod codegen;
 mod contexts;
 mod contracts;
@@ -20,6 +23,7 @@ mod conventions;
 #[cfg(unix)]
 mod cuts;
 mod details;
+mod dispatchers;
 mod endings;
 mod events;
 mod failures;
@@ -67,6 +71,7 @@ mod spans;
 mod spotlight;
 mod storms;
 mod support;
+mod teardown;
 mod told;
 mod trace_layer;
 mod trace_layer_beside;

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sentry::protocol::Event;
+use sentry::protocol::{Event, SpanStatus};
 use sentry::{Breadcrumb, ClientOptions, Hub, Level, TransactionContext, TransactionOrSpan};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
@@ -168,62 +168,87 @@ fn greeter(amid: Amid, then: Then, hangs: mpsc::Sender<()>, next: ObservedClient
     })
 }
 
-/// What the caller gets of a call that panics, and then of one that does not; and what
-/// Sentry gets.
-fn run(amid: Amid, then: Then) -> (Option<Status>, Received, Received) {
+/// What the caller gets of a call that panics, and what Sentry gets of that and of one that
+/// comes after it.
+fn run(amid: Amid, then: Then) -> (Option<Code>, Received) {
     let world = World::with(options, |layer| layer);
-    let (status, first) = world.run(async {
+    let code = world.run(async {
         let (hangs, mut is_hanging) = mpsc::channel(1);
         let (last, _arrivals) = Scripted::new().serve_unobserved().await;
         let next = last.observed_client(GrpcClientLayer::new()).await;
         let greeter = greeter(amid, then, hangs, next);
         let server = greeter.serve_with(GrpcServerLayer::new()).await;
         let mut client = server.client().await;
-        let status = tokio::select! {
-            result = client.say_hello(request(HARM)) => Some(result.unwrap_err()),
+        let code = tokio::select! {
+            result = client.say_hello(request(HARM)) => Some(result.unwrap_err().code()),
             Some(()) = is_hanging.recv() => None,
         };
-        // A server tells of a call that its caller has left once it hears of it.
-        let again = client.say_hello(request("Ferris")).await.unwrap();
-        assert_eq!(again.into_inner(), reply("Ferris"));
+        let after = client.say_hello(request("Ferris")).await.unwrap();
+        assert_eq!(after.into_inner(), reply("Ferris"));
         drop(client);
         server.stop().await;
-        drop(last);
-        (status, world.received())
+        code
     });
-    (status, first, world.received())
+    (code, world.received())
+}
+
+/// Status and number of spans of each transaction, and what the events say.
+type Told = (Vec<(SpanStatus, usize)>, Vec<String>);
+
+fn told(received: &Received) -> Told {
+    let mut transactions: Vec<_> = received
+        .txs()
+        .into_iter()
+        .map(|tx| (tx.status, tx.spans.len()))
+        .collect();
+    // A call that its caller has left may end after the next one.
+    transactions.sort_by_key(|(status, _)| *status == SpanStatus::Ok);
+    let text = |event: &Event<'_>| {
+        let exception = event.exception.last().and_then(|one| one.value.clone());
+        let text = event.message.clone().or(exception).unwrap();
+        text.lines().next().unwrap().to_owned()
+    };
+    (transactions, received.events.iter().map(text).collect())
+}
+
+fn expected(amid: Amid, then: Then) -> Told {
+    // What happens in the span, that itself, and the call to another server.
+    let (status, spans, event) = match then {
+        Then::Falls => (
+            SpanStatus::InternalError,
+            1,
+            "assertion `left != right` failed",
+        ),
+        Then::Recovers => (SpanStatus::InternalError, 3, "went wrong"),
+        Then::Hangs => (SpanStatus::Cancelled, 2, "went wrong"),
+    };
+    let after = (SpanStatus::Ok, 0);
+    let (transactions, events) = match (amid, then) {
+        // sentry-core cannot send it any more.
+        (Amid::Transaction, _) => (vec![after], vec![event]),
+        // Nor this one, with what is told in it.
+        (Amid::Span, Then::Falls) => (vec![(status, 0), after], vec![event]),
+        (Amid::Span, Then::Recovers) => (vec![(status, 1), after], vec!["after all"]),
+        (Amid::Span, Then::Hangs) => (vec![(status, 0), after], vec![]),
+        _ => (vec![(status, spans), after], vec![event]),
+    };
+    let said = |text: &str| match then {
+        Then::Falls => format!("{text}: the application panics"),
+        _ => text.to_owned(),
+    };
+    (transactions, events.into_iter().map(said).collect())
 }
 
 #[test]
-fn what_panics_with_a_lock_of_sentrys_harms_no_other_call() {
-    let name = "poisoned::what_panics_with_a_lock_of_sentrys_harms_no_other_call";
+fn what_panics_with_a_lock_of_sentrys_costs_what_is_behind_that_lock() {
+    let name = "poisoned::what_panics_with_a_lock_of_sentrys_costs_what_is_behind_that_lock";
     alone(name, || {
         for then in [Then::Falls, Then::Recovers, Then::Hangs] {
             for amid in ALL {
-                let (status, received, _) = run(amid, then);
-                let code = status.map(|status| status.code());
-                println!(
-                    "{amid:?} {then:?} {code:?} {:?} {:?} {:?}",
-                    received.statuses(),
-                    received
-                        .txs()
-                        .iter()
-                        .map(|tx| tx.spans.len())
-                        .collect::<Vec<_>>(),
-                    received
-                        .events
-                        .iter()
-                        .map(|e| e
-                            .message
-                            .clone()
-                            .or(e.exception.last().and_then(|e| e.value.clone())))
-                        .collect::<Vec<_>>()
-                );
-                let expected = match then {
-                    Then::Hangs => None,
-                    _ => Some(Code::Internal),
-                };
-                assert_eq!(code, expected, "{amid:?} {then:?}");
+                let (code, received) = run(amid, then);
+                let fails = (then != Then::Hangs).then_some(Code::Internal);
+                assert_eq!(code, fails, "{amid:?} {then:?}");
+                assert_eq!(told(&received), expected(amid, then), "{amid:?} {then:?}");
             }
         }
     });
@@ -242,17 +267,23 @@ fn calls_in_a_transaction_of_the_application_that_is_poisoned_are_made() {
         .hub
         .configure_scope(move |scope| scope.set_span(Some(scoped)));
     catch_unwind(AssertUnwindSafe(|| hold_and_panic(&manual))).unwrap_err();
-    let reply = world.run(
-        Scripted::new()
-            .say_hello(|name| async move {
-                info!(target: "test", "in it");
-                error!(target: "test", "went wrong");
-                info_span!(target: "test", "inside").in_scope(|| ());
-                Ok(reply(&name))
-            })
-            .say_hello_once("Ferris"),
-    );
-    assert_eq!(reply.unwrap(), crate::support::greeter::reply("Ferris"));
+    let call = Scripted::new().say_hello(|name| async move {
+        info!(target: "test", "in it");
+        info_span!(target: "test", "inside").in_scope(|| error!(target: "test", "went wrong"));
+        Ok(reply(&name))
+    });
+    assert_eq!(world.run(call.say_hello_once("a")).unwrap(), reply("a"));
     let received = world.received();
-    println!("{:?} {:?}", received.statuses(), received.events);
+    // It is lost, and nothing is told in it: they are transactions of their own.
+    let tx = received.only_tx();
+    assert_eq!((tx.status, tx.spans.len()), (SpanStatus::Ok, 1));
+    assert_eq!(received.only_event().message.as_deref(), Some("went wrong"));
+    // Nor is it a parent for those that want one.
+    world.run(async {
+        let (server, _arrivals) = Scripted::new().serve_unobserved().await;
+        let layer = GrpcClientLayer::new().only_if_parent(true);
+        let mut client = server.observed_client(layer).await;
+        client.say_hello(request("a")).await.unwrap();
+    });
+    assert_eq!(world.received().txs(), []);
 }
