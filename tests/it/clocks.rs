@@ -290,10 +290,10 @@ fn sessions_go_on() {
     });
 }
 
-/// What cannot be written is lost; the thread that writes is not.
+/// Times before the epoch cannot be written.
 #[test]
-fn what_comes_after_is_sent() {
-    with_clock("clocks::what_comes_after_is_sent", |clock| {
+fn whatever_the_clock_says_all_is_sent() {
+    with_clock("clocks::whatever_the_clock_says_all_is_sent", |clock| {
         let ingest = Gated::opened();
         let options = ClientOptions::new()
             .dsn(&ingest.dsn())
@@ -316,7 +316,6 @@ fn what_comes_after_is_sent() {
         assert!(client.close(Some(LONG)));
         let items = ingest.items();
         let count = |kind: &str| items.iter().filter(|item| item.kind == kind).count();
-        println!("{} {}", count("transaction"), count("event"));
-        assert_eq!(count("transaction"), 2 * 4 + 1);
+        assert_eq!((count("transaction"), count("event")), (2 * 4 + 1, 2 * 4));
     });
 }

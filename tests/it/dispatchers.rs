@@ -1,5 +1,6 @@
 //! Several dispatchers: a call is told to the one that it began under, whoever is there later.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,15 +9,18 @@ use std::task::{Context, Poll};
 
 use tokio_stream::StreamExt;
 use tonic::Status;
+use tonic::transport::Server;
 use tracing::dispatcher::{self, DefaultGuard, with_default};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, error, info_span};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
 
-use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
+use crate::support::greeter::{ObservedClient, Replies, Scripted, listen, reply, request};
+use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::tally::{CountSpans, Spans};
 use crate::support::world::World;
 
@@ -27,6 +31,8 @@ fn counted() -> (World, Arc<Spans>) {
         registry()
             .with(SentryGrpcLayer::new().hub(hub))
             .with(CountSpans::new(&spans))
+            // h2 leaves spans of its own open.
+            .with(LevelFilter::INFO)
     });
     (world, spans)
 }
@@ -124,10 +130,10 @@ fn calls_that_change_dispatchers_amid_are_told_where_they_began() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (listening, incoming, stopped) = crate::support::greeter::listen().await;
-        let serve = tonic::transport::Server::builder()
-            .layer(sentry_tonic::GrpcServerLayer::new())
-            .add_service(crate::support::helloworld::greeter_server::GreeterServer::new(greeter()))
+        let (listening, incoming, stopped) = listen().await;
+        let serve = Server::builder()
+            .layer(GrpcServerLayer::new())
+            .add_service(GreeterServer::new(greeter()))
             .serve_with_incoming_shutdown(incoming, stopped);
         let server = listening.running(tokio::spawn(Rotating {
             future: Some(Box::pin(serve)),
@@ -149,15 +155,13 @@ fn calls_that_change_dispatchers_amid_are_told_where_they_began() {
         b.1.all_closed().await;
     });
     let (in_a, in_b) = (assert_told(&a), assert_told(&b));
-    println!("{in_a} in a, {in_b} in b");
     assert!(in_a > TIMES / 3 && in_b > TIMES / 3, "{in_a}, {in_b}");
 }
 
 #[test]
 fn threads_with_dispatchers_of_their_own_tell_each_call_once() {
     thread_local! {
-        static SUBSCRIBER: std::cell::RefCell<Option<DefaultGuard>> =
-            const { std::cell::RefCell::new(None) };
+        static SUBSCRIBER: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
     }
     let (a, b) = (counted(), counted());
     let dispatchers = [a.0.dispatch.clone(), b.0.dispatch.clone(), Dispatch::none()];
@@ -191,7 +195,39 @@ fn threads_with_dispatchers_of_their_own_tell_each_call_once() {
     });
     runtime.block_on(task).unwrap();
     drop(runtime);
-    println!("{} in a, {} in b", assert_told(&a), assert_told(&b));
+    assert!(assert_told(&a) + assert_told(&b) > 0);
+}
+
+/// The registry lets go of a span's parent by the dispatcher that is there as it closes.
+#[test]
+fn a_call_that_ends_under_another_dispatcher_lets_go_of_the_span_around_it() {
+    for elsewhere in [None, Some(counted())] {
+        let here = counted();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (server, _arrivals) = Scripted::new().serve_unobserved().await;
+            let mut client = server.observed_client(GrpcClientLayer::new()).await;
+            let mut call = Box::pin(async move { client.say_hello(request("a")).await });
+            let first = std::future::poll_fn(|cx| {
+                let polled = with_default(&here.0.dispatch, || {
+                    let job = info_span!(target: "test", "job");
+                    job.in_scope(|| call.as_mut().poll(cx))
+                });
+                Poll::Ready(polled.is_pending())
+            });
+            assert!(first.await, "it takes a server to answer");
+            let dispatch = elsewhere.as_ref().map(|(world, _)| world.dispatch.clone());
+            let _default = dispatcher::set_default(&dispatch.unwrap_or_else(Dispatch::none));
+            call.await.unwrap();
+            server.stop().await;
+        });
+        assert!(!here.1.are_open(), "{:?}", here.1);
+        let tx = here.0.received().only_tx();
+        assert_eq!((tx.name.as_str(), tx.spans.len()), ("job", 1));
+    }
 }
 
 #[test]
