@@ -43,7 +43,7 @@ enum Amid {
 const ALL: [Amid; 4] = [Amid::Unary, Amid::Replies, Amid::Requests, Amid::Chat];
 
 /// One that hangs in each of its methods, and says when.
-fn hanging(hangs: mpsc::UnboundedSender<()>) -> Scripted {
+fn hanging(hangs: &mpsc::UnboundedSender<()>) -> Scripted {
     let one_reply = |hangs: mpsc::UnboundedSender<()>, name: String| {
         let replies = tokio_stream::once(Ok(reply(&name)));
         let rest = tokio_stream::pending();
@@ -181,7 +181,7 @@ fn a_connection_that_is_cut_is_unavailable_to_callers_and_cancelled_for_servers(
             let (world, spans) = counted();
             let status = world.run(async {
                 let (entered, mut hangs) = mpsc::unbounded_channel();
-                let server = hanging(entered).serve().await;
+                let server = hanging(&entered).serve().await;
                 let status = call_and(amid, &server, &mut hangs, endpoint, network).await;
                 spans.all_closed().await;
                 server.stop().await;
@@ -210,7 +210,7 @@ fn a_network_that_stalls_is_a_connection_that_is_lost() {
             .http2_keepalive_interval(Some(OFTEN))
             .http2_keepalive_timeout(Some(ENOUGH))
             .layer(GrpcServerLayer::new())
-            .add_service(GreeterServer::new(hanging(entered)))
+            .add_service(GreeterServer::new(hanging(&entered)))
             .serve_with_incoming_shutdown(incoming, stopped);
         let server = listening.running(tokio::spawn(server));
         let pinging = |proxy: &Proxy| {
@@ -235,7 +235,7 @@ fn a_caller_that_gives_up_in_a_stall_is_told_at_once_and_the_server_once_it_know
     let (world, spans) = counted();
     world.run(async {
         let (entered, mut hangs) = mpsc::unbounded_channel();
-        let server = hanging(entered).serve().await;
+        let server = hanging(&entered).serve().await;
         let proxy = Proxy::to(server.address).await;
         let mut client = observed(&endpoint(&proxy));
         let mut replies = client.say_hello_stream(request("Ferris")).await.unwrap();
@@ -316,7 +316,7 @@ fn a_caller_that_is_killed_has_cancelled_each_of_its_calls() {
     let (world, spans) = counted();
     world.run(async {
         let (entered, mut hangs) = mpsc::unbounded_channel();
-        let server = hanging(entered).serve().await;
+        let server = hanging(&entered).serve().await;
         let uri = format!("http://{}", server.address);
         let callers = [(); 3].map(|()| silent("client", &["--addr", &uri, "Ferris"]));
         for _ in &callers {

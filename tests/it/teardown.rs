@@ -233,7 +233,10 @@ fn a_runtime_ends_with_calls_in_the_locals_of_its_threads() {
             })
             .build()
             .unwrap();
-        let task = runtime.spawn(async { HOLDER.with_borrow_mut(|holder| holder.extend(calls())) });
+        let task = runtime.spawn(async {
+            let calls = calls();
+            HOLDER.with_borrow_mut(|holder| holder.extend(calls));
+        });
         runtime.block_on(task).unwrap();
         drop(runtime);
         assert!(!spans.are_open(), "{spans:?}");
