@@ -141,8 +141,11 @@ impl Begun {
     /// Nothing that Sentry would see: what is captured and sent in it belongs
     /// to the trace of the scope that it begins in.
     fn passive(hub: &Arc<Hub>, start: &RootStart<'_>, client: Option<&Arc<Client>>) -> Self {
-        let header = hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
-        let trace = header.and_then(|(_, value)| SentryTrace::parse(&value));
+        // Here, too, may be a span whose lock is poisoned.
+        let look = || hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
+        let trace = guarded(look)
+            .flatten()
+            .and_then(|(_, value)| SentryTrace::parse(&value));
         let context = context(start, trace.as_ref(), start.w3c);
         let root = SentryTrace {
             trace_id: context.trace_id(),

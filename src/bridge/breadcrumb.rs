@@ -53,7 +53,7 @@ pub(crate) struct EventCrumb {
 impl EventCrumb {
     pub(crate) fn new(event: &Event<'_>) -> Self {
         let mut crumb = Self {
-            timestamp: SystemTime::now(),
+            timestamp: report::now(),
             metadata: event.metadata(),
             message: None,
             data: Vec::new(),

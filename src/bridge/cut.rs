@@ -12,6 +12,7 @@ use sentry_core::{
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::parts::{HeldPart, Part, Parts};
 use crate::fields;
+use crate::report;
 use crate::span_ext::guarded;
 
 /// Until a part that is about to be sent has been.
@@ -47,7 +48,7 @@ impl LocalRoot {
         let Some(context) = guarded(|| before.get_trace_context()) else {
             return;
         };
-        let now = SystemTime::now();
+        let now = report::now();
         let Some(next) = guarded(|| self.next_transaction(parts, &context, now)) else {
             return;
         };
@@ -93,7 +94,7 @@ impl LocalRoot {
 
     /// On a hub of its own, for that of the root may be current on another thread.
     pub(crate) fn send_part(&self, parts: &Parts, part: HeldPart) {
-        let ended_at = parts.ended_at(part.number).unwrap_or_else(SystemTime::now);
+        let ended_at = parts.ended_at(part.number).unwrap_or_else(report::now);
         guarded(|| {
             let hub = Arc::new(Hub::new_from_top(&self.main.hub));
             self.tell_user(&hub);

@@ -1,10 +1,34 @@
-//! How short a span may be.
+//! How long a span takes, and how short it may be.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::report;
 
 /// Sentry rejects a whole transaction if one span in it ends before it starts,
 /// and its encodings round the start and the end of a span differently.
 const MIN_DURATION: Duration = Duration::from_micros(1);
+
+/// When a span started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) at: SystemTime,
+    /// By a clock that nobody sets.
+    since: Instant,
+}
+
+impl Start {
+    pub(crate) fn now() -> Self {
+        Self {
+            at: report::now(),
+            since: Instant::now(),
+        }
+    }
+
+    /// When the span ends that ends now: a clock that is set meanwhile makes it no longer.
+    pub(crate) fn end(&self) -> SystemTime {
+        self.at + self.since.elapsed().max(MIN_DURATION)
+    }
+}
 
 /// When a span ends that is finished at `ended_at`: the clock may have been set
 /// back.

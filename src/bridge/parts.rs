@@ -13,6 +13,7 @@ use sentry_core::{Hub, TransactionOrSpan};
 use crate::bridge::again;
 use crate::bridge::late::{self, Late};
 use crate::bridge::local_root::LocalRoot;
+use crate::span_ext::guarded;
 
 /// The parts of a root that is cut.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl LocalRoot {
             return None;
         };
         self.cut_parts()?;
-        let id = transaction.get_trace_context().span_id;
+        let id = guarded(|| transaction.get_trace_context().span_id)?;
         self.is_earlier_part(id).then(|| self.span().into_owned())
     }
 

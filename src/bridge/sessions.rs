@@ -6,9 +6,14 @@
 use sentry_core::Hub;
 
 /// Begins the session of a call whose hub is `hub`.
+///
+/// None that begins before 1970, by a clock that is set so: sentry-core panics where that
+/// ends, and with a lock held, so that it would count no other session any more.
 #[cfg(feature = "release-health")]
 pub(crate) fn begin(hub: &Hub) {
-    if tracks_requests(hub) {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    if tracks_requests(hub) && SystemTime::now() >= UNIX_EPOCH {
         hub.start_session();
     }
 }

@@ -2,7 +2,6 @@
 //! finishes once.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use sentry_core::protocol::SpanId;
 use sentry_core::{Hub, TransactionOrSpan};
@@ -13,6 +12,7 @@ use tracing::span::Id;
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
+use crate::bridge::duration::Start;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::{Fork, Origin};
@@ -35,7 +35,7 @@ pub(crate) struct SpanCell {
     /// A span of the application that was current when this one was made.
     inside: Option<TransactionOrSpan>,
     pub(crate) fork: Option<Fork>,
-    pub(crate) started_at: SystemTime,
+    pub(crate) start: Start,
     /// Of an RPC inside a root.
     pub(crate) told: Told,
     /// Set once, with the state locked.
@@ -69,7 +69,7 @@ impl SpanCell {
             base,
             inside,
             fork,
-            started_at: SystemTime::now(),
+            start: Start::now(),
             told: Told::default(),
             live: OnceLock::new(),
             home: OnceLock::new(),
@@ -169,13 +169,13 @@ impl SpanCell {
         // An OpenTelemetry layer starts the span for it.
         plan.w3c = self.w3c();
         let made = match (parent, &self.fork) {
-            (Some(parent), _) => Live::child(parent, &plan, self.started_at),
+            (Some(parent), _) => Live::child(parent, &plan, self.start.at),
             (None, Some(fork)) if !plan.is_root => {
-                Live::in_fork(fork, plan, self.started_at, &self.options)
+                Live::in_fork(fork, plan, self.start.at, &self.options)
             }
             (None, _) => {
                 let inside = self.inside.as_ref().filter(|_| !plan.is_root);
-                Live::root(&plan, &self.base, inside, self.started_at, &self.options)
+                Live::root(&plan, &self.base, inside, self.start.at, &self.options)
             }
         };
         let mut fields = None;
@@ -261,7 +261,7 @@ impl SpanCell {
     /// The id of its span in Sentry, where it has one inside a root.
     pub(crate) fn recorded_id(&self) -> Option<SpanId> {
         match &*self.live()?.recorded()? {
-            TransactionOrSpan::Span(span) => Some(span.get_span_id()),
+            TransactionOrSpan::Span(span) => guarded(|| span.get_span_id()),
             TransactionOrSpan::Transaction(_) => None,
         }
     }

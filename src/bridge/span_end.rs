@@ -1,11 +1,9 @@
 //! How a span finishes.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use sentry_core::Hub;
 
-use crate::bridge::duration;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::Live;
 use crate::span_ext::guarded;
@@ -34,7 +32,7 @@ impl SpanCell {
         {
             let mut state = self.lock();
             if state.ended_at.is_none() {
-                state.ended_at = Some(SystemTime::now());
+                state.ended_at = Some(self.start.end());
             }
         }
         if !(live.is_root && live.root.wait_for_children(self)) {
@@ -56,7 +54,7 @@ impl SpanCell {
             None => (None, live.recorded()),
         };
         let Some(span) = span else { return };
-        let ended_at = duration::end(self.started_at, ended_at.unwrap_or_else(SystemTime::now));
+        let ended_at = ended_at.unwrap_or_else(|| self.start.end());
         // A lock of sentry-core's may be poisoned, here as elsewhere.
         guarded(|| {
             if status.is_certain || span.get_status().is_none() {

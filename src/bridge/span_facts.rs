@@ -94,7 +94,8 @@ impl SpanCell {
             None => Late::Name(self.metadata),
         };
         drop(state);
-        Some((span.get_span_id(), late))
+        let id = guarded(|| span.get_span_id())?;
+        Some((id, late))
     }
 
     fn is_root(&self) -> bool {

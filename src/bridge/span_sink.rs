@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use sentry_core::protocol::Event;
+use sentry_core::protocol::{Event, TraceContext};
 use sentry_core::{Hub, TransactionOrSpan};
 use tonic::Status;
 use tracing::span::Id;
@@ -167,11 +167,22 @@ impl SpanCell {
         let Some(rpc) = self.started_rpc() else {
             return;
         };
+        let trail = &live.root.trail;
         let own = match live.recorded().as_deref() {
-            Some(TransactionOrSpan::Span(span)) => Some(span.get_span_id()),
-            _ if live.is_root => Some(live.root.trail.root_id()),
+            Some(TransactionOrSpan::Span(_)) => self.recorded_id(),
+            _ if live.is_root => Some(trail.root_id()),
             _ => None,
         };
+        let is_poisoned = |span: &TransactionOrSpan| guarded(|| span.get_status()).is_none();
+        if live.recorded().as_deref().is_some_and(is_poisoned) {
+            // sentry-core would ask that span for it, and send nothing.
+            let trace = TraceContext {
+                trace_id: trail.trace_id(),
+                span_id: trail.root_id(),
+                ..TraceContext::default()
+            };
+            event.contexts.insert("trace".to_owned(), trace.into());
+        }
         call_facts::add_call(event, &rpc, own, true);
     }
 

@@ -97,6 +97,9 @@ impl Live {
         started_at: SystemTime,
         options: &LayerOptions,
     ) -> Self {
+        // Of one whose lock is poisoned, nothing will be sent.
+        let is_sound = |span: &&TransactionOrSpan| guarded(|| span.get_status()).is_some();
+        let inside = inside.filter(is_sound);
         let root = LocalRoot::begin(&RootStart {
             base,
             inside,
@@ -278,7 +281,7 @@ fn again(
     root.parts.as_ref()?;
     let parent = match around {
         TransactionOrSpan::Transaction(_) => None,
-        TransactionOrSpan::Span(span) => Some(span.get_span_id()),
+        TransactionOrSpan::Span(span) => guarded(|| span.get_span_id()),
     };
     Some(Arc::new(Again::new(root.part(), parent, started_at)))
 }

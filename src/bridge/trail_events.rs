@@ -48,7 +48,7 @@ impl Trail {
     /// back before it. One that tells of a failure that was told is not.
     fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<(Event<'static>, u64)> {
         let failure = Failure::of(&event);
-        report::scrub(&mut event);
+        report::clean(&mut event);
         let all = || [&self.told].into_iter().chain(place.told());
         // An event that is dropped takes from its hub what that says of the last one.
         all().for_each(Told::settle);

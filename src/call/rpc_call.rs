@@ -237,6 +237,12 @@ impl Watch for RpcCall {
     }
 }
 
+impl Drop for RpcScope {
+    fn drop(&mut self) {
+        span_ext::let_go(std::mem::replace(&mut self.span, Span::none()));
+    }
+}
+
 impl Watch for RpcScope {
     type Entered<'a> = RpcEntered<'a>;
 
@@ -301,10 +307,12 @@ impl Observer for RpcCall {
             finished.outcome = Outcome::dropped();
         }
         // An OpenTelemetry layer takes the last exit for the end of a span.
-        let _entered = self.enter();
+        let entered = self.enter();
         self.outcome_attributes(&finished).record(&self.span);
         #[cfg(feature = "opentelemetry")]
         self.set_otel_attributes(&self.response.metadata);
         self.tell(&finished);
+        drop(entered);
+        span_ext::let_go(self.span);
     }
 }

@@ -7,6 +7,7 @@ use crate::call::head::CallHead;
 use crate::fields;
 use crate::report::SemanticConventions;
 use crate::rpc::RpcSide;
+use crate::span_ext;
 
 /// A span with the fields of an RPC; late ones are empty. Each side has a name
 /// of its own, by which filters know it.
@@ -41,6 +42,9 @@ macro_rules! rpc_span {
 }
 
 pub(crate) fn open(head: &CallHead, conventions: SemanticConventions) -> Span {
+    if span_ext::is_gone() {
+        return Span::none();
+    }
     match head.side {
         RpcSide::Server => rpc_span!(fields::SERVER_SPAN, "server", head, conventions),
         RpcSide::Client => rpc_span!(fields::CLIENT_SPAN, "client", head, conventions),

@@ -7,6 +7,7 @@ use sentry_core::protocol::{Map, Value};
 use sentry_core::{Breadcrumb, Level};
 use tonic::Code;
 
+use crate::report::clock;
 use crate::report::outcome::RpcOutcome;
 use crate::report::scrub;
 use crate::report::status::is_error;
@@ -33,7 +34,7 @@ impl CallBreadcrumb {
         response_messages: Option<u32>,
     ) -> Self {
         Self {
-            timestamp: SystemTime::now(),
+            timestamp: clock::now(),
             side: outcome.side(),
             path: outcome.path.clone(),
             code: outcome.code(),

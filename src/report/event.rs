@@ -8,6 +8,7 @@ use sentry_core::protocol::{Context, Event, Exception, Level, Map, Mechanism, Va
 use tonic::Status;
 
 use crate::fields;
+use crate::report::clock;
 use crate::report::context;
 use crate::report::outcome::RpcOutcome;
 use crate::report::scrub;
@@ -23,6 +24,12 @@ const MECHANISM: &str = "auto.rpc.tonic";
 const MAX_VALUE_LEN: usize = 1024;
 
 const MAX_TYPE_LEN: usize = 128;
+
+/// Has an event tell nothing that none may tell, nor what cannot be written.
+pub(crate) fn clean(event: &mut Event<'_>) {
+    scrub::scrub(event);
+    clock::repair_times(event);
+}
 
 /// The event of a failed status. Issues are grouped by method, code and the type
 /// of the innermost source, never by the message, which may say anything.

@@ -4,6 +4,7 @@ mod attributes;
 mod breadcrumb;
 mod caller;
 mod capture;
+mod clock;
 mod context;
 mod conventions;
 #[cfg(feature = "error-details")]
@@ -30,13 +31,14 @@ pub(crate) use self::caller::{
     ClaimMaps, bounded as bounded_user, merged as merged_users, set_field as set_user_field,
 };
 pub(crate) use self::capture::Capture;
+pub(crate) use self::clock::now;
 pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_held_back, set_method_type};
 pub use self::conventions::SemanticConventions;
 #[cfg(feature = "error-details")]
 pub(crate) use self::details::{
     CONTEXT as ERROR_CONTEXT, attributes as error_attributes, context as error_context,
 };
-pub(crate) use self::event::{of_panic as event_of_panic, of_status as event_of_status};
+pub(crate) use self::event::{clean, of_panic as event_of_panic, of_status as event_of_status};
 pub(crate) use self::limit::{EventKind, EventLimiter};
 pub use self::metadata::InvalidMetadataKey;
 pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions, MetadataPlace};
@@ -50,7 +52,7 @@ pub(crate) use self::no_metrics::RpcMetrics;
 pub(crate) use self::otel_exception::otel_exception;
 pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
-pub(crate) use self::scrub::{scrub, scrubbed, without_metadata};
+pub(crate) use self::scrub::{scrubbed, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
 pub(crate) use self::tags::bounded as bounded_tag;
 

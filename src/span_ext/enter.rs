@@ -4,9 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use tracing::Span;
+use tracing::dispatcher::{Dispatch, get_default, with_default};
 use tracing::span::{Entered, Id};
+use tracing_subscriber::Registry;
 
 use crate::span_ext::sink::SpanSink;
+use crate::span_ext::thread_guard::is_gone;
 
 /// Who enters the span of an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,7 @@ thread_local! {
 }
 
 /// In a span, until it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SpanEntered<'a> {
     id: Option<u64>,
     sink: Option<&'a Arc<dyn SpanSink>>,
@@ -37,6 +40,9 @@ pub(crate) fn enter<'a>(
     sink: Option<&'a Arc<dyn SpanSink>>,
     by: Enterer,
 ) -> SpanEntered<'a> {
+    if is_gone() {
+        return SpanEntered::default();
+    }
     let id = span.id().map(|id| id.into_u64());
     let entered = pass(id, || span.enter());
     if let Some(sink) = sink {
@@ -55,6 +61,21 @@ impl Drop for SpanEntered<'_> {
             sink.exit();
         }
         pass(self.id, || drop(self.entered.take()));
+    }
+}
+
+/// Lets go of a span. Its registry lets go of the span around it by the dispatcher that is
+/// there, which must be their own: another one would be asked to close a span that it does
+/// not know, and may panic.
+pub(crate) fn let_go(span: Span) {
+    let own = span.with_subscriber(|(_, own)| {
+        let registry = |of: &Dispatch| of.downcast_ref::<Registry>().map(std::ptr::from_ref);
+        let is_here = get_default(|current| registry(current) == registry(own));
+        (!is_here).then(|| own.clone())
+    });
+    match own.flatten() {
+        Some(own) => with_default(&own, || drop(span)),
+        None => drop(span),
     }
 }
 

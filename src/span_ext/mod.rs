@@ -14,7 +14,7 @@ mod parked;
 mod sink;
 mod thread_guard;
 
-pub(crate) use self::enter::{Enterer, SpanEntered, enter, is_passed};
+pub(crate) use self::enter::{Enterer, SpanEntered, enter, is_passed, let_go};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold};
@@ -29,4 +29,4 @@ pub(crate) use self::sink::{
     AboutRpc, Aside, EnteredUnrecorded, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded,
     find, is_on_the_way, own, recorded_after_all, sink,
 };
-pub(crate) use self::thread_guard::{guarded, is_alive, is_free};
+pub(crate) use self::thread_guard::{guarded, is_alive, is_free, is_gone};

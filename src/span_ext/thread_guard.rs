@@ -2,8 +2,12 @@
 //! while its thread locals are destroyed.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 
 use sentry_core::Hub;
+use tracing::Subscriber;
+use tracing::span::Id;
+use tracing_subscriber::Registry;
 
 use crate::rpc;
 
@@ -16,17 +20,36 @@ struct ThreadGuard {
 
 impl Drop for ThreadGuard {
     /// Without a destructor a thread local is never gone.
-    fn drop(&mut self) {}
+    fn drop(&mut self) {
+        IS_GONE.set(true);
+    }
 }
 
+/// Not the subscriber of anybody.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+
 thread_local! {
+    static IS_GONE: Cell<bool> = const { Cell::new(false) };
+
     // sentry-core's thread-local hub panics once it is destroyed. Thread locals
     // go in the reverse order of their making, so that after this look at it
     // ours is gone first, and a look at ours is enough to know.
-    static GUARD: ThreadGuard = ThreadGuard {
-        busy: Cell::new(false),
-        has_hub: rpc::contained(Hub::current).is_some(),
+    static GUARD: ThreadGuard = {
+        // Nor does a registry have its number for the thread any more, which it asks for as
+        // the first span is entered, and panics.
+        let span = Id::from_u64(1);
+        REGISTRY.enter(&span);
+        REGISTRY.exit(&span);
+        ThreadGuard {
+            busy: Cell::new(false),
+            has_hub: rpc::contained(Hub::current).is_some(),
+        }
     };
+}
+
+/// Whether this thread has traced, and is past it: no span can be made or entered any more.
+pub(crate) fn is_gone() -> bool {
+    IS_GONE.get()
 }
 
 /// Whether this thread still has its hub: not in the destructors of its thread

@@ -7,17 +7,23 @@
     reason = "a panic fails the test"
 )]
 
+mod aborts;
 mod allocations;
 mod api;
 mod attributes;
 mod breadcrumbs;
 mod calls;
 mod clients;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod codegen;
 mod contexts;
 mod contracts;
 mod conventions;
+#[cfg(unix)]
+mod cuts;
 mod details;
+mod dispatchers;
 mod endings;
 mod events;
 mod failures;
@@ -52,6 +58,7 @@ mod panics;
 mod params;
 mod parts;
 mod people;
+mod poisoned;
 #[cfg(unix)]
 mod processes;
 mod propagation;
@@ -65,6 +72,7 @@ mod spans;
 mod spotlight;
 mod storms;
 mod support;
+mod teardown;
 mod told;
 mod trace_layer;
 mod trace_layer_beside;

@@ -4,23 +4,18 @@
 //! `SOAK_CALLS=1000000 SOAK_STREAMS=100000 cargo test --release --test it soak -- --nocapture`
 //! for the long version.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sentry::Level;
-use sentry::protocol::EnvelopeItem;
-use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
 use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
-use tracing::span::{Attributes, Id};
-use tracing::{Subscriber, info, instrument};
+use tracing::{info, instrument};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
@@ -28,7 +23,7 @@ use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
 use crate::support::alone::alone;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
-use crate::support::received::Received;
+use crate::support::tally::{CountSpans, Spans, Tally, Used};
 use crate::support::world::World;
 
 const RATE: f32 = 0.1;
@@ -38,88 +33,6 @@ const STREAMS: usize = 500;
 const ROUNDS: usize = 10;
 const AT_ONCE: usize = 32;
 const PANIC: &str = "a handler panics";
-
-/// What was opened and closed, of all kinds of spans.
-#[derive(Debug, Default)]
-struct Spans {
-    opened: AtomicUsize,
-    closed: AtomicUsize,
-    /// Those of calls.
-    calls: AtomicUsize,
-}
-
-struct CountSpans(Arc<Spans>);
-
-impl<S: Subscriber> Layer<S> for CountSpans {
-    fn on_new_span(&self, attrs: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        self.0.opened.fetch_add(1, Ordering::Relaxed);
-        let is_call = attrs.metadata().target() == "sentry_tonic";
-        self.0.calls.fetch_add(is_call.into(), Ordering::Relaxed);
-    }
-
-    fn on_close(&self, _: Id, _: Context<'_, S>) {
-        self.0.closed.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Spans {
-    /// Calls that were cancelled end some time after who made them.
-    async fn all_closed(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let is_open = || {
-            let closed = self.closed.load(Ordering::Acquire);
-            closed != self.opened.load(Ordering::Acquire)
-        };
-        while is_open() {
-            assert!(Instant::now() < deadline, "spans stay open: {self:?}");
-            yield_now().await;
-        }
-    }
-}
-
-/// What Sentry was told of.
-#[derive(Debug, Default)]
-struct Tally {
-    transactions: usize,
-    /// That are no more: by reason.
-    lost: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, received: &Received) {
-        self.transactions += received.transactions.len();
-        for item in &received.others {
-            if let EnvelopeItem::ClientReport(report) = item {
-                let of_transactions = |loss: &ItemLoss| loss.category == Category::Transaction;
-                for loss in report.losses().filter(of_transactions) {
-                    let reason = format!("{:?}", loss.reason);
-                    *self.lost.entry(reason).or_default() += loss.quantity;
-                }
-            }
-        }
-    }
-}
-
-/// What this process uses, where it can be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Used {
-    threads: usize,
-    files: usize,
-    memory: usize,
-}
-
-impl Used {
-    fn now() -> Self {
-        let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-        Self {
-            threads: count("/proc/self/task"),
-            files: count("/proc/self/fd"),
-            memory: pages.unwrap_or(0_usize) * 4096,
-        }
-    }
-}
 
 #[instrument]
 async fn look_up() {
@@ -255,7 +168,7 @@ fn nothing_grows_and_nothing_is_lost_without_a_word() {
         || {
             hush();
             let spans = Arc::new(Spans::default());
-            let counted = CountSpans(Arc::clone(&spans));
+            let counted = CountSpans::new(&spans);
             let world = Arc::new(World::subscribed_at(RATE, |hub| {
                 registry()
                     .with(SentryGrpcLayer::new().hub(hub))
@@ -292,19 +205,12 @@ async fn soak(world: Arc<World>, spans: Arc<Spans>) {
     world.hub.capture_message("probe", Level::Info);
     tally.add(&world.received());
     println!("{spans:?}\n{tally:?}\n{used:#?}");
-    let lost: u64 = tally.lost.values().sum();
-    let told = tally.transactions + usize::try_from(lost).unwrap();
-    assert_eq!(told, spans.calls.load(Ordering::Relaxed));
+    assert_eq!(tally.told(), spans.calls());
     // The first rounds warm up what is kept.
     let [_, _, warm, .., last] = used.as_slice() else {
         panic!("{used:?}")
     };
-    // The ends of the last connection close by themselves.
-    assert!(
-        last.threads <= warm.threads && last.files <= warm.files + 2,
-        "{used:?}"
-    );
-    assert!(last.memory <= warm.memory + 16_000_000, "{used:?}");
+    last.assert_no_more_than(warm);
 }
 
 /// `count` in parts of no more than 10 000.

@@ -34,6 +34,8 @@ pub(crate) mod greeter;
 pub(crate) mod observed;
 pub(crate) mod otel;
 pub(crate) mod otlp;
+pub(crate) mod proxy;
 pub(crate) mod received;
 pub(crate) mod recorder;
+pub(crate) mod tally;
 pub(crate) mod world;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::SentryGrpcLayer;
+use tokio::runtime::Runtime;
 use tracing::Dispatch;
 use tracing::dispatcher::{self, DefaultGuard};
 use tracing_subscriber::layer::SubscriberExt;
@@ -120,11 +121,22 @@ impl World {
         F: Future + Send + 'static,
         F::Output: Send,
     {
+        let runtime = self.runtime(threads);
+        self.sync(move || {
+            let handle = runtime.spawn(future);
+            let result = runtime.block_on(handle).unwrap();
+            drop(runtime);
+            result
+        })
+    }
+
+    /// A runtime on whose threads the subscriber is there.
+    pub(crate) fn runtime(&self, threads: usize) -> Runtime {
         thread_local! {
             static SUBSCRIBER: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
         }
         let dispatch = self.dispatch.clone();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .enable_all()
             .on_thread_start(move || {
@@ -132,13 +144,7 @@ impl World {
             })
             .on_thread_stop(|| drop(SUBSCRIBER.take()))
             .build()
-            .unwrap();
-        self.sync(move || {
-            let handle = runtime.spawn(future);
-            let result = runtime.block_on(handle).unwrap();
-            drop(runtime);
-            result
-        })
+            .unwrap()
     }
 
     /// Takes what Sentry received so far, as it is sent.

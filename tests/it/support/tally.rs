@@ -1,0 +1,130 @@
+//! What was opened and closed, what Sentry was told of, and what the process uses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use sentry::protocol::EnvelopeItem;
+use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
+use tokio::task::yield_now;
+use tracing::Subscriber;
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::support::received::Received;
+
+/// What was opened and closed, of all kinds of spans.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    opened: AtomicUsize,
+    closed: AtomicUsize,
+    /// Those of calls.
+    calls: AtomicUsize,
+}
+
+/// A layer that counts them.
+pub(crate) struct CountSpans(Arc<Spans>);
+
+impl CountSpans {
+    pub(crate) fn new(spans: &Arc<Spans>) -> Self {
+        Self(Arc::clone(spans))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for CountSpans {
+    fn on_new_span(&self, attrs: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        let is_call = attrs.metadata().target() == "sentry_tonic";
+        self.0.calls.fetch_add(is_call.into(), Ordering::Relaxed);
+    }
+
+    fn on_close(&self, _: Id, _: Context<'_, S>) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Spans {
+    /// How many of them were calls.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn are_open(&self) -> bool {
+        let closed = self.closed.load(Ordering::Acquire);
+        closed != self.opened.load(Ordering::Acquire)
+    }
+
+    /// Calls that were cancelled end some time after who made them.
+    pub(crate) async fn all_closed(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.are_open() {
+            assert!(Instant::now() < deadline, "spans stay open: {self:?}");
+            yield_now().await;
+        }
+    }
+}
+
+/// What Sentry was told of.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) transactions: usize,
+    /// That are no more: by reason.
+    lost: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// How many transactions it was told of, sent or lost.
+    pub(crate) fn told(&self) -> usize {
+        let lost: u64 = self.lost.values().sum();
+        self.transactions + usize::try_from(lost).unwrap()
+    }
+
+    pub(crate) fn add(&mut self, received: &Received) {
+        self.transactions += received.transactions.len();
+        for item in &received.others {
+            if let EnvelopeItem::ClientReport(report) = item {
+                let of_transactions = |loss: &ItemLoss| loss.category == Category::Transaction;
+                for loss in report.losses().filter(of_transactions) {
+                    let reason = format!("{:?}", loss.reason);
+                    *self.lost.entry(reason).or_default() += loss.quantity;
+                }
+            }
+        }
+    }
+}
+
+/// What this process uses, where it can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    threads: usize,
+    files: usize,
+    memory: usize,
+}
+
+impl Used {
+    pub(crate) fn now() -> Self {
+        let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        Self {
+            threads: count("/proc/self/task"),
+            files: count("/proc/self/fd"),
+            memory: pages.unwrap_or(0_usize) * 4096,
+        }
+    }
+
+    /// Give or take what comes and goes.
+    #[track_caller]
+    pub(crate) fn assert_no_more_than(&self, warm: &Self) {
+        // The ends of the last connection close by themselves.
+        assert!(
+            self.threads <= warm.threads && self.files <= warm.files + 2,
+            "{self:?}, after {warm:?}"
+        );
+        assert!(
+            self.memory <= warm.memory + 16_000_000,
+            "{self:?}, after {warm:?}"
+        );
+    }
+}
