@@ -16,16 +16,13 @@ use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status};
 use tracing::{Instrument, info, info_span, instrument};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::gated::LONG;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
-use crate::support::tally::{CountSpans, Spans, Tally, Used};
+use crate::support::tally::{Spans, Tally, Used, counted};
 use crate::support::world::World;
 
 const RATE: f32 = 0.2;
@@ -45,17 +42,6 @@ enum Cut {
 }
 
 const CUTS: [Cut; 3] = [Cut::Deadline, Cut::Drop, Cut::Abort];
-
-fn counted(rate: f32) -> (Arc<World>, Arc<Spans>) {
-    let spans = Arc::new(Spans::default());
-    let world = World::subscribed_at(rate, |hub| {
-        registry()
-            .with(SentryGrpcLayer::new().hub(hub))
-            .with(CountSpans::new(&spans))
-            .with(LevelFilter::INFO)
-    });
-    (Arc::new(world), spans)
-}
 
 /// Polls `future` at most so often, and drops it.
 async fn give_up<F: Future>(future: F, polls: usize) -> Option<F::Output> {
@@ -153,6 +139,7 @@ fn of_calls_that_are_cut_short_each_is_told_and_nothing_stays() {
     let name = "aborts::of_calls_that_are_cut_short_each_is_told_and_nothing_stays";
     alone(name, || {
         let (world, spans) = counted(RATE);
+        let world = Arc::new(world);
         world.run_threads(2, storm(Arc::clone(&world), spans));
     });
 }
@@ -283,7 +270,6 @@ fn end_amid_calls(end: End, first: First) {
             .count()
     };
     let [cancelled, unavailable] = [SpanStatus::Cancelled, SpanStatus::Unavailable].map(count);
-    println!("{end:?} {first:?}: {cancelled} cancelled, {unavailable} unavailable");
     // Who is left behind has lost its connection.
     let expected = match first {
         First::Server => (2 * EACH, 2 * EACH),
