@@ -14,7 +14,7 @@ use sentry::protocol::SpanStatus;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 use tracing::{Instrument, info, info_span, instrument};
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
@@ -26,7 +26,7 @@ use crate::support::tally::{Spans, Tally, Used, counted};
 use crate::support::world::World;
 
 const RATE: f32 = 0.2;
-const CALLS: usize = 1_500;
+const CALLS: usize = 900;
 const ROUNDS: usize = 6;
 const AT_ONCE: usize = 50;
 
@@ -109,13 +109,9 @@ async fn cut_short(client: ObservedClient, cut: Cut, number: usize) {
     let polls = number * 31 % 23;
     let call = call(client, cut, number);
     match cut {
-        Cut::Deadline => {
-            let code = call
-                .await
-                .map_or_else(|status| status.code(), |()| Code::Ok);
-            let is_expected = matches!(code, Code::Ok | Code::Cancelled | Code::DeadlineExceeded);
-            assert!(is_expected, "{code:?}");
-        }
+        // What comes of it is up to the race, and to h2, which ends a connection on which
+        // too many calls are reset.
+        Cut::Deadline => drop(call.await),
         Cut::Drop => drop(give_up(call, polls).await),
         Cut::Abort => {
             let task = tokio::spawn(call);
@@ -262,18 +258,14 @@ fn end_amid_calls(end: End, first: First) {
     drop(server);
     let received = world.received();
     assert_eq!(received.events, [], "{end:?} {first:?}");
-    let statuses = received.statuses();
-    let count = |expected| {
-        statuses
-            .iter()
-            .filter(|(_, status)| *status == expected)
-            .count()
+    let of_side = |op: &str| {
+        let txs = received.txs().into_iter().filter(|tx| tx.op == op);
+        txs.map(|tx| tx.status).collect::<Vec<_>>()
     };
-    let [cancelled, unavailable] = [SpanStatus::Cancelled, SpanStatus::Unavailable].map(count);
-    // Who is left behind has lost its connection.
-    let expected = match first {
-        First::Server => (2 * EACH, 2 * EACH),
-        First::Client => (4 * EACH, 0),
-    };
-    assert_eq!((cancelled, unavailable), expected, "{statuses:?}");
+    assert_eq!(of_side("grpc.server"), [SpanStatus::Cancelled; 2 * EACH]);
+    // A caller is told, or loses its connection, whatever comes first.
+    let of_callers = of_side("grpc.client");
+    let is_cut = |status: &_| matches!(status, SpanStatus::Cancelled | SpanStatus::Unavailable);
+    assert!(of_callers.iter().all(is_cut), "{of_callers:?}");
+    assert_eq!(of_callers.len(), 2 * EACH, "{end:?} {first:?}");
 }
