@@ -27,8 +27,14 @@ pub struct Timespec {
 
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
-    fn mmap(at: *mut c_void, bytes: usize, how: c_int, flags: c_int, fd: c_int, from: i64)
-    -> *mut c_void;
+    fn mmap(
+        at: *mut c_void,
+        bytes: usize,
+        how: c_int,
+        flags: c_int,
+        fd: c_int,
+        from: i64,
+    ) -> *mut c_void;
 }
 
 /// Those of the file: it is mapped, for whoever reads the clock may be out of files.

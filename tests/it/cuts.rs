@@ -3,7 +3,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 
 use sentry::protocol::SpanStatus;
 use tokio::sync::mpsc;
@@ -11,10 +10,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status};
 use tower::Layer;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::example::example;
 use crate::support::gated::LONG;
@@ -24,8 +21,7 @@ use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::received::{Received, trace};
-use crate::support::tally::{CountSpans, Spans};
-use crate::support::world::World;
+use crate::support::tally::counted;
 
 /// A kind of call, and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,16 +113,6 @@ impl Amid {
     }
 }
 
-fn counted() -> (World, Arc<Spans>) {
-    let spans = Arc::new(Spans::default());
-    let world = World::subscribed(|hub| {
-        registry()
-            .with(SentryGrpcLayer::new().hub(hub))
-            .with(CountSpans::new(&spans))
-    });
-    (world, spans)
-}
-
 /// Operation, name and status of each call, in the order of the operations.
 fn told(received: &Received) -> Vec<(String, String, SpanStatus)> {
     assert_eq!(received.events, []);
@@ -178,7 +164,7 @@ async fn call_and(
 fn a_connection_that_is_cut_is_unavailable_to_callers_and_cancelled_for_servers() {
     for network in [Network::Ends, Network::Resets] {
         for amid in ALL {
-            let (world, spans) = counted();
+            let (world, spans) = counted(1.0);
             let status = world.run(async {
                 let (entered, mut hangs) = mpsc::unbounded_channel();
                 let server = hanging(&entered).serve().await;
@@ -202,7 +188,7 @@ fn a_connection_that_is_cut_is_unavailable_to_callers_and_cancelled_for_servers(
 fn a_network_that_stalls_is_a_connection_that_is_lost() {
     const OFTEN: std::time::Duration = std::time::Duration::from_millis(50);
     const ENOUGH: std::time::Duration = std::time::Duration::from_millis(1_500);
-    let (world, spans) = counted();
+    let (world, spans) = counted(1.0);
     world.run(async {
         let (entered, mut hangs) = mpsc::unbounded_channel();
         let (listening, incoming, stopped) = listen().await;
@@ -232,7 +218,7 @@ fn a_network_that_stalls_is_a_connection_that_is_lost() {
 
 #[test]
 fn a_caller_that_gives_up_in_a_stall_is_told_at_once_and_the_server_once_it_knows() {
-    let (world, spans) = counted();
+    let (world, spans) = counted(1.0);
     world.run(async {
         let (entered, mut hangs) = mpsc::unbounded_channel();
         let server = hanging(&entered).serve().await;
@@ -276,7 +262,7 @@ fn silent(name: &str, arguments: &[&str]) -> Killed {
 #[test]
 fn a_server_that_is_killed_is_unavailable_in_each_of_its_calls() {
     const CALLS: usize = 20;
-    let (world, spans) = counted();
+    let (world, spans) = counted(1.0);
     world.run(async {
         let mut server = silent("server", &["--addr", "127.0.0.1:0"]);
         let mut line = String::new();
@@ -313,7 +299,7 @@ fn a_server_that_is_killed_is_unavailable_in_each_of_its_calls() {
 
 #[test]
 fn a_caller_that_is_killed_has_cancelled_each_of_its_calls() {
-    let (world, spans) = counted();
+    let (world, spans) = counted(1.0);
     world.run(async {
         let (entered, mut hangs) = mpsc::unbounded_channel();
         let server = hanging(&entered).serve().await;

@@ -14,16 +14,13 @@ use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
 use tracing::{info, instrument};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
-use crate::support::tally::{CountSpans, Spans, Tally, Used};
+use crate::support::tally::{Spans, Tally, Used, counted};
 use crate::support::world::World;
 
 const RATE: f32 = 0.1;
@@ -167,14 +164,8 @@ fn nothing_grows_and_nothing_is_lost_without_a_word() {
         "soak::nothing_grows_and_nothing_is_lost_without_a_word",
         || {
             hush();
-            let spans = Arc::new(Spans::default());
-            let counted = CountSpans::new(&spans);
-            let world = Arc::new(World::subscribed_at(RATE, |hub| {
-                registry()
-                    .with(SentryGrpcLayer::new().hub(hub))
-                    .with(counted)
-                    .with(LevelFilter::INFO)
-            }));
+            let (world, spans) = counted(RATE);
+            let world = Arc::new(world);
             let work = soak(Arc::clone(&world), spans);
             world.run_threads(2, work);
         },

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
@@ -15,14 +14,11 @@ use sentry::protocol::SpanStatus;
 use tonic::body::Body;
 use tower::{Layer, Service, service_fn};
 use tracing::{error, info, info_span};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentrySpanExt};
 
 use crate::support::alone::alone;
-use crate::support::tally::{CountSpans, Spans};
-use crate::support::world::World;
+use crate::support::tally::counted;
 
 /// When the thread-local is first looked at, which goes after all that come later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,12 +167,7 @@ fn end_thread(made: Made, held: Held) {
 fn threads_end_with_calls_and_spans_in_their_locals() {
     let name = "teardown::threads_end_with_calls_and_spans_in_their_locals";
     alone(name, || {
-        let spans = Arc::new(Spans::default());
-        let world = World::subscribed(|hub| {
-            registry()
-                .with(SentryGrpcLayer::new().hub(hub))
-                .with(CountSpans::new(&spans))
-        });
+        let (world, spans) = counted(1.0);
         // Only it is there to the end of a thread.
         tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
         for made in MADE {
@@ -217,12 +208,7 @@ fn a_runtime_ends_with_calls_in_the_locals_of_its_threads() {
     const THREADS: usize = 2;
     let name = "teardown::a_runtime_ends_with_calls_in_the_locals_of_its_threads";
     alone(name, || {
-        let spans = Arc::new(Spans::default());
-        let world = World::subscribed(|hub| {
-            registry()
-                .with(SentryGrpcLayer::new().hub(hub))
-                .with(CountSpans::new(&spans))
-        });
+        let (world, spans) = counted(1.0);
         tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)

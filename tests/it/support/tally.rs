@@ -10,9 +10,14 @@ use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
 use tokio::task::yield_now;
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
+
+use sentry_tonic::SentryGrpcLayer;
 
 use crate::support::received::Received;
+use crate::support::world::World;
 
 /// What was opened and closed, of all kinds of spans.
 #[derive(Debug, Default)]
@@ -24,10 +29,10 @@ pub(crate) struct Spans {
 }
 
 /// A layer that counts them.
-pub(crate) struct CountSpans(Arc<Spans>);
+struct CountSpans(Arc<Spans>);
 
 impl CountSpans {
-    pub(crate) fn new(spans: &Arc<Spans>) -> Self {
+    fn new(spans: &Arc<Spans>) -> Self {
         Self(Arc::clone(spans))
     }
 }
@@ -63,6 +68,19 @@ impl Spans {
             yield_now().await;
         }
     }
+}
+
+/// A world in which spans are counted.
+pub(crate) fn counted(rate: f32) -> (World, Arc<Spans>) {
+    let spans = Arc::new(Spans::default());
+    let world = World::subscribed_at(rate, |hub| {
+        registry()
+            .with(SentryGrpcLayer::new().hub(hub))
+            .with(CountSpans::new(&spans))
+            // h2 leaves spans of its own open.
+            .with(LevelFilter::INFO)
+    });
+    (world, spans)
 }
 
 /// What Sentry was told of.
