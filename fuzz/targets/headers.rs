@@ -1,6 +1,10 @@
 //! Headers of any bytes, on their way through a server and a client.
 #![no_main]
-#![allow(dead_code, reason = "of the calls that are made twice, the worlds alone")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "of the calls that are made twice, the worlds alone"
+)]
 
 #[path = "../../tests/it/hostile_headers/mod.rs"]
 mod hostile_headers;

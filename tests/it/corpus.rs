@@ -1,5 +1,5 @@
-//! Calls that coverage-guided fuzzing has made up: those that reach the most, and all
-//! that ever came out wrong. `fuzz/` makes them.
+//! Calls that coverage-guided fuzzing made up: together they reach what it has reached,
+//! and with them are all that ever came out wrong. See `fuzz/README.md`.
 
 use std::fs;
 use std::path::Path;

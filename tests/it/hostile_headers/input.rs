@@ -92,7 +92,10 @@ impl Input {
             Place::Own(name) => (&mut self.own, name),
             Place::Answer(name) => (&mut self.answer, name),
             Place::EncodedDetails => {
-                let encoded = tonic::metadata::BinaryMetadataValue::from_bytes(text);
+                // Most of what they are made of begins with what ends a line.
+                let line_feed = |byte: &u8| if *byte == b'|' { b'\n' } else { *byte };
+                let text: Vec<u8> = text.iter().map(line_feed).collect();
+                let encoded = tonic::metadata::BinaryMetadataValue::from_bytes(&text);
                 let value = HeaderValue::from_bytes(encoded.as_encoded_bytes()).unwrap();
                 self.answer.append("grpc-status-details-bin", value);
                 return;
