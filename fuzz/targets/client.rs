@@ -1,5 +1,10 @@
 //! Calls of a client, with the middleware and without.
 #![no_main]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "other targets have more use for it"
+)]
 
 #[path = "../../tests/it/transparent/mod.rs"]
 mod transparent;

@@ -3,7 +3,7 @@
 #![allow(
     dead_code,
     unused_imports,
-    reason = "of the calls that are made twice, the worlds alone"
+    reason = "other targets have more use for it"
 )]
 
 #[path = "../../tests/it/hostile_headers/mod.rs"]
