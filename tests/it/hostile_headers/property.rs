@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::hostile_headers::check;
 use crate::transparent::Worlds;
 
-const MANY: u32 = 300;
+const MANY: u32 = 60;
 
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let ids = "[sS]09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a(-[01])?";
