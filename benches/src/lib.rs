@@ -10,6 +10,7 @@ pub mod greeter;
 #[path = "../../examples/support/helloworld.rs"]
 #[rustfmt::skip]
 pub mod helloworld;
+pub mod hostile;
 pub mod in_process;
 pub mod ingest;
 pub mod obedient;

@@ -39,7 +39,7 @@ struct NoOp;
 impl<S: Subscriber> Layer<S> for NoOp {}
 
 /// Takes envelopes and drops them, where the real one hands them to a thread.
-struct Nowhere;
+pub struct Nowhere;
 
 impl Transport for Nowhere {
     fn send_envelope(&self, envelope: Envelope) {

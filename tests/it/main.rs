@@ -20,6 +20,7 @@ mod codegen;
 mod contexts;
 mod contracts;
 mod conventions;
+mod corpus;
 #[cfg(unix)]
 mod cuts;
 mod details;
@@ -29,6 +30,7 @@ mod events;
 mod failures;
 mod forks;
 mod hostile;
+mod hostile_headers;
 mod hosts;
 mod house;
 mod hubs;

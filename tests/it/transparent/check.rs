@@ -215,7 +215,7 @@ impl Checked<'_> {
 }
 
 /// The members of baggage that are not Sentry's, and the values that are no text.
-fn of_others(headers: &HeaderMap) -> Vec<Vec<u8>> {
+pub(crate) fn of_others(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let mut found = vec![];
     for value in headers.get_all("baggage") {
         match value.to_str() {

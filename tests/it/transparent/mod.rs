@@ -16,5 +16,6 @@ mod script;
 mod seen;
 mod worlds;
 
-pub(crate) use self::check::{Side, check};
-pub(crate) use self::worlds::Worlds;
+pub(crate) use self::check::{Side, check, of_others};
+pub(crate) use self::oracle::code_in;
+pub(crate) use self::worlds::{Mood, STATUSES, World, Worlds};

@@ -77,7 +77,7 @@ pub(crate) fn end(request: &Request, seen: &[Seen]) -> End {
     panic!("it never ended: {seen:#?}");
 }
 
-fn code_in(headers: &HeaderMap) -> Option<Code> {
+pub(crate) fn code_in(headers: &HeaderMap) -> Option<Code> {
     let text = String::from_utf8_lossy(headers.get("grpc-status")?.as_bytes()).into_owned();
     let digits = text.len() <= 8 && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sentry::protocol::{Context as SentryContext, EnvelopeItem, SpanStatus};
 use sentry::test::TestTransport;
-use sentry::{Client, ClientOptions, Hub};
+use sentry::{Client, ClientOptions, Envelope, Hub};
 use sentry_tonic::SentryGrpcLayer;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Subscriber};
@@ -61,6 +61,7 @@ impl Worlds {
         Self(MOODS.into_iter().map(World::new).collect())
     }
 
+    /// Any number is one of a world.
     pub(crate) fn get(&self, number: usize) -> &World {
         &self.0[number % MOODS.len()]
     }
@@ -95,6 +96,11 @@ impl World {
         }
     }
 
+    /// Takes what Sentry was sent.
+    pub(crate) fn envelopes(&self) -> Vec<Envelope> {
+        self.transport.fetch_and_clear_envelopes()
+    }
+
     /// Takes it.
     pub(crate) fn told(&self) -> Told {
         let mut told = Told {
@@ -102,7 +108,7 @@ impl World {
             spans_closed: self.spans.0[1].swap(0, Ordering::Relaxed),
             ..Told::default()
         };
-        let envelopes = self.transport.fetch_and_clear_envelopes();
+        let envelopes = self.envelopes();
         for item in envelopes.iter().flat_map(|envelope| envelope.items()) {
             match item {
                 EnvelopeItem::Transaction(transaction) => {
