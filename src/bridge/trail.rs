@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sentry_core::protocol::{Context, Event, Span, SpanId, TraceContext, TraceId, User, Value};
@@ -22,6 +21,7 @@ use crate::bridge::trails;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::report;
 use crate::span_ext::{self, RpcStart};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

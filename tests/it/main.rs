@@ -63,6 +63,7 @@ mod span_ext;
 mod spans;
 mod spotlight;
 mod storms;
+mod stress;
 mod support;
 mod told;
 mod trace_layer;
