@@ -10,7 +10,7 @@
 pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, atomic};
 
 #[cfg(all(test, sentry_tonic_loom))]
-pub(crate) use self::playing::{OnceLock, model, spawn};
+pub(crate) use self::playing::{OnceLock, model, model_within, spawn};
 #[cfg(all(test, sentry_tonic_loom))]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
@@ -54,8 +54,20 @@ mod playing {
 
     /// Runs `f` once for each way in which its threads may meet.
     pub(crate) fn model(f: impl Fn() + Send + Sync + 'static) {
+        check(&Builder::new(), f);
+    }
+
+    /// Where there are too many ways: those in which no more than so many threads are
+    /// interrupted.
+    pub(crate) fn model_within(interrupted: usize, f: impl Fn() + Send + Sync + 'static) {
+        let mut builder = Builder::new();
+        builder.preemption_bound.get_or_insert(interrupted);
+        check(&builder, f);
+    }
+
+    fn check(builder: &Builder, f: impl Fn() + Send + Sync + 'static) {
         let f = Arc::new(f);
-        Builder::new().check(move || {
+        builder.check(move || {
             let f = Arc::clone(&f);
             spawn(move || f()).join().unwrap();
         });

@@ -11,7 +11,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// Told of by any thread, and taken by another one.
 #[derive(Default)]
 pub(crate) struct Losses {
-    /// Who takes them looks often, and mostly for nothing.
+    /// Who takes them looks often, and mostly for nothing. Written with the sums locked.
     are_there: AtomicBool,
     sums: Mutex<Vec<ItemLoss>>,
 }
@@ -28,10 +28,11 @@ impl Losses {
     }
 
     pub(crate) fn take(&self) -> Vec<ItemLoss> {
-        if !self.are_there.swap(false, Ordering::Acquire) {
+        if !self.are_there.load(Ordering::Acquire) {
             return Vec::new();
         }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        self.are_there.store(false, Ordering::Release);
         std::mem::take(&mut *sums)
     }
 }

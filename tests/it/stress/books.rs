@@ -10,7 +10,7 @@ use crate::support::received::Received;
 pub(super) const ROOT: &str = "root";
 
 /// All that is written in a batch of calls.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Books {
     is_sampled: bool,
     operations: AtomicU64,
@@ -23,7 +23,6 @@ pub(super) struct Books {
 
 /// What has a root of its own: the job that makes a call, and each call that a server
 /// received for it.
-#[derive(Debug)]
 pub(super) struct Leg {
     /// That of the call and the number of the leg: `17.1`.
     pub(super) name: String,
@@ -184,6 +183,12 @@ impl Books {
     }
 }
 
+impl std::fmt::Debug for Leg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.name, self.pages)
+    }
+}
+
 impl Leg {
     pub(super) fn op(&self) {
         self.books.op();
@@ -210,6 +215,13 @@ impl Leg {
         self.books.expected_events.fetch_add(1, Ordering::Relaxed);
         self.op();
         text
+    }
+
+    /// The name of the leg that it calls.
+    pub(super) fn callee(&self) -> String {
+        let (call, number) = self.name.split_once('.').unwrap();
+        let number: u32 = number.parse().unwrap();
+        format!("{call}.{}", number + 1)
     }
 
     /// Notes that a call is about to be made, to this path.
