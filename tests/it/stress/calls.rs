@@ -134,7 +134,7 @@ impl Serving {
         let leg = self.books.open(name);
         work(&leg).await;
         let number = if name.ends_with(".1") { 1 } else { 2 };
-        if number == 1 && leg.call % 3 == 0 {
+        if number == 1 && leg.call.is_multiple_of(3) {
             let client = self.client.get().unwrap().clone();
             Box::pin(call(&leg, client, 2)).await;
         }

@@ -31,10 +31,13 @@ mod work;
 
 const OPERATIONS: u64 = 60_000;
 const THREADS: usize = 8;
-const CONNECTIONS: usize = 3;
+/// With the one in this process, coprime to the numbers of kinds and of ends.
+const CONNECTIONS: usize = 6;
 const AT_ONCE: usize = 48;
-/// What was received of so many calls is judged, and let go.
+/// What was received of so many jobs is judged, and let go.
 const BATCH: u64 = 96;
+/// No fewer come of a job.
+const OF_A_JOB: u64 = 650;
 
 /// Spans that are entered.
 struct CountEnters(Arc<Books>);
@@ -98,10 +101,11 @@ impl Stress {
         }
         serving.client.set(clients[1].clone()).unwrap();
         let mut tally = Tally::default();
-        let mut calls = 0;
+        let mut jobs = 0;
+        let batch = operations.div_ceil(OF_A_JOB).min(BATCH);
         while self.books.operations() < operations {
-            self.make(&clients, calls..calls + BATCH).await;
-            calls += BATCH;
+            self.make(&clients, jobs..jobs + batch).await;
+            jobs += batch;
             let received = self.receive().await;
             self.books.close(&received, &mut tally);
         }
@@ -115,7 +119,7 @@ impl Stress {
         let (rate, operations) = (self.rate, self.books.operations());
         let seconds = start.elapsed().as_secs_f32();
         println!(
-            "rate {rate:?}: {operations} operations, {calls} jobs, {tally:?}, no strays, in {seconds} s"
+            "rate {rate:?}: {operations} operations, {jobs} jobs, {tally:?}, no strays, in {seconds} s"
         );
     }
 
