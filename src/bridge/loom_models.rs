@@ -152,6 +152,7 @@ fn a_root_is_sent_once_after_all_spans_that_it_took() {
         };
         let threads = [1, 2].map(|spans| {
             let (root, open, send) = (Arc::clone(&root), Arc::clone(&open), send.clone());
+            let sent = Arc::clone(&sent);
             spawn(move || {
                 for _ in 0..spans {
                     if !root.child_opened() {
@@ -159,6 +160,7 @@ fn a_root_is_sent_once_after_all_spans_that_it_took() {
                         assert!(root.trail.is_over());
                         continue;
                     }
+                    assert_eq!(sent.load(Ordering::Relaxed), 0);
                     open.fetch_add(1, Ordering::Relaxed);
                     open.fetch_sub(1, Ordering::Relaxed);
                     if root.child_finished(None).is_some() {

@@ -19,7 +19,7 @@ use tracing_subscriber::registry;
 use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
 
 use crate::stress::books::{Books, Tally};
-use crate::stress::calls::{Client, Serving, client, job};
+use crate::stress::calls::{Client, Serving, client, is_in_process, job};
 use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::received::Received;
 use crate::support::world::{RATES, World};
@@ -31,8 +31,7 @@ mod work;
 
 const OPERATIONS: u64 = 60_000;
 const THREADS: usize = 8;
-/// With the one in this process, coprime to the numbers of kinds and of ends.
-const CONNECTIONS: usize = 6;
+const CONNECTIONS: usize = 3;
 const AT_ONCE: usize = 48;
 /// What was received of so many jobs is judged, and let go.
 const BATCH: u64 = 96;
@@ -94,22 +93,22 @@ impl Stress {
         let layer = GrpcServerLayer::new().max_events_per_minute(None);
         let server = serving.greeter().serve_with(layer.clone()).await;
         // In this process, on the task of who calls.
-        let greeter = layer.layer(GreeterServer::new(serving.greeter()));
-        let mut clients = vec![client(greeter)];
+        let here = client(layer.layer(GreeterServer::new(serving.greeter())));
+        let mut clients = vec![];
         for _ in 0..CONNECTIONS {
             clients.push(client(server.endpoint().connect().await.unwrap()));
         }
-        serving.client.set(clients[1].clone()).unwrap();
+        serving.client.set(clients[0].clone()).unwrap();
         let mut tally = Tally::default();
         let mut jobs = 0;
         let batch = operations.div_ceil(OF_A_JOB).min(BATCH);
         while self.books.operations() < operations {
-            self.make(&clients, jobs..jobs + batch).await;
+            self.make(&here, &clients, jobs..jobs + batch).await;
             jobs += batch;
             let received = self.receive().await;
             self.books.close(&received, &mut tally);
         }
-        drop((clients, serving));
+        drop((here, clients, serving));
         server.stop().await;
         let late = self.world.received();
         assert!(
@@ -124,13 +123,17 @@ impl Stress {
     }
 
     /// Makes calls, some of them at once.
-    async fn make(&self, clients: &[Client], numbers: std::ops::Range<u64>) {
+    async fn make(&self, here: &Client, clients: &[Client], numbers: std::ops::Range<u64>) {
         let mut jobs = JoinSet::new();
         for number in numbers {
             if jobs.len() == AT_ONCE {
                 jobs.join_next().await.unwrap().unwrap();
             }
-            let client = clients[number as usize % clients.len()].clone();
+            let client = match is_in_process(number) {
+                true => here,
+                false => &clients[number as usize % clients.len()],
+            };
+            let client = client.clone();
             jobs.spawn(job(Arc::clone(&self.books), client, self.rate, number));
         }
         while let Some(done) = jobs.join_next().await {
