@@ -193,6 +193,7 @@ mod report;
 mod rpc;
 mod server;
 mod span_ext;
+mod sync;
 mod watch;
 
 pub use self::bridge::{SentryGrpcLayer, TraceTransport};

@@ -4,7 +4,6 @@
 //! sampler itself. So each transaction is started on a second client, which
 //! samples everything, and whose transport hands it over to the real client.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use sentry_core::{
 };
 use tracing::debug;
 
+use crate::bridge::due::Due;
 use crate::bridge::duration;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
@@ -35,8 +35,8 @@ pub(crate) struct Collector {
     hub: Arc<Hub>,
     client: Arc<Client>,
     made_at: Instant,
-    /// Milliseconds from `made_at` until the next report is due.
-    report_at: AtomicU64,
+    /// In milliseconds from `made_at`.
+    report: Due,
 }
 
 /// One for each client that is alive.
@@ -90,7 +90,7 @@ impl Collector {
             hub: Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default())),
             client,
             made_at: Instant::now(),
-            report_at: AtomicU64::new(0),
+            report: Due::default(),
         }
     }
 
@@ -106,14 +106,9 @@ impl Collector {
     /// Has transactions that were not sampled reported to Sentry, now and then.
     /// Sampled ones take the report along.
     pub(crate) fn report_losses(&self) {
-        let now = self.made_at.elapsed().as_millis();
-        let due = self.report_at.load(Ordering::Relaxed);
-        let next = u64::try_from(now + REPORT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
-        let set = |next| {
-            let order = Ordering::Relaxed;
-            self.report_at.compare_exchange(due, next, order, order)
-        };
-        if now >= u128::from(due) && set(next).is_ok() {
+        let [now, interval] = [self.made_at.elapsed(), REPORT_INTERVAL]
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        if self.report.has_come(now, interval) {
             // What is pending goes out with the next envelope, also an empty one.
             guarded(|| self.client.send_envelope(Envelope::new()));
         }

@@ -1,9 +1,10 @@
 //! A hub that is current on one thread at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sentry_core::Hub;
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const FREE: u64 = 0;
 
@@ -70,5 +71,40 @@ mod tests {
         assert!(!slot.acquire(2));
         slot.release();
         assert!(slot.acquire(2));
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use loom::cell::UnsafeCell;
+    use loom::thread::spawn;
+
+    use super::*;
+    use crate::sync::model;
+
+    #[test]
+    fn nobody_is_in_it_with_somebody_else_and_nobody_stays() {
+        model(|| {
+            let hub = Arc::new(Hub::new(None, Arc::default()));
+            // The cell is what only one of them may write to at a time.
+            let shared = Arc::new((HubSlot::new(hub), UnsafeCell::new(())));
+            let threads = [1, 2, 3].map(|number| {
+                let shared = Arc::clone(&shared);
+                spawn(move || {
+                    let (slot, inside) = &*shared;
+                    if slot.acquire(number) {
+                        inside.with_mut(|_| ());
+                        assert!(slot.acquire(number));
+                        slot.release();
+                        inside.with_mut(|_| ());
+                        slot.release();
+                    }
+                })
+            });
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert!(shared.0.acquire(4));
+        });
     }
 }

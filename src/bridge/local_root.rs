@@ -1,7 +1,7 @@
 //! The part of a trace that this process reports as one transaction.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use sentry_core::protocol::SpanId;
@@ -19,6 +19,7 @@ use crate::bridge::told::Told;
 use crate::bridge::trail::Trail;
 use crate::report;
 use crate::span_ext::RpcFacts;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Shared by all spans of a local root.
 #[derive(Debug)]

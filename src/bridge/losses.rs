@@ -1,15 +1,17 @@
 //! Sums of what was lost.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use sentry_core::Envelope;
 use sentry_core::protocol::client_report::{ItemLoss, LossSource, Reason};
 
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
 /// Told of by any thread, and taken by another one.
 #[derive(Default)]
 pub(crate) struct Losses {
-    /// Who takes them looks often, and mostly for nothing.
+    /// Who takes them looks often, and mostly for nothing. Written with the sums locked.
     are_there: AtomicBool,
     sums: Mutex<Vec<ItemLoss>>,
 }
@@ -26,10 +28,11 @@ impl Losses {
     }
 
     pub(crate) fn take(&self) -> Vec<ItemLoss> {
-        if !self.are_there.swap(false, Ordering::Acquire) {
+        if !self.are_there.load(Ordering::Acquire) {
             return Vec::new();
         }
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        self.are_there.store(false, Ordering::Release);
         std::mem::take(&mut *sums)
     }
 }
@@ -40,5 +43,40 @@ pub(crate) fn add_to(sums: &mut Vec<ItemLoss>, loss: ItemLoss) {
     match sums.iter_mut().find(same) {
         Some(sum) => sum.quantity = sum.quantity.saturating_add(loss.quantity),
         None => sums.push(loss),
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use sentry_core::protocol::Event;
+
+    use super::*;
+    use crate::sync::{model, spawn};
+
+    fn sum(losses: &[ItemLoss]) -> u64 {
+        losses.iter().map(|loss| loss.quantity).sum()
+    }
+
+    #[test]
+    fn whatever_is_added_is_taken_once() {
+        model(|| {
+            let losses = Arc::new(Losses::default());
+            let threads = [1, 2].map(|events| {
+                let losses = Arc::clone(&losses);
+                spawn(move || {
+                    for _ in 0..events {
+                        losses.add(&Event::default().into(), Reason::QueueOverflow);
+                    }
+                })
+            });
+            let taken = [losses.take(), losses.take()].map(|losses| sum(&losses));
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(taken.iter().sum::<u64>() + sum(&losses.take()), 3);
+            assert_eq!(sum(&losses.take()), 0);
+        });
     }
 }

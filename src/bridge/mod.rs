@@ -20,12 +20,15 @@ mod call_facts;
 mod collector;
 mod cut;
 mod draft;
+mod due;
 mod duration;
 mod hub_slot;
 mod hubs;
 mod late;
 mod layer;
 mod local_root;
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models;
 mod losses;
 mod options;
 mod origin;

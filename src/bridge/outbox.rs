@@ -5,7 +5,6 @@
 //! and number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{
     self, Receiver, RecvTimeoutError, SendError, Sender, SyncSender, TryRecvError,
 };
@@ -19,6 +18,7 @@ use sentry_core::{Envelope, Hub, Transport};
 use crate::bridge::losses::Losses;
 use crate::bridge::parcel::Packer;
 use crate::span_ext::guarded;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Names of threads are cut after 15 bytes.
 const THREAD: &str = "sentry-outbox";
@@ -278,5 +278,70 @@ fn soon(jobs: &Receiver<Job>) -> Option<Job> {
         }
         let left = LINGER.checked_sub(start.elapsed())?;
         thread::park_timeout(left);
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use std::sync::atomic::AtomicUsize as Count;
+
+    use loom::sync::mpsc;
+    use sentry_core::protocol::Event;
+
+    use super::*;
+    use crate::sync::{model, spawn};
+
+    #[test]
+    fn each_that_enters_has_a_number_of_its_own_for_one_to_wake_the_thread() {
+        model(|| {
+            let state = Arc::new(State::default());
+            let enter = |state: Arc<State>| spawn(move || state.enter(3));
+            let threads = [(); 3].map(|()| enter(Arc::clone(&state)));
+            let mut before = threads.map(|thread| thread.join().unwrap());
+            before.sort_unstable();
+            assert_eq!(before, [Some(0), Some(1), Some(2)]);
+            assert_eq!(state.enter(3), None);
+        });
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for_and_each_is_sent_or_lost() {
+        const CAPACITY: usize = 1;
+        model(|| {
+            let state = Arc::new(State::default());
+            let waiting = Arc::new(Count::new(0));
+            let (jobs, received) = mpsc::channel();
+            let threads = [(); 2].map(|()| {
+                let (state, waiting) = (Arc::clone(&state), Arc::clone(&waiting));
+                let jobs = jobs.clone();
+                spawn(move || {
+                    if state.enter(CAPACITY).is_none() {
+                        let event = Event::default().into();
+                        return state.lost.add(&event, LossReason::QueueOverflow);
+                    }
+                    assert!(waiting.fetch_add(1, Ordering::Relaxed) < CAPACITY);
+                    jobs.send(()).unwrap();
+                })
+            });
+            let (mut sent, mut lost) = (0, vec![]);
+            let mut work = || {
+                if received.try_recv().is_ok() {
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    state.leave();
+                    sent += 1;
+                    lost.extend(state.lost.take());
+                }
+            };
+            work();
+            work();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            work();
+            assert!(state.is_nothing_waiting());
+            lost.extend(state.lost.take());
+            let lost: u64 = lost.iter().map(|loss| loss.quantity).sum();
+            assert_eq!(sent + lost, 2);
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! What lives behind a tracing span: a Sentry span that starts late and
 //! finishes once.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use sentry_core::protocol::SpanId;
 use sentry_core::{Hub, TransactionOrSpan};
@@ -22,6 +22,7 @@ use crate::bridge::told::Told;
 use crate::fields;
 use crate::propagation::W3cSpan;
 use crate::span_ext::{self, RpcStart, guarded};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// A tracing span on its way into Sentry.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! What Sentry was told in an RPC before its end.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use sentry_core::Hub;
 use sentry_core::types::Uuid;
 
 use crate::bridge::repeats::Failure;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Older ones are forgotten: at worst, a failure is told twice.
 const MAX_PENDING: usize = 8;
@@ -149,5 +150,32 @@ impl State {
         let surplus = events.failures.len().saturating_sub(MAX_FAILURES);
         events.failures.drain(..surplus);
         sent
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use super::*;
+    use crate::sync::{model, spawn};
+
+    #[test]
+    fn nothing_is_kept_once_it_is_closed_whoever_notes_what_meanwhile() {
+        model(|| {
+            let told = Arc::new(Told::default());
+            let hub = Arc::new(Hub::new(None, Arc::default()));
+            let threads = [1, 2].map(|events| {
+                let (told, hub) = (Arc::clone(&told), Arc::clone(&hub));
+                spawn(move || {
+                    for _ in 0..events {
+                        told.note(Uuid::nil(), [&hub, &hub], None);
+                    }
+                })
+            });
+            told.close();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(Arc::strong_count(&hub), 1);
+        });
     }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sentry_core::protocol::{Span, SpanId, TraceContext, TraceId, User, Value};
@@ -18,6 +17,7 @@ use crate::bridge::told::Told;
 use crate::bridge::trails;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::span_ext::RpcStart;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The later parts of a transaction that a hub which the application keeps may still name.
 const KEPT_PARTS: usize = 64;

@@ -1,10 +1,11 @@
 //! How many events of one kind are sent.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::report::outcome::RpcOutcome;
+use crate::sync::Mutex;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -158,5 +159,30 @@ mod tests {
         let held_back = limiter.admit_at(later, OTHERS, status).unwrap();
         assert_eq!(held_back, 20_000 - 1025);
         assert_eq!(limiter.kinds.lock().unwrap().len(), 3);
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sync::{model, spawn};
+
+    #[test]
+    fn no_more_are_admitted_than_may_be_and_the_others_are_counted() {
+        model(|| {
+            let limiter = Arc::new(EventLimiter::new(1));
+            let now = Instant::now();
+            let threads = [(); 3].map(|()| {
+                let limiter = Arc::clone(&limiter);
+                spawn(move || limiter.admit_at(now, "/a", EventKind::Panic))
+            });
+            let admitted = threads.map(|thread| thread.join().unwrap());
+            let count = admitted.iter().flatten().count();
+            assert_eq!(count, 1, "{admitted:?}");
+            let later = limiter.admit_at(now + WINDOW, "/a", EventKind::Panic);
+            assert_eq!(later, Some(2));
+        });
     }
 }

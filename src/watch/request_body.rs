@@ -4,13 +4,13 @@ use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::rpc::{MessageCounter, Outcome};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::watch::observer::Watch;
 
 const UNKNOWN: u64 = u64::MAX;
@@ -133,5 +133,30 @@ impl<B, W> fmt::Debug for RequestBody<B, W> {
         f.debug_struct("RequestBody")
             .field("watched", &self.watched.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, sentry_tonic_loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sync::{model, spawn};
+
+    #[test]
+    fn messages_are_never_taken_back_and_all_are_there_at_the_end() {
+        model(|| {
+            let progress = Arc::new(RequestProgress::default());
+            let body = Arc::clone(&progress);
+            let body = spawn(move || {
+                for messages in 1..=3 {
+                    body.store(Some(messages));
+                }
+            });
+            let seen = [progress.messages(), progress.messages()].map(Option::unwrap);
+            assert!(seen.is_sorted(), "{seen:?}");
+            body.join().unwrap();
+            assert_eq!(progress.messages(), Some(3));
+        });
     }
 }

@@ -15,14 +15,18 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("fields", &[]),
+    ("sync", &[]),
     ("rpc", &[]),
     ("propagation", &[]),
-    ("watch", &["rpc"]),
-    ("report", &["rpc", "fields"]),
+    ("watch", &["rpc", "sync"]),
+    ("report", &["rpc", "fields", "sync"]),
     ("span_ext", &["report", "propagation", "rpc"]),
-    ("bridge", &["span_ext", "report", "propagation", "fields"]),
+    (
+        "bridge",
+        &["span_ext", "report", "propagation", "fields", "sync"],
+    ),
     ("call", &["watch", "report", "rpc", "fields", "span_ext"]),
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
@@ -46,6 +50,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 
 const MAX_LINES: usize = 350;
 
+/// With these begins what a file has beside its code.
+const TESTS: &str = "#[cfg(test)]\nmod ";
+const MODELS: &str = "#[cfg(all(test, sentry_tonic_loom))]\nmod loom_models {";
+
 #[test]
 fn imports_go_downwards_and_files_stay_small() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -61,7 +69,9 @@ fn imports_go_downwards_and_files_stay_small() {
             .find(|(name, _)| *name == module)
             .unwrap_or_else(|| panic!("{module} has no place in the plan"));
         let text = fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = [TESTS, MODELS]
+            .iter()
+            .fold(&*text, |code, tests| code.split(tests).next().unwrap());
         let lines = code.lines().count();
         assert!(lines <= MAX_LINES, "{}: {lines} lines", inside.display());
         for line in code

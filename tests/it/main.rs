@@ -73,6 +73,7 @@ mod span_ext;
 mod spans;
 mod spotlight;
 mod storms;
+mod stress;
 mod support;
 mod teardown;
 mod told;
