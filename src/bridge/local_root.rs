@@ -49,6 +49,8 @@ struct Inside {
     /// The root is being sent: it takes no more spans.
     is_sealed: bool,
     late: VecDeque<(SpanId, Late)>,
+    /// How many have something to be told late, which are all where anything is.
+    finished: u64,
 }
 
 impl LocalRoot {
@@ -135,8 +137,11 @@ impl LocalRoot {
         self.is_sampled && self.collector.is_none()
     }
 
-    pub(crate) fn take_late(&self) -> VecDeque<(SpanId, Late)> {
-        std::mem::take(&mut self.lock_inside().late)
+    /// And how many spans have finished.
+    pub(crate) fn take_late(&self) -> (VecDeque<(SpanId, Late)>, u64) {
+        let mut inside = self.lock_inside();
+        let finished = std::mem::take(&mut inside.finished);
+        (std::mem::take(&mut inside.late), finished)
     }
 
     /// A hub for a thread that finds `busy` in use on another thread.
@@ -161,6 +166,7 @@ impl LocalRoot {
     #[must_use]
     pub(crate) fn child_finished(&self, late: Option<(SpanId, Late)>) -> Option<Arc<SpanCell>> {
         let mut inside = self.lock_inside();
+        inside.finished += u64::from(late.is_some());
         if inside.late.len() < late::MAX {
             inside.late.extend(late);
         }

@@ -23,6 +23,9 @@ use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::report;
 use crate::span_ext::{self, RpcStart};
 
+/// How many spans of a transaction are not in it: sentry-core keeps 1001.
+const DROPPED_SPANS: &str = "dropped_spans_count";
+
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrailId(usize);
@@ -184,10 +187,16 @@ impl Trail {
     /// Adds to the transaction, by its trace context, what is known of its RPC, and to its
     /// spans what is kept for them.
     pub(crate) fn complete(&self, trace: Option<&mut TraceContext>, spans: &mut [Span]) {
-        if let Some(root) = self.root.get().and_then(Weak::upgrade) {
-            late::complete(spans, root.take_late());
-        }
+        let root = self.root.get().and_then(Weak::upgrade);
+        let dropped = root.map_or(0, |root| {
+            let (late, finished) = root.take_late();
+            finished.saturating_sub(late::complete(spans, late))
+        });
         let Some(trace) = trace else { return };
+        if dropped > 0 {
+            let count = i64::try_from(dropped).unwrap_or(i64::MAX);
+            trace.data.insert(DROPPED_SPANS.to_owned(), count.into());
+        }
         let (rpc, end) = {
             let mut state = self.lock();
             (state.rpc.clone(), std::mem::take(&mut state.end))
@@ -275,6 +284,9 @@ impl Trail {
                 (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
                 _ => false,
             };
+        if source == Source::Tracing {
+            report::bounded_event(&mut event);
+        }
         let event = match source {
             // It may be that of the call, or none of its business.
             Source::Panic if is_told => *span_ext::hold(event).err()?,
