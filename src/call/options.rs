@@ -7,8 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::report::{
-    self,
-    Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
+    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
     SemanticConventions,
 };
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};

@@ -1,8 +1,8 @@
 //! Policy: what an outcome means in Sentry and in OpenTelemetry.
 
 mod attributes;
-mod breadcrumb;
 mod bounds;
+mod breadcrumb;
 mod caller;
 mod capture;
 mod context;

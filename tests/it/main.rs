@@ -10,6 +10,7 @@
 mod allocations;
 mod api;
 mod attributes;
+mod bounds;
 mod breadcrumbs;
 mod calls;
 mod clients;
