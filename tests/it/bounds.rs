@@ -319,10 +319,10 @@ fn panics_that_are_caught_in_one_poll_are_held_up_to_a_limit() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = {
         let sent = Arc::clone(&sent);
-        Arc::new(move |event| {
+        move |event| {
             sent.fetch_add(1, Ordering::Relaxed);
             Some(event)
-        })
+        }
     };
     let options = |options: sentry::ClientOptions| {
         let options = options.add_integration(PanicIntegration::new());
