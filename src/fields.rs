@@ -44,7 +44,9 @@ pub(crate) const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub(crate) const RPC_REQUEST_MESSAGE_COUNT: &str = "rpc.request.message_count";
 pub(crate) const RPC_RESPONSE_MESSAGE_COUNT: &str = "rpc.response.message_count";
 
-// Of no convention: which part of a long transaction one is, from 1.
+// Of no convention: how many spans of a transaction are not in it, of which sentry-core keeps
+// 1001; which part of a long one it is, from 1.
+pub(crate) const DROPPED_SPANS_COUNT: &str = "dropped_spans_count";
 pub(crate) const TRANSACTION_PART: &str = "transaction.part";
 
 /// Parameters of a call that its handler's spans tell.
@@ -83,8 +85,9 @@ mod tests {
 
     /// What OpenTelemetry has no constants for: Sentry's, those of the tracing layers,
     /// our own; values, prefixes and the name of an event.
-    const OTHERS: [&str; 19] = [
+    const OTHERS: [&str; 20] = [
         "CLIENT_SPAN",
+        "DROPPED_SPANS_COUNT",
         "EXCEPTION",
         "OTEL_KIND",
         "OTEL_NAME",

@@ -8,11 +8,14 @@ use tracing::Metadata;
 
 use crate::bridge::attributes;
 use crate::bridge::options::LayerOptions;
-use crate::bridge::visitor::{FieldSink, ValueVisitor};
+use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
 use crate::span_ext::RpcStart;
+
+/// What Relay keeps of an operation.
+const MAX_OP_LEN: usize = 128;
 
 /// Fields of a span, parsed.
 #[derive(Debug, Default)]
@@ -102,12 +105,23 @@ impl SpanFields {
         self.otel_name = otel_name.or(self.otel_name.take());
         self.op = op.or(self.op.take());
         self.status = status.or(self.status);
-        self.data.extend(data);
-        self.tags.extend(tags);
-        self.params.extend(params);
+        replace(&mut self.data, data);
+        replace(&mut self.tags, tags);
+        replace(&mut self.params, params);
         if let Some(user) = user {
             let known = self.user.take().unwrap_or_default();
             self.user = Some(Box::new(report::merged_users(*user, *known)));
+        }
+    }
+}
+
+/// Of two values with one name the later one counts: a field may be recorded any number of
+/// times before its span starts.
+fn replace<K: PartialEq, V>(known: &mut Vec<(K, V)>, later: Vec<(K, V)>) {
+    for (name, value) in later {
+        match known.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => known.push((name, value)),
         }
     }
 }
@@ -182,9 +196,10 @@ impl Plan {
 impl FieldSink for SpanFields {
     /// One character more shows that there is more.
     fn max_len(&self, name: &str) -> usize {
-        match name.starts_with(fields::PARAM_PREFIX) {
-            true => self.max_param_len.saturating_add(4),
-            false => usize::MAX,
+        match name {
+            fields::SENTRY_OP => MAX_OP_LEN,
+            name if name.starts_with(fields::PARAM_PREFIX) => self.max_param_len.saturating_add(4),
+            _ => visitor::MAX_TEXT_LEN,
         }
     }
 
@@ -242,7 +257,7 @@ impl SpanFields {
 
 fn tag_value(value: Value) -> Result<String, Value> {
     match value {
-        Value::String(text) => Ok(text),
+        Value::String(text) => Ok(report::bounded_tag_value(text)),
         Value::Bool(value) => Ok(value.to_string()),
         Value::Number(value) => Ok(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(value),

@@ -75,13 +75,20 @@ fn add(data: &mut Map<String, Value>, name: Cow<'static, str>, value: Value) {
 }
 
 /// Adds to each of `spans` what is kept for it, in the order in which they finished but for
-/// those that finished at once. Spans of the application have nothing there.
-pub(crate) fn complete(spans: &mut [Span], mut late: VecDeque<(SpanId, Late)>) {
+/// those that finished at once. Spans of the application have nothing there: returns how many
+/// are none of its.
+pub(crate) fn complete(spans: &mut [Span], mut late: VecDeque<(SpanId, Late)>) -> u64 {
+    let mut ours = 0;
     for span in spans {
         let is_its = |(id, _): &(SpanId, Late)| *id == span.span_id;
         let index = late.iter().position(is_its);
         if let Some((_, late)) = index.and_then(|index| late.remove(index)) {
             late.add_to(span);
+            ours += 1;
+        } else if span.op.as_deref() == Some(&*NAMELESS.0) {
+            // It has finished long after others, on a thread that was held up.
+            ours += 1;
         }
     }
+    ours
 }

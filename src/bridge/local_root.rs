@@ -53,6 +53,8 @@ struct Inside {
     /// The root is being sent: it takes no more spans.
     is_sealed: bool,
     late: VecDeque<(SpanId, Late)>,
+    /// How many have something to be told late, which are all where anything is.
+    finished: u64,
 }
 
 impl LocalRoot {
@@ -151,10 +153,13 @@ impl LocalRoot {
         self.is_sampled && self.collector.is_none()
     }
 
-    /// What is kept for the spans in the transaction of this id.
-    pub(crate) fn take_late(&self, id: SpanId) -> VecDeque<(SpanId, Late)> {
-        let of_part = self.take_late_of_part(id);
-        of_part.unwrap_or_else(|| std::mem::take(&mut self.lock_inside().late))
+    /// What is kept for the spans in the transaction of this id, and how many have finished.
+    pub(crate) fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, Late)>, u64) {
+        self.take_late_of_part(id).unwrap_or_else(|| {
+            let mut inside = self.lock_inside();
+            let finished = std::mem::take(&mut inside.finished);
+            (std::mem::take(&mut inside.late), finished)
+        })
     }
 
     /// A hub for a thread that finds `busy` in use on another thread.
@@ -179,6 +184,7 @@ impl LocalRoot {
     #[must_use]
     pub(crate) fn child_finished(&self, late: Option<(SpanId, Late)>) -> Option<Arc<SpanCell>> {
         let mut inside = self.lock_inside();
+        inside.finished += u64::from(late.is_some());
         if inside.late.len() < late::MAX {
             inside.late.extend(late);
         }

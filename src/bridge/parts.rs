@@ -45,6 +45,8 @@ pub(crate) struct Part {
     /// When it was cut.
     ended_at: Option<SystemTime>,
     late: VecDeque<(SpanId, Late)>,
+    /// How many spans have finished in it.
+    finished: u64,
 }
 
 /// A part that is not sent before it is released.
@@ -63,6 +65,7 @@ impl Part {
             finishing: 0,
             ended_at: None,
             late: VecDeque::new(),
+            finished: 0,
         }
     }
 }
@@ -104,6 +107,7 @@ impl Parts {
     fn release(&self, number: u32, late: Option<(SpanId, Late)>) -> Option<HeldPart> {
         let mut state = self.lock();
         let part = state.part(|part| part.number == number)?;
+        part.finished += u64::from(late.is_some());
         if part.late.len() < late::MAX {
             part.late.extend(late);
         }
@@ -115,10 +119,10 @@ impl Parts {
         })
     }
 
-    fn take_late(&self, id: SpanId) -> VecDeque<(SpanId, Late)> {
+    fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, Late)>, u64) {
         let mut state = self.lock();
         let part = state.part(|part| part.id == id);
-        part.map(|part| std::mem::take(&mut part.late))
+        part.map(|part| (std::mem::take(&mut part.late), part.finished))
             .unwrap_or_default()
     }
 
@@ -214,7 +218,7 @@ impl LocalRoot {
         }
     }
 
-    pub(crate) fn take_late_of_part(&self, id: SpanId) -> Option<VecDeque<(SpanId, Late)>> {
+    pub(crate) fn take_late_of_part(&self, id: SpanId) -> Option<(VecDeque<(SpanId, Late)>, u64)> {
         Some(self.parts.as_ref()?.take_late(id))
     }
 

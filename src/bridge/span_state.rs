@@ -103,7 +103,10 @@ impl Live {
         let root = LocalRoot::begin(&RootStart {
             base,
             inside,
-            name: plan.name(),
+            name: match inside {
+                Some(_) => plan.name(),
+                None => report::bounded_name(plan.name()),
+            },
             op: &plan.op(),
             origin: match plan.rpc {
                 Some(_) => attributes::ORIGIN_RPC,
@@ -257,9 +260,14 @@ impl Live {
             again.keep(name.as_deref(), fields.op.as_deref(), &fields.tags);
         }
         if let Some(name) = name {
-            span.set_name(&name);
+            let is_transaction = self.is_root && self.root.trail.is_transaction();
+            let name = match is_transaction {
+                true => report::bounded_name(&name),
+                false => &name,
+            };
+            span.set_name(name);
             if self.is_root {
-                self.root.trail.set_transaction(&name);
+                self.root.trail.set_transaction(report::bounded_name(name));
             }
         }
         if let Some(op) = &fields.op {

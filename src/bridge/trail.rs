@@ -15,6 +15,7 @@ use crate::bridge::local_root::LocalRoot;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::told::Told;
 use crate::bridge::trails;
+use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::span_ext::RpcStart;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -220,10 +221,16 @@ impl Trail {
         trace: Option<&mut TraceContext>,
         spans: &mut [Span],
     ) {
-        if let Some(root) = self.root_if_kept() {
-            late::complete(spans, root.take_late(id));
-        }
+        let dropped = self.root_if_kept().map_or(0, |root| {
+            let (late, finished) = root.take_late(id);
+            finished.saturating_sub(late::complete(spans, late))
+        });
         let Some(trace) = trace else { return };
+        if dropped > 0 {
+            let count = i64::try_from(dropped).unwrap_or(i64::MAX);
+            let name = fields::DROPPED_SPANS_COUNT.to_owned();
+            trace.data.insert(name, count.into());
+        }
         let (rpc, end) = {
             let mut state = self.lock();
             // A part may follow.

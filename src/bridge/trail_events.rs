@@ -59,6 +59,9 @@ impl Trail {
                 (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
                 _ => false,
             };
+        if source == Source::Tracing {
+            report::bounded_event(&mut event);
+        }
         let event = match source {
             // It may be that of the call, or none of its business.
             Source::Panic if is_told => *span_ext::hold(event).err()?,

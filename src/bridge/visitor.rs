@@ -8,17 +8,21 @@ use tracing::field::{Field, Visit};
 
 use crate::report;
 
+/// Of a text that a field of a span tells: what Relay keeps of a message.
+pub(crate) const MAX_TEXT_LEN: usize = 8192;
+
 /// Takes the fields that a [`ValueVisitor`] reads.
 pub(crate) trait FieldSink {
     fn take(&mut self, name: &'static str, value: Value);
 
     /// Of how many bytes of a text it makes use.
     fn max_len(&self, _name: &str) -> usize {
-        usize::MAX
+        MAX_TEXT_LEN
     }
 
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
-        self.take(name, told(error.to_string()));
+        let text = report::bounded(self.max_len(name), format_args!("{error}"));
+        self.take(name, told(text));
     }
 }
 
@@ -49,7 +53,9 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.take(field.name(), told(value.to_owned()));
+        let name = field.name();
+        let text = report::clip(value, self.0.max_len(name));
+        self.0.take(name, told(text.to_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -58,10 +64,7 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let name = field.name();
-        let text = match self.0.max_len(name) {
-            usize::MAX => format!("{value:?}"),
-            max => report::bounded(max, format_args!("{value:?}")),
-        };
+        let text = report::bounded(self.0.max_len(name), format_args!("{value:?}"));
         self.0.take(name, told(text));
     }
 }

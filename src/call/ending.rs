@@ -58,7 +58,8 @@ impl RpcCall {
             event.fingerprint = unknown.into_iter().map(Into::into).collect();
         }
         if let Some(fingerprint) = self.options().fingerprint(known) {
-            event.fingerprint = fingerprint.into_iter().map(Into::into).collect();
+            let fingerprint = report::bounded_fingerprint(fingerprint);
+            event.fingerprint = fingerprint.map(Into::into).collect();
         }
         if let Some(Context::Other(context)) = event.contexts.get_mut(report::RPC_CONTEXT) {
             if !self.response.metadata.is_empty() {

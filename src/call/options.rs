@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::report::{
-    Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
+    self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
     SemanticConventions,
 };
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
@@ -74,7 +74,13 @@ impl CallOptions {
     /// must not take the call with it.
     pub(crate) fn name_of(&self, parts: &Parts) -> Option<String> {
         let name = self.name.as_ref()?;
-        rpc::contained(|| name(parts))
+        rpc::contained(|| {
+            let name = name(parts);
+            match report::bounded_name(&name) {
+                cut if cut.len() < name.len() => cut.to_owned(),
+                _ => name,
+            }
+        })
     }
 
     /// The metadata of a request that is told.

@@ -49,7 +49,7 @@ macro_rules! call_setters {
         }
 
         /// How the events of failed calls are grouped into issues: by what
-        /// `fingerprint` returns. Called for each event of this layer. Where it panics,
+        /// `fingerprint` returns, 32 parts and 1024 bytes of each. Called for each event of this layer. Where it panics,
         /// the default holds; `{{ default }}` among the parts stands for [what Sentry
         /// groups by].
         ///

@@ -70,8 +70,8 @@ impl GrpcClientLayer {
     /// entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it,
     /// sampled or not.
     ///
-    /// Sentry groups by name: it should have few values. Where `name` panics,
-    /// the call goes on under its default name.
+    /// Sentry groups by name: it should have few values. It is cut at 200 bytes. Where
+    /// `name` panics, the call goes on under its default name.
     ///
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
     pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {

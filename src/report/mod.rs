@@ -1,6 +1,7 @@
 //! Policy: what an outcome means in Sentry and in OpenTelemetry.
 
 mod attributes;
+mod bounds;
 mod breadcrumb;
 mod caller;
 mod capture;
@@ -25,6 +26,7 @@ mod status;
 mod tags;
 
 pub(crate) use self::attributes::OutcomeAttributes;
+pub(crate) use self::bounds::{bounded_event, bounded_fingerprint, bounded_name};
 pub(crate) use self::breadcrumb::CallBreadcrumb;
 pub use self::caller::RpcCaller;
 pub(crate) use self::caller::{
@@ -54,6 +56,6 @@ pub use self::outcome::RpcOutcome;
 pub(crate) use self::params::{ParamOptions, Redact};
 pub(crate) use self::scrub::{scrubbed, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
-pub(crate) use self::tags::bounded as bounded_tag;
+pub(crate) use self::tags::{bounded as bounded_tag, bounded_value as bounded_tag_value};
 
 pub(crate) use crate::rpc::{bounded, clip, error_chain};

@@ -11,13 +11,17 @@ const MAX_VALUE_CHARS: usize = 200;
 pub(crate) fn bounded(key: &str, value: &str) -> Option<(String, String)> {
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
     let is_key = (1..=MAX_KEY_LEN).contains(&key.len()) && key.bytes().all(is_legal);
-    (is_key && !value.is_empty()).then(|| (key.to_owned(), bounded_value(value)))
+    (is_key && !value.is_empty()).then(|| (key.to_owned(), bounded_value(value.to_owned())))
 }
 
-fn bounded_value(value: &str) -> String {
-    let end = value.char_indices().nth(MAX_VALUE_CHARS);
-    let value = rpc::clip(value, end.map_or(value.len(), |(end, _)| end));
-    value.replace(['\n', '\r'], " ")
+pub(crate) fn bounded_value(mut value: String) -> String {
+    if let Some((end, _)) = value.char_indices().nth(MAX_VALUE_CHARS) {
+        value = rpc::clip(&value, end).to_owned();
+    }
+    match value.contains(['\n', '\r']) {
+        true => value.replace(['\n', '\r'], " "),
+        false => value,
+    }
 }
 
 #[cfg(test)]

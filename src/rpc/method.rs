@@ -22,10 +22,13 @@ pub(crate) struct MethodPath {
 
 impl MethodPath {
     pub(crate) fn new(uri: &Uri) -> Self {
-        let mut path = Self {
-            path: uri.path_and_query().cloned(),
-            slash: None,
-        };
+        let path = uri.path_and_query().map(|whole| {
+            // Breadcrumbs keep it when the request has gone.
+            let is_long = whole.as_str().len() > MAX_LEN;
+            let cut = is_long.then(|| clip(whole.path(), MAX_LEN).try_into().ok());
+            cut.flatten().unwrap_or_else(|| whole.clone())
+        });
+        let mut path = Self { path, slash: None };
         path.slash = path.qualified().rfind('/');
         path
     }

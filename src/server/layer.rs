@@ -65,8 +65,8 @@ impl GrpcServerLayer {
     /// first entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records
     /// it, sampled or not.
     ///
-    /// Sentry groups by name: it should have few values. Where `name` panics,
-    /// the call goes on under its default name.
+    /// Sentry groups by name: it should have few values. It is cut at 200 bytes. Where
+    /// `name` panics, the call goes on under its default name.
     ///
     /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`; of one that
     /// the server does not know, which is answered with UNIMPLEMENTED and no

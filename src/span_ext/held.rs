@@ -8,6 +8,9 @@ use sentry_core::protocol::Event;
 
 use crate::span_ext::thread_guard::guarded;
 
+/// In one poll.
+const MAX_HELD: usize = 32;
+
 thread_local! {
     /// How many polls of calls this thread is in.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -58,16 +61,27 @@ impl Drop for HeldPanics {
 }
 
 /// Holds the event of a panic until it is known whether that ends a call; gives it
-/// back where the thread is in none.
+/// back where the thread is in none. Where many are held, the first of them is given back:
+/// somebody has caught it.
 pub(crate) fn hold(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
     let poll = depth();
     if poll == 0 || is_releasing() {
         return Err(Box::new(event));
     }
     // The scope adds them once more.
-    event.breadcrumbs.values.clear();
-    with_held(|held| held.push((poll, event)));
-    Ok(())
+    let breadcrumbs = std::mem::take(&mut event.breadcrumbs);
+    let first = with_held(|held| {
+        held.push((poll, event));
+        let first = held.iter().position(|(of, _)| *of == poll)?;
+        (held.len() - first > MAX_HELD).then(|| held.remove(first).1)
+    });
+    match first.flatten() {
+        Some(first) => Err(Box::new(Event {
+            breadcrumbs,
+            ..first
+        })),
+        None => Ok(()),
+    }
 }
 
 fn depth() -> usize {

@@ -11,6 +11,7 @@ mod aborts;
 mod allocations;
 mod api;
 mod attributes;
+mod bounds;
 mod breadcrumbs;
 mod calls;
 mod clients;
