@@ -21,6 +21,10 @@ mod details;
 mod endings;
 mod events;
 mod failures;
+mod faults_client;
+mod faults_ingest;
+#[cfg(unix)]
+mod faults_processes;
 mod forks;
 mod hostile;
 mod hosts;

@@ -29,6 +29,7 @@ use crate::support::alone::alone;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
 use crate::support::received::Received;
+use crate::support::used::Used;
 use crate::support::world::World;
 
 const RATE: f32 = 0.1;
@@ -96,27 +97,6 @@ impl Tally {
                     *self.lost.entry(reason).or_default() += loss.quantity;
                 }
             }
-        }
-    }
-}
-
-/// What this process uses, where it can be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Used {
-    threads: usize,
-    files: usize,
-    memory: usize,
-}
-
-impl Used {
-    fn now() -> Self {
-        let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-        Self {
-            threads: count("/proc/self/task"),
-            files: count("/proc/self/fd"),
-            memory: pages.unwrap_or(0_usize) * 4096,
         }
     }
 }
