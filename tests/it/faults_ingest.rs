@@ -69,7 +69,13 @@ fn transactions(items: &[Item]) -> u64 {
 
 /// Of the transactions that were lost: why, and how many.
 fn told(ingest: &Faulty) -> Vec<(String, u64)> {
-    let reported = reported(&ingest.accepted()).into_iter();
+    // What it refused by a limit had reports in it, which are not told again.
+    let items: Vec<_> = ingest
+        .accepted()
+        .into_iter()
+        .chain(ingest.limited())
+        .collect();
+    let reported = reported(&items).into_iter();
     let of_transactions =
         |(loss, number): (String, u64)| Some((loss.strip_prefix("transaction ")?.into(), number));
     reported.filter_map(of_transactions).collect()
@@ -110,7 +116,7 @@ fn check(fault: Fault, via: Via, expected: &[String]) {
     }
     if fault.is_of_tls() {
         // There is no client to tell without TLS.
-        assert_eq!(ingest.connections() as u64, errors_and(MADE), "{what}");
+        assert!(ingest.connections() as u64 > MADE, "{what}");
         assert!(client.close(Some(LONG)), "{what}");
         return;
     }
@@ -141,11 +147,6 @@ fn check(fault: Fault, via: Via, expected: &[String]) {
     assert_eq!(calls(&hub(&client)), expected, "{what}");
     assert!(client.close(Some(LONG)), "{what}");
     assert_eq!(transactions(&ingest.accepted()), accepted + MADE, "{what}");
-}
-
-/// The errors of the calls, and the message before them, are sent as well.
-fn errors_and(transactions: u64) -> u64 {
-    transactions + 5
 }
 
 #[test]
