@@ -22,7 +22,7 @@ use crate::support::world::World;
 
 const AT_ONCE: usize = 4;
 /// Of all calls.
-const TIMES: usize = 8;
+const TIMES: usize = 4;
 const MADE: usize = AT_ONCE * TIMES * CALLS;
 
 fn client(via: Via, ingest: &Faulty) -> Arc<Client> {

@@ -167,7 +167,7 @@ fn neither_threads_nor_files_are_left_of_faults() {
             round();
             round();
             let warm = wait_for_at_most(None);
-            for _ in 0..10 {
+            for _ in 0..3 {
                 round();
                 wait_for_at_most(Some(warm));
             }
