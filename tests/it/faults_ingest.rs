@@ -174,5 +174,5 @@ fn a_certificate_from_nobody_known_is_refused_as_such() {
         assert!(client.close(Some(LONG)));
     }
     // Fatal, of an authority that is not known.
-    assert_eq!(ingest.alerts(), [[21, 3, 3, 0, 2, 2, 48]; 2]);
+    assert_eq!(ingest.alerts(2), [[21, 3, 3, 0, 2, 2, 48]; 2]);
 }

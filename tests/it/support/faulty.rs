@@ -186,8 +186,15 @@ impl Faulty {
         self.inside.state().held
     }
 
-    pub(crate) fn alerts(&self) -> Vec<Vec<u8>> {
-        self.inside.state().alerts.clone()
+    /// Waits until there are so many: a client does not wait until they are read.
+    pub(crate) fn alerts(&self, number: usize) -> Vec<Vec<u8>> {
+        let too_few = |state: &mut State| state.alerts.len() < number;
+        let state = self.inside.state();
+        let waited = self
+            .inside
+            .has_changed
+            .wait_timeout_while(state, LONG, too_few);
+        waited.unwrap().0.alerts.clone()
     }
 
     pub(crate) fn accepted(&self) -> Vec<Item> {
@@ -336,6 +343,7 @@ impl Inside {
         let mut alert = Vec::new();
         let _ = stream.read_to_end(&mut alert);
         self.state().alerts.push(alert);
+        self.has_changed.notify_all();
         Some(())
     }
 }
