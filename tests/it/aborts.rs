@@ -22,7 +22,8 @@ use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 use crate::support::alone::alone;
 use crate::support::gated::LONG;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
-use crate::support::tally::{Spans, Tally, Used, counted};
+use crate::support::tally::{Spans, Tally, counted};
+use crate::support::used::Used;
 use crate::support::world::World;
 
 const RATE: f32 = 0.2;

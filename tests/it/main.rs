@@ -29,6 +29,10 @@ mod dispatchers;
 mod endings;
 mod events;
 mod failures;
+mod faults_client;
+mod faults_ingest;
+#[cfg(unix)]
+mod faults_processes;
 mod forks;
 mod hostile;
 mod hostile_headers;

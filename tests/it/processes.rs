@@ -3,28 +3,31 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::example::example;
+use crate::support::gated::LONG;
 use crate::support::ingest::{Ingest, Item};
 
 /// A server that ends with the test.
-struct Server {
+pub(crate) struct Server {
     process: Child,
-    uri: String,
+    pub(crate) uri: String,
 }
 
 impl Server {
-    fn start(name: &str, ingest: &Ingest, rate: &str, upstream: Option<&Self>) -> Self {
+    pub(crate) fn start(name: &str, dsn: &str, rate: &str, upstream: Option<&Self>) -> Self {
         let mut command = example("server");
         command.args(["--addr", "127.0.0.1:0"]);
         if let Some(upstream) = upstream {
             command.args(["--upstream", &upstream.uri]);
         }
         let mut process = command
-            .env("SENTRY_DSN", ingest.dsn(name))
+            .env("SENTRY_DSN", dsn)
             .env("SENTRY_TRACES_SAMPLE_RATE", rate)
             .env("SENTRY_ENVIRONMENT", format!("{name}-env"))
             .env("SENTRY_RELEASE", format!("{name}@1.0"))
@@ -44,17 +47,32 @@ impl Server {
     }
 
     /// Ends it by a signal, with all sent that it has to send.
-    fn stop(mut self, signal: &str) {
+    pub(crate) fn stop(mut self, signal: &str) {
         let id = self.process.id().to_string();
         let told = std::process::Command::new("kill")
             .args([signal, &id])
             .status();
         assert!(told.unwrap().success());
-        let status = self.process.wait().unwrap();
+        let status = ended(&mut self.process);
         let mut stderr = String::new();
         let pipe = self.process.stderr.as_mut().unwrap();
         pipe.read_to_string(&mut stderr).unwrap();
         assert!(status.success(), "{status}: {stderr}");
+    }
+}
+
+/// How it ended, which it has to before long.
+pub(crate) fn ended(process: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > LONG {
+            process.kill().unwrap();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -159,8 +177,8 @@ fn row(release: &str, name: &str, op: &str, status: &str) -> [String; 4] {
 fn a_chain_of_processes_is_one_trace_by_the_decision_of_its_head() {
     let ingest = Ingest::start().unwrap();
     // Left to themselves, the servers would send nothing.
-    let back = Server::start("back", &ingest, "0", None);
-    let front = Server::start("front", &ingest, "0", Some(&back));
+    let back = Server::start("back", &ingest.dsn("back"), "0", None);
+    let front = Server::start("front", &ingest.dsn("front"), "0", Some(&back));
     let names = ["Ferris", "notfound", "internal", "unavailable", "panic"];
     let said = call(&front, &ingest, "1", &names);
     assert_eq!(
@@ -236,7 +254,7 @@ fn a_server_that_is_told_to_stop_at_once_stops_in_peace() {
     let ingest = Ingest::start().unwrap();
     for signal in ["-TERM", "-INT"] {
         for _ in 0..5 {
-            Server::start("back", &ingest, "1", None).stop(signal);
+            Server::start("back", &ingest.dsn("back"), "1", None).stop(signal);
         }
     }
 }
@@ -244,7 +262,7 @@ fn a_server_that_is_told_to_stop_at_once_stops_in_peace() {
 #[test]
 fn a_call_that_runs_when_its_server_is_told_to_stop_is_reported() {
     let ingest = Ingest::start().unwrap();
-    let back = Server::start("back", &ingest, "1", None);
+    let back = Server::start("back", &ingest.dsn("back"), "1", None);
     let mut caller = example("client")
         .args(["--addr", &back.uri, "Ferris", "slow"])
         .stdout(Stdio::piped())
@@ -270,8 +288,8 @@ fn a_call_that_runs_when_its_server_is_told_to_stop_is_reported() {
 #[test]
 fn at_half_the_rate_no_trace_is_torn() {
     let ingest = Ingest::start().unwrap();
-    let back = Server::start("back", &ingest, "0.9", None);
-    let front = Server::start("front", &ingest, "0.1", Some(&back));
+    let back = Server::start("back", &ingest.dsn("back"), "0.9", None);
+    let front = Server::start("front", &ingest.dsn("front"), "0.1", Some(&back));
     let said = call(&front, &ingest, "0.5", &["Ferris"; 200]);
     assert_eq!(said.lines().count(), 200);
     front.stop("-TERM");

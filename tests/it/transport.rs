@@ -257,8 +257,11 @@ fn large_and_small_ones_are_written_each_for_itself() {
     let sizes = [1_000, 300_000, 10, 70_000, 2_000];
     let inner = with_transport(true, |_| {
         for size in sizes {
-            let text = "x".repeat(size);
-            info_span!(target: "test", "job", text).in_scope(|| ());
+            info_span!(target: "test", "job").in_scope(|| {
+                // A field of a span would be cut.
+                let span = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+                span.set_data("text", "x".repeat(size).into());
+            });
         }
     });
     let sent = inner.sent.lock().unwrap();

@@ -14,7 +14,7 @@ use tracing::info_span;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::alone::alone;
-use crate::support::gated::{Gated, LONG};
+use crate::support::gated::{self, Gated, LONG};
 
 const NAME: &str = "sentry-outbox";
 
@@ -60,16 +60,7 @@ fn transactions(ingest: &Gated) -> Vec<u64> {
 
 /// What client reports say was lost.
 fn reported(ingest: &Gated) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    for item in ingest.items() {
-        let discarded = item.payload["discarded_events"].as_array();
-        for lost in discarded.into_iter().flatten() {
-            let [category, reason] = ["category", "reason"].map(|key| lost[key].as_str().unwrap());
-            *sums.entry(format!("{category} {reason}")).or_default() +=
-                lost["quantity"].as_u64().unwrap();
-        }
-    }
-    sums
+    gated::reported(&ingest.items())
 }
 
 fn losses<const N: usize>(losses: [(&str, u64); N]) -> BTreeMap<String, u64> {

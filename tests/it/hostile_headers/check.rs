@@ -90,7 +90,7 @@ impl Check<'_> {
             assert_eq!((&w3c.trace, &w3c.span), (&named.trace, &named.span));
             assert_eq!(w3c.sampled == Some(true), named.sampled == Some(true));
             assert_eq!(of_others(headers), of_others(&input.own));
-            self.check_members(headers, of_span);
+            check_members(headers, of_span);
             if let Some(state) = self.state() {
                 let [sent] = &oracle::texts(headers, "tracestate").collect::<Vec<_>>()[..] else {
                     panic!("{headers:#?}")
@@ -107,23 +107,6 @@ impl Check<'_> {
             assert_eq!(sent.trace, incoming.trace);
         }
         sent
-    }
-
-    /// Of Sentry's members there are those of the span, as many as there is room for.
-    fn check_members(&self, headers: &HeaderMap, of_span: &TraceHeaders) {
-        let ours: Vec<&str> = of_span
-            .baggage()
-            .map_or(vec![], |all| all.split(',').collect());
-        let sent = oracle::of_sentry(headers);
-        assert!(sent.iter().all(|member| ours.contains(member)), "{sent:?}");
-        let values = || headers.get_all("baggage").iter();
-        let len: usize = values().map(|value| value.len() + 1).sum();
-        let members =
-            |value: &HeaderValue| value.to_str().map_or(1, |text| text.split(',').count());
-        let members: usize = values().map(members).sum();
-        let longest = ours.iter().map(|member| member.len() + 1).max();
-        let has_room = len + longest.unwrap_or_default() <= MAX_LEN && members < MAX_MEMBERS;
-        assert!(sent.len() == ours.len() || !has_room, "{sent:?}");
     }
 
     /// What `tracestate` is there, beside a `traceparent` that counts, and goes on.
@@ -304,4 +287,20 @@ fn check_baggage_of(headers: &TraceHeaders) {
             "{member}"
         );
     }
+}
+
+/// Of Sentry's members there are those of the span, as many as there is room for.
+fn check_members(headers: &HeaderMap, of_span: &TraceHeaders) {
+    let ours: Vec<&str> = of_span
+        .baggage()
+        .map_or(vec![], |all| all.split(',').collect());
+    let sent = oracle::of_sentry(headers);
+    assert!(sent.iter().all(|member| ours.contains(member)), "{sent:?}");
+    let values = || headers.get_all("baggage").iter();
+    let len: usize = values().map(|value| value.len() + 1).sum();
+    let members = |value: &HeaderValue| value.to_str().map_or(1, |text| text.split(',').count());
+    let members: usize = values().map(members).sum();
+    let longest = ours.iter().map(|member| member.len() + 1).max();
+    let has_room = len + longest.unwrap_or_default() <= MAX_LEN && members < MAX_MEMBERS;
+    assert!(sent.len() == ours.len() || !has_room, "{sent:?}");
 }

@@ -1,5 +1,6 @@
 //! A Sentry ingest on loopback that answers when a test lets it, and what the test says.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -126,7 +127,7 @@ async fn receive(
 }
 
 /// Each has a header and a payload, below the header of the envelope.
-fn items(envelope: usize, bytes: &[u8]) -> Vec<Item> {
+pub(crate) fn items(envelope: usize, bytes: &[u8]) -> Vec<Item> {
     let json = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap();
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
     let envelope_header = json(&lines.next().unwrap());
@@ -140,4 +141,18 @@ fn items(envelope: usize, bytes: &[u8]) -> Vec<Item> {
         });
     }
     items
+}
+
+/// What client reports say was lost, by kind and reason.
+pub(crate) fn reported(items: &[Item]) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for item in items {
+        let discarded = item.payload["discarded_events"].as_array();
+        for lost in discarded.into_iter().flatten() {
+            let [category, reason] = ["category", "reason"].map(|key| lost[key].as_str().unwrap());
+            *sums.entry(format!("{category} {reason}")).or_default() +=
+                lost["quantity"].as_u64().unwrap();
+        }
+    }
+    sums
 }

@@ -28,7 +28,9 @@ pub(crate) mod uri;
 
 pub(crate) mod alone;
 pub(crate) mod body;
+pub(crate) mod every_call;
 pub(crate) mod example;
+pub(crate) mod faulty;
 pub(crate) mod gated;
 pub(crate) mod greeter;
 pub(crate) mod observed;
@@ -38,4 +40,5 @@ pub(crate) mod proxy;
 pub(crate) mod received;
 pub(crate) mod recorder;
 pub(crate) mod tally;
+pub(crate) mod used;
 pub(crate) mod world;
