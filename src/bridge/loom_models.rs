@@ -37,16 +37,20 @@ fn cell(key: u64, origin: Origin, fields: Option<Box<SpanFields>>) -> Arc<SpanCe
     ))
 }
 
-fn transport() -> &'static (Arc<TestTransport>, Arc<Client>) {
-    static CLIENT: OnceLock<(Arc<TestTransport>, Arc<Client>)> = OnceLock::new();
-    CLIENT.get_or_init(|| {
+/// One for each test, whose thread all threads of its model share.
+fn transport() -> (Arc<TestTransport>, Arc<Client>) {
+    thread_local! {
+        static CLIENT: (Arc<TestTransport>, Arc<Client>) = make();
+    }
+    fn make() -> (Arc<TestTransport>, Arc<Client>) {
         let transport = TestTransport::new();
         let options = ClientOptions::new()
             .dsn("https://public@sentry.invalid/1")
             .traces_sample_rate(1.0)
             .transport(Arc::clone(&transport));
         (transport, Arc::new(Client::from(options)))
-    })
+    }
+    CLIENT.with(Clone::clone)
 }
 
 /// A root in a transaction of the application, which is sent at the end.
@@ -57,7 +61,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let client = Arc::clone(&transport().1);
+        let client = transport().1;
         let hub = Arc::new(Hub::new(Some(client), Arc::default()));
         let transaction = hub.start_transaction(TransactionContext::new("manual", "manual"));
         let inside = Some(TransactionOrSpan::from(transaction.clone()));
