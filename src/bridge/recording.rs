@@ -96,7 +96,11 @@ where
             return;
         }
         let _forbidden = Forbidden::new();
-        let cell = ctx.event_span(event).as_ref().and_then(nearest_cell);
+        let find = match event.is_contextual() {
+            true => innermost_cell,
+            false => nearest_cell,
+        };
+        let cell = ctx.event_span(event).as_ref().and_then(find);
         // Of two layers in one registry, the one that has the span has its
         // events.
         if cell
@@ -159,11 +163,11 @@ impl SentryGrpcLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let parent = match attrs.parent() {
-            Some(id) => ctx.span(id),
-            None if attrs.is_contextual() => current,
+            Some(id) => ctx.span(id).as_ref().and_then(nearest_cell),
+            None if attrs.is_contextual() => current.as_ref().and_then(innermost_cell),
             None => None,
         };
-        match parent.as_ref().and_then(nearest_cell) {
+        match parent {
             Some(parent) => Some(Origin::Child(parent)),
             None => {
                 let origin = Origin::without_parent(self.hub.as_ref(), attrs);
@@ -302,6 +306,17 @@ where
         span.extensions_mut().replace(EnteredUnrecorded);
     }
     Some(())
+}
+
+/// Of the span that this thread is in, which tracing takes for `span`.
+fn innermost_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
+where
+    S: for<'a> LookupSpan<'a>,
+{
+    match cell(span) {
+        Some(own) => Some(thread_stack::innermost(own)),
+        None => nearest_cell(span),
+    }
 }
 
 /// The cell of the innermost span from `span` outwards that has one.

@@ -167,6 +167,22 @@ pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
     last_in(root).is_some()
 }
 
+/// The span that this thread is in, where `current` is the one that tracing takes for it: of one
+/// that is entered in itself, as that of a client is whose server reads the request on the same
+/// task, tracing does not know that it is the innermost.
+pub(crate) fn innermost(current: Arc<SpanCell>) -> Arc<SpanCell> {
+    let inner = with(|stack| {
+        let entries = stack.entries.try_borrow().ok()?;
+        let mut entered = entries.iter().rev().filter(|entry| !entry.exited);
+        let last = entered.next()?;
+        let is_current = |entry: &Entry| Arc::ptr_eq(&entry.cell, &current);
+        let is_of_same = last.cell.layer() == current.layer();
+        let is_around = is_of_same && !is_current(last) && entered.any(is_current);
+        is_around.then(|| Arc::clone(&last.cell))
+    });
+    inner.flatten().unwrap_or(current)
+}
+
 /// Makes the hub of the cell's root current, and the cell its span.
 pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
     if !cell.may_start() {

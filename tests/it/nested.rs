@@ -12,11 +12,12 @@ use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::{Context, Event, User};
 use tokio::task::yield_now;
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, info, info_span};
 
 use sentry_tonic::{GrpcServerLayer, RequestBody, RpcCaller};
 
 use crate::support::body::{ScriptedBody, grpc_status};
+use crate::support::received::{Sp, messages};
 use crate::support::world::World;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -244,4 +245,32 @@ fn each_stream_has_a_name_of_its_own() {
         .span_id
         .to_string();
     assert_eq!(ids.collect::<Vec<_>>(), [inner, outer]);
+}
+
+/// As that of a client is, whose server reads the request on the same task.
+#[test]
+fn a_span_that_is_entered_in_itself_is_the_innermost() {
+    let world = World::new();
+    world.sync(|| {
+        let outer = info_span!(target: "test", "outer");
+        let other = info_span!(target: "test", parent: None, "other");
+        let _in_outer = outer.enter();
+        let _in_other = other.enter();
+        info!("in the other one");
+        let _in_outer_again = outer.enter();
+        info!("in outer");
+        info_span!(target: "test", "child").in_scope(|| {});
+        error!("of outer");
+    });
+    let received = world.received();
+    let event = received.only_event();
+    assert_eq!(event.transaction.as_deref(), Some("outer"));
+    assert_eq!(messages(&event.breadcrumbs), ["in outer"]);
+    let mut txs = received.txs();
+    txs.sort_by(|a, b| a.name.cmp(&b.name));
+    let [other, outer] = txs.as_slice() else {
+        panic!("{txs:?}")
+    };
+    assert_eq!((other.name.as_str(), other.spans.len()), ("other", 0));
+    assert_eq!(outer.spans, [Sp::ok("child", "outer")]);
 }
