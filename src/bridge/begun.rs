@@ -1,7 +1,7 @@
 //! How a local root begins: whose trace it is part of, and what is sent of it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sentry_core::{
     Client, Hub, TracesSamplingStrategy, TransactionContext, TransactionOrSpan,
@@ -9,6 +9,7 @@ use sentry_core::{
 };
 
 use crate::bridge::collector::Collector;
+use crate::bridge::duration::Start;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpan};
@@ -26,7 +27,7 @@ pub(crate) struct RootStart<'a> {
     pub(crate) incoming: Option<&'a IncomingTrace>,
     /// Whether it is left out where there is no span to go on from.
     pub(crate) only_if_parent: bool,
-    pub(crate) started_at: SystemTime,
+    pub(crate) start: Start,
     pub(crate) rpc: Option<&'a Arc<RpcStart>>,
     /// What OpenTelemetry knows of it.
     pub(crate) w3c: Option<&'a W3cSpan>,
@@ -170,7 +171,7 @@ fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan
     let trace_id = parent.get_trace_context().trace_id;
     let same = start.w3c.filter(|w3c| w3c.trace_id == trace_id);
     let id = same.map(|w3c| w3c.span_id).unwrap_or_default();
-    let span = parent.start_child_with_details(start.op, start.name, id, start.started_at);
+    let span = parent.start_child_with_details(start.op, start.name, id, start.start.at);
     span.into()
 }
 
@@ -202,7 +203,7 @@ fn start_on(
     start: &RootStart<'_>,
 ) -> TransactionOrSpan {
     let (trace_id, span_id) = (context.trace_id(), context.span_id());
-    let begin = || start_transaction_with_timestamp(context, start.started_at);
+    let begin = || start_transaction_with_timestamp(context, start.start.at);
     let transaction = guarded(|| Hub::run(Arc::clone(hub), begin)).unwrap_or_else(|| {
         // A client that the collector could not stand in for asked its sampler.
         let (name, op, span_id) = (start.name, start.op, Some(span_id));

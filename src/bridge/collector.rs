@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::bridge::due::Due;
 use crate::bridge::duration;
+use crate::bridge::parts;
 use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
@@ -203,8 +204,9 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
     };
     let own = trace.as_ref().map(|trace| trace.span_id);
     // It is there: who finishes a transaction holds its root.
-    let trail = own.into_iter().chain(parents).find_map(trails::find)?;
-    trace = trace.filter(|trace| trail.is_part(trace.span_id));
+    let by_own = trace.as_ref().and_then(|trace| trails::find_by(trace));
+    let trail = by_own.or_else(|| parents.into_iter().find_map(trails::find))?;
+    trace = trace.filter(|trace| parts::is_part_of(trace, trail.root_id()));
     let is_named = trace.is_some();
     let id = own.unwrap_or_else(|| trail.root_id());
     trail.complete(id, trace.map(Box::as_mut), &mut transaction.spans);

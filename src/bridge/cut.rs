@@ -12,7 +12,6 @@ use sentry_core::{
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::parts::{HeldPart, Part, Parts};
 use crate::fields;
-use crate::report;
 use crate::span_ext::guarded;
 
 /// Until a part that is about to be sent has been.
@@ -39,7 +38,13 @@ impl LocalRoot {
         if now < due {
             return Some(due);
         }
-        self.cut(parts);
+        // It is not sent meanwhile, as it is not before a span in it.
+        if self.child_opened() {
+            self.cut(parts);
+            if let Some(root) = self.child_finished(None) {
+                root.finish();
+            }
+        }
         again
     }
 
@@ -48,23 +53,17 @@ impl LocalRoot {
         let Some(context) = guarded(|| before.get_trace_context()) else {
             return;
         };
-        let now = report::now();
+        let now = parts.start.end();
         let Some(next) = guarded(|| self.next_transaction(parts, &context, now)) else {
             return;
         };
         let id = next.get_trace_context().span_id;
-        self.trail.add_part(id);
         let part = Part::new(0, id, next.clone().into());
-        let Some(number) = self.unless_sealed(|| {
-            let number = parts.lock().cut(part, now);
-            parts.cuts.fetch_add(1, Ordering::Release);
-            number
-        }) else {
-            return;
-        };
+        let number = parts.lock().cut(part, now);
+        parts.cuts.fetch_add(1, Ordering::Release);
         guarded(|| {
             before.set_data(fields::TRANSACTION_PART, number.into());
-            copy(&before, &next, number.saturating_add(1));
+            copy(&before, &next);
         });
         self.release_part(number, None);
     }
@@ -86,6 +85,11 @@ impl LocalRoot {
         next.set_sampled(true);
         let begin = || start_transaction_with_timestamp(next, now);
         let next = Hub::run(Arc::clone(&parts.hub), begin);
+        // By which it is known from the start.
+        next.set_data(
+            fields::TRANSACTION_PART,
+            self.part().saturating_add(1).into(),
+        );
         if let Some(origin) = &context.origin {
             next.set_origin(origin);
         }
@@ -94,7 +98,9 @@ impl LocalRoot {
 
     /// On a hub of its own, for that of the root may be current on another thread.
     pub(crate) fn send_part(&self, parts: &Parts, part: HeldPart) {
-        let ended_at = parts.ended_at(part.number).unwrap_or_else(report::now);
+        let ended_at = parts
+            .ended_at(part.number)
+            .unwrap_or_else(|| parts.start.end());
         guarded(|| {
             let hub = Arc::new(Hub::new_from_top(&self.main.hub));
             self.tell_user(&hub);
@@ -107,7 +113,7 @@ impl LocalRoot {
 
     /// Has the next part begin with the name and the tags that the one which is being sent has.
     pub(crate) fn hand_on(&self, id: SpanId, sent: &SentTransaction<'_>) {
-        if self.is_earlier_part(id) {
+        if self.later_part_id().is_some_and(|current| current != id) {
             let next = self.span();
             if let Some(name) = &sent.name {
                 next.set_name(name);
@@ -120,7 +126,7 @@ impl LocalRoot {
 }
 
 /// Tells the next part what the one before has been told, unless it has been told already.
-fn copy(before: &TransactionOrSpan, next: &Transaction, number: u32) {
+fn copy(before: &TransactionOrSpan, next: &Transaction) {
     let context = before.get_trace_context();
     {
         let mut data = next.data();
@@ -129,7 +135,6 @@ fn copy(before: &TransactionOrSpan, next: &Transaction, number: u32) {
         for (name, value) in told.filter(|(name, _)| !known.contains(name)) {
             data.set_data(name.into(), value);
         }
-        data.set_data(fields::TRANSACTION_PART.into(), number.into());
     }
     if let (Some(status), None) = (context.status, next.get_status()) {
         next.set_status(status);

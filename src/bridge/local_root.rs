@@ -94,7 +94,8 @@ impl LocalRoot {
                 .filter(|_| is_sampled)
                 .map(|(after, collector)| {
                     part_clock::start(after);
-                    Parts::new(after, collector.hub(), trail.root_id(), span.clone())
+                    let hub = collector.hub();
+                    Parts::new(after, start.start, hub, trail.root_id(), span.clone())
                 }),
             first: span,
             is_rpc: start.rpc.is_some(),
@@ -208,12 +209,6 @@ impl LocalRoot {
             self.seal(&mut inside);
         }
         waits
-    }
-
-    /// Runs `f`, during which the root is not sent, unless it is being sent.
-    pub(crate) fn unless_sealed<T>(&self, f: impl FnOnce() -> T) -> Option<T> {
-        let inside = self.lock_inside();
-        (!inside.is_sealed).then(f)
     }
 
     /// A root inside the application's transaction takes spans until that is sent.

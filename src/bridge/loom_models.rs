@@ -1,7 +1,6 @@
 //! Spans that are started, entered and closed by threads that meet at them.
 
 use std::sync::{Arc, OnceLock, atomic::AtomicUsize as Count};
-use std::time::SystemTime;
 
 use sentry::test::TestTransport;
 use sentry_core::protocol::{EnvelopeItem, Transaction};
@@ -10,6 +9,7 @@ use tracing::{Metadata, info_span};
 
 use crate::bridge::begun::RootStart;
 use crate::bridge::draft::SpanFields;
+use crate::bridge::duration::Start;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Origin;
@@ -141,7 +141,7 @@ fn a_root_is_sent_once_after_all_spans_that_it_took() {
             origin: "manual",
             incoming: None,
             only_if_parent: false,
-            started_at: SystemTime::UNIX_EPOCH,
+            start: Start::now(),
             rpc: None,
             w3c: None,
             is_told_once: true,

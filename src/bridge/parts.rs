@@ -7,18 +7,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use sentry_core::protocol::SpanId;
+use sentry_core::protocol::{SpanId, TraceContext};
 use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::again;
+use crate::bridge::duration::Start;
 use crate::bridge::late::{self, Late};
 use crate::bridge::local_root::LocalRoot;
+use crate::fields;
 use crate::span_ext::guarded;
 
 /// The parts of a root that is cut.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) after: Duration,
+    /// Of the root, by whose clock it is cut.
+    pub(crate) start: Start,
     /// Its client takes them.
     pub(crate) hub: Arc<Hub>,
     /// How often the root was cut: most never are.
@@ -74,12 +78,14 @@ impl Parts {
     /// Of a root whose first transaction is `span`, made by the client of `hub`.
     pub(crate) fn new(
         after: Duration,
+        start: Start,
         hub: &Arc<Hub>,
         id: SpanId,
         span: TransactionOrSpan,
     ) -> Self {
         Self {
             after,
+            start,
             hub: Arc::clone(hub),
             cuts: AtomicU32::new(0),
             state: Mutex::new(State {
@@ -153,6 +159,17 @@ impl State {
     }
 }
 
+/// The root whose later part a transaction is.
+pub(crate) fn root_of_part(context: &TraceContext) -> Option<SpanId> {
+    let number = context.data.get(fields::TRANSACTION_PART)?.as_u64()?;
+    context.parent_span_id.filter(|_| number > 1)
+}
+
+/// Whether a transaction is that of this root, or a later part of it.
+pub(crate) fn is_part_of(context: &TraceContext, root: SpanId) -> bool {
+    context.span_id == root || root_of_part(context) == Some(root)
+}
+
 impl LocalRoot {
     /// The transaction; where the root is a span inside a transaction of the application, that
     /// span.
@@ -175,9 +192,10 @@ impl LocalRoot {
         Some(self.cut_parts()?.lock().current.id)
     }
 
-    /// Whether this is the id of a part before the current one.
-    pub(crate) fn is_earlier_part(&self, id: SpanId) -> bool {
-        self.later_part_id().is_some_and(|current| id != current) && self.trail.is_part(id)
+    /// Whether this is of a part before the current one.
+    pub(crate) fn is_earlier_part(&self, context: &TraceContext) -> bool {
+        let is_earlier = |current| context.span_id != current;
+        self.later_part_id().is_some_and(is_earlier) && is_part_of(context, self.trail.root_id())
     }
 
     /// The current transaction, in place of one before.
@@ -186,8 +204,9 @@ impl LocalRoot {
             return None;
         };
         self.cut_parts()?;
-        let id = guarded(|| transaction.get_trace_context().span_id)?;
-        self.is_earlier_part(id).then(|| self.span().into_owned())
+        let context = guarded(|| transaction.get_trace_context())?;
+        let is_earlier = self.is_earlier_part(&context);
+        is_earlier.then(|| self.span().into_owned())
     }
 
     /// A span to make others in that are made in `span`, which may be in a part before.

@@ -53,7 +53,7 @@ where
             span.extensions_mut().replace(Aside);
             return;
         }
-        let Some(origin) = self.origin(attrs, current, &ctx) else {
+        let Some(origin) = self.origin(attrs, current.as_ref(), &ctx) else {
             return;
         };
         if is_for_nobody(attrs, &origin) {
@@ -156,7 +156,7 @@ impl SentryGrpcLayer {
     fn origin<'c, S>(
         &self,
         attrs: &Attributes<'_>,
-        current: Option<SpanRef<'c, S>>,
+        current: Option<&SpanRef<'c, S>>,
         ctx: &'c Context<'_, S>,
     ) -> Option<Origin>
     where
@@ -164,7 +164,7 @@ impl SentryGrpcLayer {
     {
         let parent = match attrs.parent() {
             Some(id) => ctx.span(id).as_ref().and_then(nearest_cell),
-            None if attrs.is_contextual() => current.as_ref().and_then(innermost_cell),
+            None if attrs.is_contextual() => current.and_then(innermost_cell),
             None => None,
         };
         match parent {

@@ -172,11 +172,11 @@ impl SpanCell {
         let made = match (parent, &self.fork) {
             (Some(parent), _) => Live::child(parent, &plan, self.start.at),
             (None, Some(fork)) if !plan.is_root => {
-                Live::in_fork(fork, plan, self.start.at, &self.options)
+                Live::in_fork(fork, plan, self.start, &self.options)
             }
             (None, _) => {
                 let inside = self.inside.as_ref().filter(|_| !plan.is_root);
-                Live::root(&plan, &self.base, inside, self.start.at, &self.options)
+                Live::root(&plan, &self.base, inside, self.start, &self.options)
             }
         };
         let mut fields = None;

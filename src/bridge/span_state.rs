@@ -13,6 +13,7 @@ use crate::bridge::begun::RootStart;
 use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
+use crate::bridge::duration::Start;
 use crate::bridge::late;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
@@ -94,7 +95,7 @@ impl Live {
         plan: &Plan,
         base: &Arc<Hub>,
         inside: Option<&TransactionOrSpan>,
-        started_at: SystemTime,
+        start: Start,
         options: &LayerOptions,
     ) -> Self {
         // Of one whose lock is poisoned, nothing will be sent.
@@ -114,7 +115,7 @@ impl Live {
             },
             incoming: plan.incoming.as_deref(),
             only_if_parent: plan.only_if_parent,
-            started_at,
+            start,
             rpc: plan.rpc.as_ref(),
             w3c: plan.w3c.as_deref(),
             is_told_once: options.is_told_once,
@@ -149,13 +150,13 @@ impl Live {
     pub(crate) fn in_fork(
         fork: &Fork,
         mut plan: Plan,
-        started_at: SystemTime,
+        start: Start,
         options: &LayerOptions,
     ) -> Self {
         if let Some(root) = fork.trail.root() {
-            let again = again(&root, &fork.span, started_at);
+            let again = again(&root, &fork.span, start.at);
             let around = || root.around(&fork.span);
-            let first = record_inside(&root, around, &plan, started_at);
+            let first = record_inside(&root, around, &plan, start.at);
             // It may be sent just now.
             if first.is_some() || !fork.trail.is_over() {
                 return Self {
@@ -170,7 +171,7 @@ impl Live {
         let headers = fork.trail.headers(&fork.span, None);
         plan.incoming = IncomingTrace::from_own(&headers).map(Arc::new);
         plan.only_if_parent = false;
-        Self::root(&plan, fork.trail.base(), None, started_at, options)
+        Self::root(&plan, fork.trail.base(), None, start, options)
     }
 
     /// Whether the span has its attributes while it lives. The transaction has where it was

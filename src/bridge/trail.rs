@@ -20,9 +20,6 @@ use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::span_ext::RpcStart;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// The later parts of a transaction that a hub which the application keeps may still name.
-const KEPT_PARTS: usize = 64;
-
 /// Tells one living trail from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrailId(usize);
@@ -75,8 +72,6 @@ pub(crate) struct State {
     /// Set where the local root is an RPC.
     pub(crate) rpc: Option<Arc<RpcStart>>,
     pub(crate) told: FieldFacts,
-    /// The ids of the parts after the first.
-    parts: VecDeque<SpanId>,
 }
 
 impl State {
@@ -151,24 +146,6 @@ impl Trail {
         let span = Some(span).filter(|_| !self.is_over());
         let part = self.root().and_then(|root| root.later_part_id());
         self.trace.headers(span, part, w3c, || self.transaction())
-    }
-
-    /// Has what names this part lead here.
-    pub(crate) fn add_part(self: &Arc<Self>, id: SpanId) {
-        trails::add(id, self);
-        let forgotten = {
-            let parts = &mut self.lock().parts;
-            parts.push_back(id);
-            (parts.len() > KEPT_PARTS).then(|| parts.pop_front())
-        };
-        if let Some(id) = forgotten.flatten() {
-            trails::remove(id);
-        }
-    }
-
-    /// Whether the root, or a part of it, has this id.
-    pub(crate) fn is_part(&self, id: SpanId) -> bool {
-        id == self.root_id() || self.lock().parts.contains(&id)
     }
 
     /// Of the span that the root is.
@@ -289,9 +266,6 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if self.is_transaction {
             trails::remove(self.trace.root_id());
-            for id in std::mem::take(&mut self.lock().parts) {
-                trails::remove(id);
-            }
         }
     }
 }

@@ -134,7 +134,7 @@ impl Trail {
             return self.root_id();
         };
         if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
-            && root.is_earlier_part(trace.span_id)
+            && root.is_earlier_part(trace)
         {
             trace.span_id = current;
             trace.parent_span_id = Some(self.root_id());

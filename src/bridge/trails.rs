@@ -8,8 +8,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use sentry_core::TransactionOrSpan;
-use sentry_core::protocol::SpanId;
+use sentry_core::protocol::{SpanId, TraceContext};
 
+use crate::bridge::parts;
 use crate::bridge::trail::Trail;
 use crate::span_ext::guarded;
 
@@ -70,15 +71,14 @@ pub(crate) fn remove(id: SpanId) {
     }
 }
 
-/// Tells of all that there are, those of more than one id more than once. No lock is held
-/// meanwhile.
-pub(crate) fn for_each(mut tell: impl FnMut(&Trail)) {
+/// Tells of all that there are. No lock is held meanwhile.
+pub(crate) fn for_each(mut tell: impl FnMut(Arc<Trail>)) {
     for shard in &TRAILS.shards {
         let trails: Vec<_> = {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.values().filter_map(Weak::upgrade).collect()
         };
-        trails.iter().for_each(|trail| tell(trail));
+        trails.into_iter().for_each(&mut tell);
     }
 }
 
@@ -87,13 +87,18 @@ pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
     TRAILS.shard(id)?.get(&id)?.upgrade()
 }
 
+/// The trail of the root that a transaction is, or is a later part of.
+pub(crate) fn find_by(context: &TraceContext) -> Option<Arc<Trail>> {
+    find(context.span_id).or_else(|| find(parts::root_of_part(context)?))
+}
+
 /// The trail of the root that a Sentry span is in; `None` where that is not one
 /// of ours.
 pub(crate) fn find_of(span: &TransactionOrSpan) -> Option<Arc<Trail>> {
     // Of a span, too, this is the context of its transaction. Its lock may be
     // poisoned.
     let context = guarded(|| span.get_trace_context())?;
-    find(context.span_id)
+    find_by(&context)
 }
 
 #[cfg(test)]

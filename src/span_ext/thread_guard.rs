@@ -35,11 +35,13 @@ thread_local! {
     // go in the reverse order of their making, so that after this look at it
     // ours is gone first, and a look at ours is enough to know.
     static GUARD: ThreadGuard = {
-        // Nor does a registry have its number for the thread any more, which it asks for as
-        // the first span is entered, and panics.
+        // A registry has a number for the thread in another one, made as the first span is
+        // entered there, and panics once that is destroyed: it is to be gone after ours, too.
         let span = Id::from_u64(1);
-        REGISTRY.enter(&span);
-        REGISTRY.exit(&span);
+        rpc::contained(|| {
+            REGISTRY.enter(&span);
+            REGISTRY.exit(&span);
+        });
         ThreadGuard {
             busy: Cell::new(false),
             has_hub: rpc::contained(Hub::current).is_some(),

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sentry::protocol::EnvelopeItem;
+use sentry::protocol::{EnvelopeItem, SpanStatus};
 use sentry::transports::DefaultTransportFactory;
 use sentry::{Client, ClientOptions, Hub, SessionMode};
 use serde_json::Value;
@@ -25,6 +25,7 @@ use crate::support::alone::alone_with;
 use crate::support::gated::{Gated, LONG};
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::received::messages;
+use crate::support::story::{self, Story};
 use crate::support::world::World;
 
 const FILE: &str = "CLOCK_STEP_FILE";
@@ -318,4 +319,30 @@ fn whatever_the_clock_says_all_is_sent() {
         let count = |kind: &str| items.iter().filter(|item| item.kind == kind).count();
         assert_eq!((count("transaction"), count("event")), (2 * 4 + 1, 2 * 4));
     });
+}
+
+#[test]
+fn parts_of_transactions_go_by_another_clock() {
+    with_clock(
+        "clocks::parts_of_transactions_go_by_another_clock",
+        |clock| {
+            for step in [Step::By(-3600), Step::By(3600)] {
+                let world = story::world();
+                let mut story = Story::default();
+                let root = world.sync(|| info_span!(target: "test", "job"));
+                world.sync(|| root.in_scope(|| {}));
+                story.wait_for_a_cut(&world);
+                clock.set(step);
+                story.wait_for_a_cut(&world);
+                world.sync(|| drop(root));
+                story.hear(&world);
+                clock.set_right();
+                story.check("job", None, SpanStatus::Ok);
+                for part in &story.transactions {
+                    let took = part.timestamp.unwrap().duration_since(part.start_timestamp);
+                    assert!(took.unwrap() < LONG, "{part:#?}");
+                }
+            }
+        },
+    );
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sentry::{Client, Hub, Level};
 use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
@@ -77,11 +77,13 @@ fn run(hub: &Arc<Hub>, meanwhile: impl FnOnce(&Run) + Send + 'static) {
                 }
             });
         }
+        let mut are_same = true;
         while let Some(done) = all.join_next().await {
-            done.unwrap();
+            are_same &= done.is_ok();
         }
         run.is_over.store(true, Ordering::Release);
         beside.await.unwrap();
+        assert!(are_same, "a call came to something else");
         server.stop().await;
     });
 }
@@ -96,7 +98,9 @@ impl Run {
     }
 
     fn wait_for(&self, done: usize) {
+        let deadline = Instant::now() + LONG;
         while self.done() < done {
+            assert!(Instant::now() < deadline, "{} of {done}", self.done());
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -15,7 +15,10 @@ mod bounds;
 mod breadcrumbs;
 mod calls;
 mod clients;
-#[cfg(target_os = "linux")]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod clocks;
 mod codegen;
 mod contexts;
@@ -64,6 +67,7 @@ mod outgoing;
 mod panics;
 mod params;
 mod parts;
+mod parts_meet;
 mod people;
 mod poisoned;
 #[cfg(unix)]

@@ -1,157 +1,29 @@
 //! Transactions that are sent in parts, for they go on for long.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::trace::Sampler;
-use sentry::protocol::{Context, EnvelopeItem, Event, Span, SpanId, SpanStatus, Transaction};
-use sentry::{Hub, Level, User};
+use sentry::protocol::{SpanId, SpanStatus};
+use sentry::{Level, User};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
 use tracing::{Instrument, Span as TracingSpan, error, info, info_span, instrument};
-
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
 
-use crate::support::gated::LONG;
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
 use crate::support::otel::{Otel, all_of_otel};
-use crate::support::received::{Received, event_trace, messages, trace, with_prefixes};
+use crate::support::received::{event_trace, messages, trace, with_prefixes};
+use crate::support::story::{self, SHORT, Story, world};
 use crate::support::world::{RATES, World};
 
-const SHORT: Duration = Duration::from_millis(10);
 const METHOD: &str = "/helloworld.Greeter/SayHelloStream";
-
-fn world() -> World {
-    World::with(
-        |options| options.traces_sample_rate(1.0),
-        |layer| layer.max_transaction_duration(SHORT),
-    )
-}
-
-/// What Sentry has received so far.
-#[derive(Debug, Default)]
-struct Story {
-    transactions: Vec<Transaction<'static>>,
-    events: Vec<Event<'static>>,
-    /// Spans that had no room.
-    dropped: u64,
-}
-
-impl Story {
-    fn hear(&mut self, world: &World) {
-        let Received {
-            transactions,
-            events,
-            others,
-            ..
-        } = world.received();
-        self.transactions.extend(transactions);
-        self.events.extend(events);
-        for item in &others {
-            if let EnvelopeItem::ClientReport(report) = item {
-                let report = serde_json::to_value(report).unwrap();
-                for lost in report["discarded_events"].as_array().unwrap() {
-                    assert_eq!(lost["category"], "span", "{report}");
-                    assert_eq!(lost["reason"], "buffer_overflow", "{report}");
-                    self.dropped += lost["quantity"].as_u64().unwrap();
-                }
-            }
-        }
-    }
-
-    fn wait(&mut self, world: &World, is_enough: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + LONG;
-        while !is_enough(self) {
-            assert!(Instant::now() < deadline, "{:#?}", self.transactions);
-            thread::yield_now();
-            self.hear(world);
-        }
-    }
-
-    /// Waits for another part than those that there are: what has happened before is over.
-    fn wait_for_a_cut(&mut self, world: &World) {
-        self.hear(world);
-        // What is cut now may have begun before.
-        let known = self.transactions.len();
-        self.wait(world, |story| story.transactions.len() >= known + 2);
-    }
-
-    fn spans(&self) -> Vec<&Span> {
-        let transactions = self.transactions.iter();
-        transactions.flat_map(|part| &part.spans).collect()
-    }
-
-    #[track_caller]
-    fn span(&self, name: &str) -> (&Transaction<'static>, &Span) {
-        let all = self.transactions.iter().flat_map(|part| {
-            let spans = part.spans.iter();
-            spans.map(move |span| (part, span))
-        });
-        let mut found = all.filter(|(_, span)| span.description.as_deref() == Some(name));
-        let span = found.next().unwrap();
-        assert!(found.next().is_none(), "{name} is there more than once");
-        span
-    }
-
-    /// That what was received is one story: of one trace, in parts that follow each other,
-    /// each with its spans below it.
-    #[track_caller]
-    fn check(&self, name: &str, parent: Option<SpanId>, status: SpanStatus) {
-        let parts = &self.transactions;
-        let first = trace(&parts[0]);
-        // A parent that was open at a cut is in a part that follows.
-        let ids: HashSet<_> = self.spans().iter().map(|span| span.span_id).collect();
-        for (index, part) in parts.iter().enumerate() {
-            let own = trace(part);
-            assert_eq!(part.name.as_deref(), Some(name));
-            assert_eq!(own.trace_id, first.trace_id);
-            assert_eq!(own.op, first.op);
-            assert_eq!(own.origin, first.origin);
-            assert_eq!(own.data["transaction.part"], json!(index + 1));
-            match index {
-                0 => assert_eq!(own.parent_span_id, parent),
-                _ => assert_eq!(own.parent_span_id, Some(first.span_id)),
-            }
-            let is_last = index + 1 == parts.len();
-            assert_eq!(own.status, is_last.then_some(status));
-            assert!(part.timestamp.unwrap() > part.start_timestamp);
-            for span in &part.spans {
-                let parent = span.parent_span_id.unwrap();
-                let is_there = parent == own.span_id || ids.contains(&parent);
-                // Or it had no room.
-                assert!(is_there || self.dropped > 0, "{span:#?}");
-                assert_ne!(parent, span.span_id);
-                assert_eq!(span.trace_id, first.trace_id);
-                assert!(span.description.is_some(), "{span:#?}");
-                assert!(!span.op.as_deref().unwrap().is_empty(), "{span:#?}");
-            }
-        }
-        for two in parts.windows(2) {
-            assert!(two[0].timestamp.unwrap() <= two[1].start_timestamp);
-        }
-        let roots = parts.iter().map(|part| trace(part).span_id);
-        let all: Vec<_> = roots
-            .chain(self.spans().iter().map(|span| span.span_id))
-            .collect();
-        let ids: HashSet<_> = all.iter().collect();
-        assert_eq!(ids.len(), all.len(), "an id is there more than once");
-    }
-
-    fn ids(&self) -> HashSet<SpanId> {
-        let parts = self.transactions.iter();
-        parts.map(|part| trace(part).span_id).collect()
-    }
-}
 
 #[instrument(target = "test")]
 async fn look_up(name: &str) {
@@ -312,59 +184,6 @@ fn errors_and_calls_are_of_the_part_that_they_happen_in() {
 }
 
 #[test]
-fn a_span_that_is_open_at_a_cut_is_in_the_part_in_which_it_ends() {
-    let world = world();
-    let mut story = Story::default();
-    let (root, feed) = world.sync(|| {
-        let root = info_span!(target: "test", "job");
-        let _in_root = root.enter();
-        let feed = info_span!(
-            target: "test", "feed",
-            { "otel.name" } = "the feed", { "sentry.op" } = "queue.process",
-            { "tags.shard" } = 7, first = 1, later = tracing::field::Empty,
-        );
-        feed.in_scope(|| info_span!(target: "test", "before").in_scope(|| {}));
-        (root.clone(), feed)
-    });
-    story.wait_for_a_cut(&world);
-    world.sync(|| {
-        let _in_feed = feed.enter();
-        feed.record("later", 2);
-        info_span!(target: "test", "after").in_scope(|| {});
-        // Of the application's own making.
-        let own = sentry::configure_scope(|scope| scope.get_span()).unwrap();
-        own.set_data("own", json!(3));
-        own.start_child("db", "query").finish();
-    });
-    story.wait_for_a_cut(&world);
-    let begun = std::time::SystemTime::now();
-    world.sync(|| {
-        drop(feed);
-        drop(root);
-    });
-    story.hear(&world);
-    assert_eq!(story.spans().len(), 4, "{:#?}", story.spans());
-    // Its child of the application's names it in a part in which it is not.
-    let (part, query) = story.span("query");
-    let (last, feed) = story.span("the feed");
-    assert_eq!(query.parent_span_id, Some(feed.span_id));
-    assert!(trace(part).span_id != trace(last).span_id);
-    assert_eq!(trace(last).status, Some(SpanStatus::Ok));
-    assert!(feed.start_timestamp < begun && feed.timestamp.unwrap() >= begun);
-    assert_eq!(feed.op.as_deref(), Some("queue.process"));
-    assert_eq!(feed.status, Some(SpanStatus::Ok));
-    assert_eq!(feed.tags["shard"], "7");
-    assert_eq!(feed.parent_span_id, Some(trace(last).span_id));
-    let data = ["first", "later", "own", "sentry.tracing.target"].map(|name| &feed.data[name]);
-    assert_eq!(data, [&json!(1), &json!(2), &json!(3), &json!("test")]);
-    let (part, before) = story.span("before");
-    assert_eq!(before.parent_span_id, Some(feed.span_id));
-    assert_eq!(trace(part).data["transaction.part"], 1);
-    let (_, after) = story.span("after");
-    assert_eq!(after.parent_span_id, Some(feed.span_id));
-}
-
-#[test]
 fn a_call_that_waits_for_a_task_is_seen_with_its_end() {
     let world = world();
     let mut story = Story::default();
@@ -414,7 +233,7 @@ fn what_is_not_sampled_has_no_parts() {
     for rate in RATES {
         let cut = |layer: SentryGrpcLayer| layer.max_transaction_duration(SHORT);
         let world = World::rated(rate, |options| options, cut);
-        let sampled = self::world();
+        let sampled = story::world();
         let open = || info_span!(target: "test", "job").entered();
         let job = world.sync(open);
         // Whoever would cut it comes by here.
@@ -465,82 +284,6 @@ fn the_user_and_what_the_application_names_goes_on() {
     assert_eq!(trace(&story.transactions[0]).data["own"], 1);
     assert_eq!(trace(story.transactions.last().unwrap()).data["own"], 2);
     story.span("query");
-}
-
-#[test]
-fn no_span_is_lost_or_there_twice_however_it_meets_a_cut() {
-    const THREADS: usize = 4;
-    const EACH: usize = 2_000;
-    let world = Arc::new(world());
-    let root = world.sync(|| info_span!(target: "test", "job"));
-    let is_done = Arc::new(AtomicBool::new(false));
-    let threads = (0..THREADS).map(|_| {
-        let (world, root) = (Arc::clone(&world), root.clone());
-        thread::spawn(move || {
-            world.sync(|| {
-                let _in_root = root.enter();
-                for _ in 0..EACH {
-                    let outer = info_span!(target: "test", "outer", number = 1);
-                    let _in_outer = outer.enter();
-                    info_span!(target: "test", "inner").in_scope(thread::yield_now);
-                }
-            });
-        })
-    });
-    let threads: Vec<_> = threads.collect();
-    let mut story = Story::default();
-    while !is_done.load(Ordering::Relaxed) {
-        is_done.store(
-            threads.iter().all(|thread| thread.is_finished()),
-            Ordering::Relaxed,
-        );
-        story.hear(&world);
-        thread::yield_now();
-    }
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    story.wait_for_a_cut(&world);
-    world.sync(|| drop(root));
-    story.hear(&world);
-    story.check("job", None, SpanStatus::Ok);
-    let spans = story.spans();
-    assert_eq!(
-        spans.len() as u64 + story.dropped,
-        (2 * THREADS * EACH) as u64
-    );
-    for span in spans {
-        let is_outer = span.description.as_deref() == Some("outer");
-        assert_eq!(span.data.contains_key("number"), is_outer, "{span:#?}");
-        assert_eq!(span.status, Some(SpanStatus::Ok));
-    }
-}
-
-#[test]
-fn a_hub_that_was_forked_in_a_part_before_leads_to_the_current_one() {
-    let world = world();
-    let mut story = Story::default();
-    let (root, fork) = world.sync(|| {
-        let root = info_span!(target: "test", "job");
-        let fork = root.in_scope(|| Arc::new(Hub::new_from_top(Hub::current())));
-        (root, fork)
-    });
-    story.wait_for_a_cut(&world);
-    world.sync(|| {
-        Hub::run(fork, || {
-            info_span!(target: "test", "forked").in_scope(|| error!("in a fork"));
-        });
-        drop(root);
-    });
-    story.hear(&world);
-    story.check("job", None, SpanStatus::Ok);
-    let (part, forked) = story.span("forked");
-    assert_eq!(forked.parent_span_id, Some(trace(part).span_id));
-    assert!(trace(part).data["transaction.part"].as_u64().unwrap() > 1);
-    let Some(Context::Trace(own)) = story.events[0].contexts.get("trace") else {
-        panic!("{:#?}", story.events)
-    };
-    assert_eq!(own.span_id, forked.span_id);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(crate) mod otlp;
 pub(crate) mod proxy;
 pub(crate) mod received;
 pub(crate) mod recorder;
+pub(crate) mod story;
 pub(crate) mod tally;
 pub(crate) mod used;
 pub(crate) mod world;
