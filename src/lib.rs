@@ -128,7 +128,8 @@
 //!   [`close`](sentry_core::Client::close) is dropped by sentry-core.
 //!
 //! What finds no room is counted, and Sentry told of it in a client report, with the next
-//! envelope: what arrives and what is reported is together every sampled call, up to `close`.
+//! envelope: what arrives and what is reported is together every sampled call, up to `close`, but
+//! for what a [`TraceTransport`] loses to the network, a 5xx or a limit to everything.
 //! What is waiting when `close` runs out of time, what no envelope has come after to report, and
 //! what is sent later is not told.
 //!

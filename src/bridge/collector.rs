@@ -202,13 +202,19 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
         Some(Context::Trace(trace)) => Some(trace),
         _ => None,
     };
-    let own = trace.as_ref().map(|trace| trace.span_id);
-    // It is there: who finishes a transaction holds its root.
-    let by_own = trace.as_ref().and_then(|trace| trails::find_by(trace));
-    let trail = by_own.or_else(|| parents.into_iter().find_map(trails::find))?;
-    trace = trace.filter(|trace| parts::is_part_of(trace, trail.root_id()));
+    let found = || {
+        // The application has finished it, and holds its root.
+        let by_own = trace.as_ref().and_then(|trace| trails::find_by(trace));
+        let trail = by_own.or_else(|| parents.into_iter().find_map(trails::find))?;
+        let own = trace
+            .as_ref()
+            .filter(|trace| parts::is_part_of(trace, trail.root_id()));
+        let id = own.map_or_else(|| trail.root_id(), |own| own.span_id);
+        Some((trail, id))
+    };
+    let (trail, id) = trails::take_sent().or_else(found)?;
+    trace = trace.filter(|trace| trace.span_id == id);
     let is_named = trace.is_some();
-    let id = own.unwrap_or_else(|| trail.root_id());
     trail.complete(id, trace.map(Box::as_mut), &mut transaction.spans);
     if let Some(root) = trail.root() {
         root.hand_on(id, transaction);

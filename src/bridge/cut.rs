@@ -11,6 +11,7 @@ use sentry_core::{
 
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::parts::{HeldPart, Part, Parts};
+use crate::bridge::trails;
 use crate::fields;
 use crate::span_ext::guarded;
 
@@ -75,8 +76,9 @@ impl LocalRoot {
         context: &TraceContext,
         now: SystemTime,
     ) -> Transaction {
+        let name = self.trail.transaction();
         let mut next = TransactionContext::new_with_details(
-            "",
+            name.as_deref().unwrap_or_default(),
             context.op.as_deref().unwrap_or_default(),
             context.trace_id,
             None,
@@ -104,8 +106,16 @@ impl LocalRoot {
         guarded(|| {
             let hub = Arc::new(Hub::new_from_top(&self.main.hub));
             self.tell_user(&hub);
-            Hub::run(hub, || part.span.finish_with_timestamp(ended_at));
+            let finish = || part.span.finish_with_timestamp(ended_at);
+            let finish = || trails::while_sending(&self.trail, part.id, finish);
+            Hub::run(hub, finish);
         });
+        let mut state = parts.lock();
+        if !std::mem::take(&mut state.is_handed_on) {
+            // It went nowhere, as where the application has finished it: so would all others.
+            state.due = None;
+        }
+        drop(state);
         let is_it = |retired: &mut Part| retired.number == part.number;
         let sent: Vec<_> = parts.lock().retired.extract_if(.., is_it).collect();
         drop(sent);
@@ -113,7 +123,10 @@ impl LocalRoot {
 
     /// Has the next part begin with the name and the tags that the one which is being sent has.
     pub(crate) fn hand_on(&self, id: SpanId, sent: &SentTransaction<'_>) {
-        if self.later_part_id().is_some_and(|current| current != id) {
+        if let Some(parts) = &self.parts
+            && self.later_part_id().is_some_and(|current| current != id)
+        {
+            parts.lock().is_handed_on = true;
             let next = self.span();
             if let Some(name) = &sent.name {
                 next.set_name(name);

@@ -216,8 +216,8 @@ impl SentryGrpcLayer {
     /// before its end.
     ///
     /// A transaction that has been open for this time, if it is sampled, is sent with the spans
-    /// that have finished in it, and without a status; a thread of this crate's own sees to
-    /// that, also where nothing happens. The call goes on in another transaction of the same
+    /// that have finished in it, and without a status, unless it only waits for spans of tasks;
+    /// a thread of this crate's own, `sentry-parts`, sees to that, also where nothing happens. The call goes on in another transaction of the same
     /// trace, with the same name, tags and attributes, whose parent is the first one; and so on
     /// each time as much time has passed. Each says in `transaction.part` (1, 2, ...) which it
     /// is, and the last one says how the call ended. A span that is open at a cut is in the part
@@ -225,12 +225,16 @@ impl SentryGrpcLayer {
     /// they do. Errors are of the part in which they happen, with the breadcrumbs of the whole
     /// call.
     ///
-    /// A cut takes with it what the transaction keeps, so that each part has room for 1000
-    /// spans. To OpenTelemetry, in sessions and in metrics, a call is one. Where a span is open
+    /// A cut takes with it what the transaction keeps, so that each part has room for 1001
+    /// spans. Each part counts as a transaction in Sentry's quota, rates and durations, and goes
+    /// to the client that the first one went to. Spans in a transaction of
+    /// `sentry::start_transaction` are not cut. To OpenTelemetry, in sessions and in metrics, a call is one. Where a span is open
     /// at a cut, names and tags that the application gave its Sentry span itself are lost, and
     /// so are children that it makes of that by itself, until the span is entered again.
     ///
-    /// At least 10 ms. Defaults to none: a transaction is sent as it ends.
+    /// Up to a sixteenth of the time may go by before a cut. Less than 10 ms counts as 10 ms.
+    ///
+    /// Defaults to none: a transaction is sent as it ends.
     ///
     /// ```
     /// use std::time::Duration;

@@ -17,6 +17,7 @@ use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::told::Told;
 use crate::bridge::trail::Trail;
+use crate::bridge::trails;
 use crate::report;
 use crate::span_ext::RpcFacts;
 use crate::sync::{Mutex, MutexGuard};
@@ -132,7 +133,10 @@ impl LocalRoot {
         if self.trail.is_transaction() {
             self.tell_user(&self.main.hub);
         }
-        self.span().into_owned().finish_with_timestamp(ended_at);
+        let id = self.later_part_id();
+        let finish = || self.span().into_owned().finish_with_timestamp(ended_at);
+        let id = id.unwrap_or_else(|| self.trail.root_id());
+        trails::while_sending(&self.trail, id, finish);
         if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
             collector.report_losses();
         }

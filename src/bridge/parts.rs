@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) due: Option<Instant>,
     /// That spans still finish in. The last of these sends it.
     pub(crate) retired: Vec<Part>,
+    /// The current one has what the one before was sent with.
+    pub(crate) is_handed_on: bool,
 }
 
 /// One transaction.
@@ -57,6 +59,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct HeldPart {
     pub(crate) number: u32,
+    pub(crate) id: SpanId,
     pub(crate) span: TransactionOrSpan,
 }
 
@@ -92,6 +95,7 @@ impl Parts {
                 current: Part::new(1, id, span),
                 due: Instant::now().checked_add(after),
                 retired: Vec::new(),
+                is_handed_on: false,
             }),
         }
     }
@@ -105,6 +109,7 @@ impl Parts {
         state.current.finishing += 1;
         HeldPart {
             number: state.current.number,
+            id: state.current.id,
             span: state.current.span.clone(),
         }
     }
@@ -121,6 +126,7 @@ impl Parts {
         let is_last = part.ended_at.is_some() && part.finishing == 0;
         is_last.then(|| HeldPart {
             number,
+            id: part.id,
             span: part.span.clone(),
         })
     }

@@ -140,6 +140,10 @@ impl SpanCell {
                 // The event of a failure has it too.
                 span.set_status(end.status);
                 if live.tells_attributes() || live.is_root && event.is_some() {
+                    if live.is_root && live.root.parts.is_some() {
+                        // Of a span that may be cut just now.
+                        live.root.trail.keep_end(data.clone());
+                    }
                     attributes::set(&span, data, attributes::NO_TAGS);
                 } else if live.is_root {
                     live.root.trail.keep_end(data);

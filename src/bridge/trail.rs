@@ -166,7 +166,7 @@ impl Trail {
         self.is_over.store(self.is_transaction, Ordering::Release);
     }
 
-    fn transaction(&self) -> Option<String> {
+    pub(crate) fn transaction(&self) -> Option<String> {
         self.lock().transaction().map(str::to_owned)
     }
 

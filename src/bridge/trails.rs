@@ -3,6 +3,7 @@
 //! A hub that the application forked takes the span of its scope to tasks and
 //! threads where nothing else leads to the root of that span.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -85,6 +86,24 @@ pub(crate) fn for_each(mut tell: impl FnMut(Arc<Trail>)) {
 /// The trail of the root whose span has this id.
 pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
     TRAILS.shard(id)?.get(&id)?.upgrade()
+}
+
+thread_local! {
+    /// Of the transaction that is being finished on this thread, and its id: its own trace
+    /// context may be that of the application.
+    static SENT: Cell<Option<(Arc<Trail>, SpanId)>> = const { Cell::new(None) };
+}
+
+/// Finishes the transaction of this id.
+pub(crate) fn while_sending(trail: &Arc<Trail>, id: SpanId, finish: impl FnOnce()) {
+    let _ = SENT.try_with(|sent| sent.set(Some((Arc::clone(trail), id))));
+    finish();
+    // Where it was not sent.
+    drop(take_sent());
+}
+
+pub(crate) fn take_sent() -> Option<(Arc<Trail>, SpanId)> {
+    SENT.try_with(Cell::take).ok().flatten()
 }
 
 /// The trail of the root that a transaction is, or is a later part of.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use sentry::Hub;
-use sentry::protocol::{Context, SpanStatus};
+use sentry::protocol::{Context, SpanId, SpanStatus, TraceContext, Transaction};
 use serde_json::json;
 use tracing::{error, info_span};
 
@@ -204,4 +204,68 @@ fn however_many_parts_there_were_a_scope_knows_the_current_one() {
     story.span("query");
     let own = event_trace(&story.events[0]);
     assert!(own.data["transaction.part"].as_u64().unwrap() > 80);
+}
+
+#[test]
+fn spans_keep_what_they_are_called_where_the_scope_has_a_trace_context_of_its_own() {
+    let world = world();
+    let mut story = Story::default();
+    let root = world.sync(|| info_span!(target: "test", "job"));
+    let inside = |name| {
+        world.sync(|| {
+            root.in_scope(|| {
+                let own = TraceContext::default();
+                sentry::configure_scope(|scope| scope.set_context("trace", own));
+                info_span!(target: "test", "inner", name).in_scope(|| {});
+            });
+        });
+    };
+    inside("early");
+    story.wait_for_a_cut(&world);
+    inside("late");
+    world.sync(|| drop(root));
+    story.hear(&world);
+    let spans = story.spans();
+    let named: Vec<_> = spans
+        .iter()
+        .map(|span| (span.description.as_deref(), &span.data["name"]))
+        .collect();
+    let inner = Some("inner");
+    assert_eq!(named, [(inner, &json!("early")), (inner, &json!("late"))]);
+    let is_named = |part: &Transaction<'_>| part.name.as_deref() == Some("job");
+    assert!(story.transactions.iter().all(is_named));
+}
+
+#[test]
+fn what_the_application_has_finished_is_not_cut() {
+    let world = world();
+    let mut story = Story::default();
+    let [root, other] = world.sync(|| [(); 2].map(|()| info_span!(target: "test", "job")));
+    world.sync(|| {
+        other.in_scope(|| {});
+        root.in_scope(|| {
+            let own = sentry::configure_scope(|scope| scope.get_span()).unwrap();
+            own.finish();
+        });
+    });
+    let sent = |story: &Story, root: SpanId| {
+        let parts = story.transactions.iter().map(trace);
+        parts
+            .filter(|part| part.span_id == root || part.parent_span_id == Some(root))
+            .count()
+    };
+    story.wait(&world, |story| !story.transactions.is_empty());
+    let own = trace(&story.transactions[0]).span_id;
+    // Of the other one there are parts on and on.
+    story.wait(&world, |story| story.transactions.len() > 20);
+    assert_eq!(sent(&story, own), 1);
+    world.sync(|| drop((root, other)));
+    story.hear(&world);
+    assert!(sent(&story, own) <= 2);
+    assert!(
+        story
+            .transactions
+            .iter()
+            .all(|part| part.name.as_deref() == Some("job"))
+    );
 }
