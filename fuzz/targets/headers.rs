@@ -1,5 +1,6 @@
 //! Headers of any bytes, on their way through a server and a client.
 #![no_main]
+#![expect(clippy::disallowed_methods, reason = "a panic ends the run")]
 #![allow(
     dead_code,
     unused_imports,

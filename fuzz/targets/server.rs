@@ -1,5 +1,6 @@
 //! Calls of a server, with the middleware and without.
 #![no_main]
+#![expect(clippy::disallowed_methods, reason = "a panic ends the run")]
 #![allow(
     dead_code,
     unused_imports,
