@@ -24,6 +24,15 @@ impl Start {
         }
     }
 
+    /// Inside a span that started before: by one clock, none ends after what is around it.
+    pub(crate) fn inside(outer: &Self) -> Self {
+        let since = Instant::now();
+        Self {
+            at: outer.at + since.saturating_duration_since(outer.since),
+            since,
+        }
+    }
+
     /// When the span ends that ends now: a clock that is set meanwhile makes it no longer.
     pub(crate) fn end(&self) -> SystemTime {
         self.at + self.since.elapsed().max(MIN_DURATION)

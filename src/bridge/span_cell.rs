@@ -62,6 +62,8 @@ impl SpanCell {
             Origin::Root { base, inside } => (base, None, inside, None),
             Origin::Fork(fork) => (Arc::clone(fork.trail.base()), None, None, Some(fork)),
         };
+        let outer = parent.as_ref().map(|parent| &parent.start);
+        let start = outer.map_or_else(Start::now, Start::inside);
         Self {
             options,
             key,
@@ -70,7 +72,7 @@ impl SpanCell {
             base,
             inside,
             fork,
-            start: Start::now(),
+            start,
             told: Told::default(),
             live: OnceLock::new(),
             home: OnceLock::new(),
