@@ -8,7 +8,7 @@ use tracing::Metadata;
 
 use crate::bridge::attributes;
 use crate::bridge::options::LayerOptions;
-use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
+use crate::bridge::visitor::{FieldSink, ValueVisitor};
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
@@ -199,7 +199,7 @@ impl FieldSink for SpanFields {
         match name {
             fields::SENTRY_OP => MAX_OP_LEN,
             name if name.starts_with(fields::PARAM_PREFIX) => self.max_param_len.saturating_add(4),
-            _ => visitor::MAX_TEXT_LEN,
+            _ => report::MAX_TEXT_LEN,
         }
     }
 

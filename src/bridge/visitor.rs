@@ -8,16 +8,13 @@ use tracing::field::{Field, Visit};
 
 use crate::report;
 
-/// Of a text that a field of a span tells: what Relay keeps of a message.
-pub(crate) const MAX_TEXT_LEN: usize = 8192;
-
 /// Takes the fields that a [`ValueVisitor`] reads.
 pub(crate) trait FieldSink {
     fn take(&mut self, name: &'static str, value: Value);
 
     /// Of how many bytes of a text it makes use.
     fn max_len(&self, _name: &str) -> usize {
-        MAX_TEXT_LEN
+        report::MAX_TEXT_LEN
     }
 
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {

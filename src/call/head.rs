@@ -112,3 +112,19 @@ impl CallHead {
         self.server.as_ref()?.port_u16().map(i64::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_as_long_as_a_name_can_be() {
+        let path = MethodPath::new(&Uri::from_static("/a.B/C"));
+        for (len, expected) in [(253, 253), (254, 253)] {
+            let server = format!("http://{}:80", "h".repeat(len)).parse().unwrap();
+            let head = CallHead::of_client(&path, Some(&server));
+            assert_eq!(head.server_address().unwrap().len(), expected);
+            assert_eq!(head.server_port(), Some(80));
+        }
+    }
+}

@@ -49,9 +49,9 @@ macro_rules! call_setters {
         }
 
         /// How the events of failed calls are grouped into issues: by what
-        /// `fingerprint` returns, 32 parts and 1024 bytes of each. Called for each event of this layer. Where it panics,
-        /// the default holds; `{{ default }}` among the parts stands for [what Sentry
-        /// groups by].
+        /// `fingerprint` returns, 32 parts and 1024 bytes of each. Called for each event of
+        /// this layer. Where it panics, the default holds; `{{ default }}` among the parts
+        /// stands for [what Sentry groups by].
         ///
         /// Defaults to the path of the method, the name of the code, and the type of
         /// the innermost [source](crate::RpcOutcome::source), or `panic`: never to the

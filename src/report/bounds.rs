@@ -8,8 +8,8 @@ use crate::rpc;
 /// What Relay keeps of the name of a transaction.
 const MAX_NAME_LEN: usize = 200;
 
-/// What Relay keeps of a message.
-const MAX_TEXT_LEN: usize = 8192;
+/// Of a text in a field or in an event: what Relay keeps of a message.
+pub(crate) const MAX_TEXT_LEN: usize = 8192;
 
 const MAX_PARTS: usize = 32;
 const MAX_PART_LEN: usize = 1024;

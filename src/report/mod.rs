@@ -26,7 +26,7 @@ mod status;
 mod tags;
 
 pub(crate) use self::attributes::OutcomeAttributes;
-pub(crate) use self::bounds::{bounded_event, bounded_fingerprint, bounded_name};
+pub(crate) use self::bounds::{MAX_TEXT_LEN, bounded_event, bounded_fingerprint, bounded_name};
 pub(crate) use self::breadcrumb::CallBreadcrumb;
 pub use self::caller::RpcCaller;
 pub(crate) use self::caller::{

@@ -122,6 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn counts_as_far_as_it_can_and_messages_of_any_length() {
+        let mut counter = MessageCounter {
+            messages: u32::MAX - 1,
+            ..MessageCounter::new()
+        };
+        for _ in 0..3 {
+            counter.see(&Bytes::from(message(0)));
+            assert_eq!(counter.messages(), Some(u32::MAX));
+        }
+        let mut counter = MessageCounter::new();
+        counter.see(&&b"\0\xff\xff\xff\xff"[..]);
+        counter.see(&Bytes::from(message(3)));
+        assert_eq!(counter.messages(), Some(1));
+    }
+
+    #[test]
     fn counts_however_the_bytes_are_cut() {
         let stream: Vec<u8> = [0, 1, 300, 0, 70_000, 5]
             .into_iter()

@@ -17,3 +17,32 @@ pub(crate) fn chain<'a>(
     });
     chain.take(MAX_SOURCES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt;
+
+    #[derive(Debug)]
+    struct Link(Option<Box<Self>>);
+
+    impl fmt::Display for Link {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("link")
+        }
+    }
+
+    impl Error for Link {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(self.0.as_deref()?)
+        }
+    }
+
+    #[test]
+    fn a_chain_has_no_more_links_than_a_few() {
+        for (links, expected) in [(1, 1), (32, 32), (33, 32)] {
+            let outermost = (1..links).fold(Link(None), |inner, _| Link(Some(inner.into())));
+            assert_eq!(chain(&outermost).count(), expected);
+        }
+    }
+}

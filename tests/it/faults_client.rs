@@ -290,7 +290,6 @@ fn clients_that_come_and_go_amid_calls_do_them_no_harm() {
                 bound.bind_client(next);
                 thread::yield_now();
             }
-            // The last one loses nothing.
             bound.bind_client(Some(client(via, &to)));
         });
         assert!(hub.client().unwrap().close(Some(LONG)));
