@@ -9,6 +9,9 @@ pub(crate) const SERVER_SPAN: &str = "grpc.server";
 /// The name of the span of an RPC that a client makes.
 pub(crate) const CLIENT_SPAN: &str = "grpc.client";
 
+/// The name of the span by which a process looks at how it is set up.
+pub(crate) const PROBE_SPAN: &str = "sentry_tonic.check_setup";
+
 // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
 pub(crate) const RPC_SYSTEM: &str = "rpc.system";
 pub(crate) const RPC_SERVICE: &str = "rpc.service";
@@ -85,13 +88,14 @@ mod tests {
 
     /// What OpenTelemetry has no constants for: Sentry's, those of the tracing layers,
     /// our own; values, prefixes and the name of an event.
-    const OTHERS: [&str; 20] = [
+    const OTHERS: [&str; 21] = [
         "CLIENT_SPAN",
         "DROPPED_SPANS_COUNT",
         "EXCEPTION",
         "OTEL_KIND",
         "OTEL_NAME",
         "PARAM_PREFIX",
+        "PROBE_SPAN",
         "RPC_REQUEST_MESSAGE_COUNT",
         "RPC_RESPONSE_MESSAGE_COUNT",
         "RPC_STATUS_CODE",

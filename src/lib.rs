@@ -193,6 +193,7 @@ mod propagation;
 mod report;
 mod rpc;
 mod server;
+mod setup;
 mod span_ext;
 mod sync;
 mod watch;
@@ -207,6 +208,7 @@ pub use self::rpc::RpcSide;
 #[cfg(feature = "tower-http")]
 pub use self::server::{GrpcMakeSpan, GrpcTraceHooks};
 pub use self::server::{GrpcServerLayer, GrpcServerService};
+pub use self::setup::{SetupProblem, SetupReport, check_setup};
 pub use self::span_ext::{ContinueTraceError, SentrySpanExt, keep_source};
 pub use self::watch::OnPanic;
 

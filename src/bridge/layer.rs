@@ -13,7 +13,7 @@ use crate::bridge::options::LayerOptions;
 use crate::bridge::recording;
 use crate::propagation::W3cSpan;
 use crate::report::Redact;
-use crate::span_ext;
+use crate::span_ext::{self, LayerSeen};
 
 /// Shorter ones would be nothing but parts.
 const MIN_PART_DURATION: Duration = Duration::from_millis(10);
@@ -246,6 +246,13 @@ impl SentryGrpcLayer {
     pub fn max_transaction_duration(self, duration: Duration) -> Self {
         let duration = duration.max(MIN_PART_DURATION);
         self.with(|options| options.part_duration = Some(duration))
+    }
+
+    pub(crate) fn as_seen(&self) -> LayerSeen {
+        LayerSeen {
+            hub: self.hub.clone(),
+            captures_errors: self.capture_errors,
+        }
     }
 
     fn with(mut self, set: impl FnOnce(&mut LayerOptions)) -> Self {

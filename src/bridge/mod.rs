@@ -59,3 +59,4 @@ mod visitor;
 
 pub use self::layer::SentryGrpcLayer;
 pub use self::trace_transport::TraceTransport;
+pub(crate) use self::trace_transport::is_installed as is_trace_transport_installed;

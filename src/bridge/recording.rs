@@ -46,6 +46,10 @@ where
         if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
             return;
         }
+        if attrs.metadata().name() == fields::PROBE_SPAN {
+            span_ext::saw_probe(self.as_seen());
+            return;
+        }
         let Some(span) = ctx.span(id) else { return };
         let current = ctx.lookup_current();
         let asks_for_ids = self.options.otel_ids.is_some();

@@ -1,9 +1,13 @@
 //! Calls on their way through a layer, joined to what watches them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::request::Parts;
 use http::{Extensions, Request};
+use tracing::debug;
 
 use crate::call::rpc_call::{RpcCall, RpcScope};
+use crate::fields;
 use crate::rpc::RpcSide;
 use crate::watch::{self, Deadline, Guard};
 
@@ -43,7 +47,7 @@ struct ByClient;
 /// Marks a request as observed on `side` alone, for a server may pass its extensions on to
 /// a client. Returns whether it was.
 fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
-    match side {
+    let was_marked = match side {
         RpcSide::Server => {
             extensions.remove::<ByClient>();
             extensions.insert(ByServer).is_some()
@@ -52,6 +56,35 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
             extensions.remove::<ByServer>();
             extensions.insert(ByClient).is_some()
         }
+    };
+    if was_marked {
+        saw_two_layers(side);
+    }
+    was_marked
+}
+
+/// Says so once, for the options of the inner layer have no effect.
+fn saw_two_layers(side: RpcSide) {
+    let layer = match side {
+        RpcSide::Server => "GrpcServerLayer",
+        RpcSide::Client => "GrpcClientLayer",
+    };
+    if !two_layers(side).swap(true, Ordering::Relaxed) {
+        debug!(target: fields::TARGET, "a call goes through two layers of the type {layer}");
+    }
+}
+
+/// Whether a call has gone through two layers of `side`.
+pub(crate) fn is_layered_twice(side: RpcSide) -> bool {
+    two_layers(side).load(Ordering::Relaxed)
+}
+
+fn two_layers(side: RpcSide) -> &'static AtomicBool {
+    static SERVER: AtomicBool = AtomicBool::new(false);
+    static CLIENT: AtomicBool = AtomicBool::new(false);
+    match side {
+        RpcSide::Server => &SERVER,
+        RpcSide::Client => &CLIENT,
     }
 }
 

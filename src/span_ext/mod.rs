@@ -11,6 +11,7 @@ mod otel;
 mod otel_parent;
 #[cfg(feature = "tower-http")]
 mod parked;
+mod probe;
 mod sink;
 mod thread_guard;
 
@@ -25,6 +26,7 @@ pub(crate) use self::otel::{add_event as add_otel_event, set_attributes as set_o
 pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
+pub(crate) use self::probe::{LayerSeen, saw_probe, seen_by};
 pub(crate) use self::sink::{
     AboutRpc, Aside, EnteredUnrecorded, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded,
     find, is_on_the_way, own, recorded_after_all, sink,

@@ -15,7 +15,7 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("fields", &[]),
     ("sync", &[]),
     ("rpc", &[]),
@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
     ("interceptor", &["span_ext"]),
+    ("setup", &["bridge", "call", "rpc", "span_ext", "fields"]),
     (
         "lib",
         &[
@@ -38,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "server",
             "client",
             "interceptor",
+            "setup",
             "call",
             "span_ext",
             "propagation",

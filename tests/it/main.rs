@@ -77,6 +77,7 @@ mod quickstart;
 mod sampling;
 mod secrets;
 mod sessions;
+mod setup;
 mod soak;
 mod span_ext;
 mod spans;

@@ -1,0 +1,174 @@
+//! Looks at the client, the subscriber, and what calls have shown.
+
+use std::sync::Arc;
+
+use sentry_core::{Client, Hub, Scope, TracesSamplingStrategy};
+use sentry_tracing::{ErrorLayer, SpanLayer};
+use tracing::dispatcher::{self, Dispatch};
+use tracing::info_span;
+use tracing::subscriber::NoSubscriber;
+
+use crate::bridge::{self, SentryGrpcLayer};
+use crate::call;
+use crate::fields;
+use crate::rpc::{self, RpcSide};
+use crate::setup::problem::SetupProblem;
+use crate::setup::report::SetupReport;
+use crate::span_ext::{self, LayerSeen};
+
+/// Looks at how this process is set up, and says in plain words what is wrong.
+///
+/// For developers: call it once, after `sentry::init` and after the subscriber was made, on the
+/// main thread or wherever the subscriber is the default one, and print what it returns. It looks
+/// for a Sentry client that is bound and can send, for tracing that is not disabled, for one
+/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) that sees the spans of calls, and for
+/// layers of sentry-tracing that do the same work. A second call, after the first RPCs, also
+/// tells whether these came through two layers of a kind.
+///
+/// ```
+/// // In `main`, where the rest is set up.
+/// if cfg!(debug_assertions) {
+///     eprintln!("{}", sentry_tonic::check_setup());
+/// }
+/// ```
+///
+/// To find out, it opens a span `sentry_tonic.check_setup` and closes it at once, which other
+/// layers, such as one of OpenTelemetry, see as they see any span of the level INFO and the
+/// target `sentry_tonic`. Nothing is sent to Sentry, and nothing is changed. Never panics.
+#[must_use = "it says what is wrong"]
+pub fn check_setup() -> SetupReport {
+    // Inside of `get_default` there is no other default.
+    let dispatch = dispatcher::get_default(Dispatch::clone);
+    let probed = probe(&dispatch);
+    let client = client(&probed);
+    let mut problems = vec![];
+    problems.extend(of_client(client.as_deref()));
+    probed.tell(&mut problems);
+    for (side, problem) in [
+        (RpcSide::Server, SetupProblem::ServerLayerTwice),
+        (RpcSide::Client, SetupProblem::ClientLayerTwice),
+    ] {
+        if call::is_layered_twice(side) {
+            problems.push(problem);
+        }
+    }
+    SetupReport::new(problems, hints(client.as_deref()))
+}
+
+/// What the subscriber of this thread made of a span like that of a call.
+struct Probed {
+    has_subscriber: bool,
+    /// The layers that saw it.
+    seen: Vec<LayerSeen>,
+    /// A layer of ours that is there, whether it saw it or not. One that can be reloaded is
+    /// found only if it did.
+    registered: Option<LayerSeen>,
+    has_span_layer: bool,
+    has_error_layer: bool,
+}
+
+fn probe(dispatch: &Dispatch) -> Probed {
+    let registered = dispatch.downcast_ref::<SentryGrpcLayer>();
+    let mut has_span_layer = dispatch.is::<SpanLayer>();
+    let seen = span_ext::seen_by(|| {
+        // What other layers begin of it has nowhere to go.
+        let nowhere = Hub::new(None, Arc::new(Scope::default()));
+        let hub = Arc::new(nowhere);
+        // The layers of sentry-tracing panic where two of them meet.
+        let _ = rpc::contained(|| {
+            Hub::run(hub, || {
+                let span = info_span!(target: fields::TARGET, parent: None, fields::PROBE_SPAN);
+                span.in_scope(|| {
+                    // Ours leaves it alone; the combined layer of sentry-tracing is known by this.
+                    let on_scope = Hub::current().configure_scope(|scope| scope.get_span());
+                    has_span_layer |= on_scope.is_some();
+                });
+            })
+        });
+    });
+    Probed {
+        has_subscriber: !dispatch.is::<NoSubscriber>(),
+        seen,
+        registered: registered.map(SentryGrpcLayer::as_seen),
+        has_span_layer,
+        has_error_layer: dispatch.is::<ErrorLayer>(),
+    }
+}
+
+impl Probed {
+    fn layer(&self) -> Option<&LayerSeen> {
+        self.seen.first().or(self.registered.as_ref())
+    }
+
+    fn tell(&self, problems: &mut Vec<SetupProblem>) {
+        match self.layer() {
+            _ if !self.has_subscriber => problems.push(SetupProblem::NoSubscriber),
+            None => problems.push(SetupProblem::LayerMissing),
+            Some(_) if self.seen.is_empty() => problems.push(SetupProblem::SpansFiltered),
+            Some(_) if self.seen.len() > 1 => problems.push(SetupProblem::LayerTwice),
+            Some(_) => {}
+        }
+        if self.has_span_layer {
+            problems.push(SetupProblem::SpanLayerBeside);
+        }
+        if self.has_error_layer && self.layer().is_some_and(|layer| layer.captures_errors) {
+            problems.push(SetupProblem::ErrorLayerBeside);
+        }
+    }
+}
+
+/// The client that a call outside of any span would be told to; one that cannot send where
+/// there is no other.
+fn client(probed: &Probed) -> Option<Arc<Client>> {
+    match probed.layer().and_then(|layer| layer.hub.clone()) {
+        Some(pinned) => pinned.client(),
+        None => {
+            let clients = [Hub::current().client(), Hub::main().client()];
+            let clients = || clients.iter().flatten();
+            let enabled = clients().find(|client| client.is_enabled());
+            enabled.or_else(|| clients().next()).cloned()
+        }
+    }
+}
+
+fn of_client(client: Option<&Client>) -> Option<SetupProblem> {
+    let Some(client) = client else {
+        return Some(SetupProblem::NoClient);
+    };
+    let options = client.options();
+    if options.dsn.is_none() {
+        Some(SetupProblem::NoDsn)
+    } else if !client.is_enabled() {
+        Some(SetupProblem::ClientClosed)
+    } else if matches!(
+        options.traces_sampling_strategy,
+        TracesSamplingStrategy::Disabled
+    ) {
+        Some(SetupProblem::TracingDisabled)
+    } else {
+        None
+    }
+}
+
+fn hints(client: Option<&Client>) -> Vec<&'static str> {
+    let mut hints = vec![
+        "Two versions of sentry-core: `cargo tree -i sentry-core` is to name one. What is bound \
+         to the hubs of another one is not seen here.",
+        "The end: the guard of sentry::init is to go last, after the servers and outside of the \
+         runtime, or what is queued is lost.",
+        "The tower layers: a call is told where it comes through GrpcServerLayer or \
+         GrpcClientLayer. Call check_setup again after some to learn of two.",
+    ];
+    let Some(client) = client else { return hints };
+    if matches!(client.options().traces_sampling_strategy, TracesSamplingStrategy::FixedRate(rate) if rate <= 0.0)
+    {
+        hints.push("The rate is 0: no transaction is sent, but of traces that a caller samples.");
+    }
+    if !bridge::is_trace_transport_installed() {
+        hints.push(
+            "The transport: without a TraceTransport, sentry 0.49 drops the sampling context of \
+             traces on their way to Sentry.",
+        );
+    }
+    hints
+}

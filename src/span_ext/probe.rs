@@ -1,0 +1,34 @@
+//! Which layers see a span.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use sentry_core::Hub;
+
+thread_local! {
+    /// `None` where nobody asks.
+    static SEEN: RefCell<Option<Vec<LayerSeen>>> = const { RefCell::new(None) };
+}
+
+/// A layer, as it is set up.
+pub(crate) struct LayerSeen {
+    pub(crate) hub: Option<Arc<Hub>>,
+    pub(crate) captures_errors: bool,
+}
+
+/// Called by a layer that sees a probe.
+pub(crate) fn saw_probe(layer: LayerSeen) {
+    let _ = SEEN.try_with(|seen| {
+        if let Some(seen) = &mut *seen.borrow_mut() {
+            seen.push(layer);
+        }
+    });
+}
+
+/// The layers that see the probe that `open` opens on this thread.
+pub(crate) fn seen_by(open: impl FnOnce()) -> Vec<LayerSeen> {
+    let _ = SEEN.try_with(|seen| *seen.borrow_mut() = Some(vec![]));
+    open();
+    let seen = SEEN.try_with(|seen| seen.borrow_mut().take());
+    seen.ok().flatten().unwrap_or_default()
+}
