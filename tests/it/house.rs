@@ -15,7 +15,7 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("fields", &[]),
     ("sync", &[]),
     ("rpc", &[]),
@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
     ("interceptor", &["span_ext"]),
+    ("manual", &[]),
     (
         "lib",
         &[
@@ -97,7 +98,7 @@ fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
