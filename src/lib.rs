@@ -189,6 +189,8 @@ mod call;
 mod client;
 mod fields;
 mod interceptor;
+#[cfg(any(doc, doctest))]
+pub mod manual;
 mod propagation;
 mod report;
 mod rpc;

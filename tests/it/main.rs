@@ -47,6 +47,7 @@ mod leaks;
 mod metadata;
 mod metrics;
 mod middleware;
+mod migrating;
 mod nested;
 mod noise;
 mod otel;
