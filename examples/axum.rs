@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example axum` needs no account: it brings a Sentry ingest of its own on
 //! loopback, prints what arrives there, and fails where that is not what it should be.
-//! For gRPC, axum needs its feature `http2`.
+//! HTTP/2, which gRPC is made of, is the feature `http2` of axum.
 
 mod support {
     pub(crate) mod shop;

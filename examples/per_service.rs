@@ -33,8 +33,8 @@ use support::shop::{Order, Receipt, order};
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
-Two services of one server have been called. Orders asks the Stock, and hands on its
-failures; an event of such a one is wanted of Orders alone. This is what Sentry received.
+Two services of one server have been called: Orders, which asks the Stock and hands on its
+failures. Of these, only Orders is to make events. This is what Sentry received.
 ";
 
 const EXPECTED: &str = "\
