@@ -1,8 +1,7 @@
 //! A Greeter as an application would write it. The name in a request chooses
 //! what happens: `notfound`, `internal`, `unavailable` and `dataloss` fail, `panic`
 //! panics, `slow` takes a second, for each message of a stream; any other is greeted,
-//! and, in a stream of replies, `endless` without end, `idle` once, and then not for an
-//! hour. Without a name, `SayHello` fails.
+//! and, in a stream of replies, `endless` without end, `idle` once. Without one, `SayHello` fails.
 
 use std::collections::HashMap;
 use std::error::Error;
