@@ -1,7 +1,7 @@
 //! A Greeter as an application would write it. The name in a request chooses
 //! what happens: `notfound`, `internal`, `unavailable` and `dataloss` fail, `panic`
 //! panics, `slow` takes a second, for each message of a stream; any other is greeted,
-//! and `endless`, in a stream of replies, without end. Without a name, `SayHello` fails.
+//! and, in a stream of replies, `endless` without end, `idle` once. Without one, `SayHello` fails.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -146,11 +146,15 @@ impl Greeter for MyGreeter {
     ) -> Result<Response<ReplyStream>, Status> {
         let HelloRequest { name } = request.into_inner();
         let count = if name == "endless" { usize::MAX } else { 3 };
+        let pause = match name.as_str() {
+            "idle" => Duration::from_secs(3_600),
+            _ => Duration::from_millis(5),
+        };
         let replies = tokio_stream::iter(0..count).then(move |number| {
             let name = name.clone();
             async move {
                 if number > 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    tokio::time::sleep(pause).await;
                 }
                 let name = find_name(&name).await?;
                 Ok(render(&name).await)

@@ -37,6 +37,7 @@ mod faults_ingest;
 #[cfg(unix)]
 mod faults_processes;
 mod forks;
+mod gallery;
 mod hostile;
 mod hostile_headers;
 mod hosts;

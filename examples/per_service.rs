@@ -1,0 +1,145 @@
+//! Two services in one server, each with a `GrpcServerLayer` and options of its own.
+//!
+//! `cargo run --example per_service` needs no account: it brings a Sentry ingest of its own
+//! on loopback, prints what arrives there, and fails where that is not what it should be.
+
+mod support {
+    pub(crate) mod shop;
+    pub(crate) mod stage;
+}
+
+use std::process::ExitCode;
+
+use sentry::ClientOptions;
+use sentry::transports::DefaultTransportFactory;
+use sentry_tonic::{
+    GrpcClientLayer, GrpcClientService, GrpcServerLayer, SentryGrpcLayer, TraceTransport,
+};
+use tokio::net::TcpListener;
+use tonic::codegen::http::Uri;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
+use tonic::{Code, Request, Response, Status};
+use tower::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use support::shop::orders_client::OrdersClient;
+use support::shop::orders_server::{Orders, OrdersServer};
+use support::shop::stock_client::StockClient;
+use support::shop::stock_server::{Stock, StockServer};
+use support::shop::{Order, Receipt, order};
+use support::stage::{self, Error, Ingest, Stopped};
+
+const INTRODUCTION: &str = "\
+Two services of one server have been called: Orders, which asks the Stock and hands on its
+failures. Of these, only Orders is to make events. This is what Sentry received.
+";
+
+const EXPECTED: &str = "\
+transaction         team       status
+/shop.Orders/Place  checkout   ok
+/shop.Stock/Take    warehouse  ok
+/shop.Orders/Place  checkout   failed_precondition
+/shop.Stock/Take    warehouse  failed_precondition
+
+error of            team      status
+/shop.Orders/Place  checkout  FAILED_PRECONDITION
+";
+
+fn main() -> ExitCode {
+    stage::run(run)
+}
+
+fn run() -> Result<(), Error> {
+    let ingest = Ingest::start()?;
+    let sentry = sentry::init(
+        ClientOptions::new()
+            .dsn(&ingest.dsn("shop"))
+            .server_name("shop")
+            .traces_sample_rate(1.0)
+            .transport(TraceTransport::new(DefaultTransportFactory)),
+    );
+    tracing_subscriber::registry()
+        .with(SentryGrpcLayer::new())
+        .with(LevelFilter::INFO)
+        .init();
+    stage::serve_and_call(serve, call)?;
+    // Sends what is queued.
+    drop(sentry);
+
+    let items = ingest.items();
+    let transactions = [
+        ("transaction", "/transaction"),
+        ("team", "/tags/team"),
+        ("status", "/contexts/trace/status"),
+    ];
+    let errors = [
+        ("error of", "/transaction"),
+        ("team", "/tags/team"),
+        ("status", "/contexts/rpc/status"),
+    ];
+    let transactions = stage::table(&items, "transaction", &transactions);
+    let errors = stage::table(&items, "event", &errors);
+    let tables = format!("{transactions}\n{errors}");
+    stage::show(INTRODUCTION, &items, &tables, EXPECTED)
+}
+
+async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
+    let orders = GrpcServerLayer::new()
+        .tag("team", "checkout")
+        .capture_codes([Code::FailedPrecondition, Code::Internal, Code::Unknown]);
+    // Other services call it: what a failure means, they know.
+    let stock = GrpcServerLayer::new()
+        .tag("team", "warehouse")
+        .capture_codes([]);
+    let shop = Shop {
+        stock: connect(format!("http://{}", listener.local_addr()?).parse()?),
+    };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    // Each keeps its NAME, by which the server finds it.
+    Server::builder()
+        .add_service(orders.layer(OrdersServer::new(shop)))
+        .add_service(stock.layer(StockServer::new(Warehouse)))
+        .serve_with_incoming_shutdown(incoming, stopped)
+        .await?;
+    Ok(())
+}
+
+fn connect(uri: Uri) -> StockClient<GrpcClientService<Channel>> {
+    let layer = GrpcClientLayer::new().endpoint(uri.clone());
+    StockClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
+}
+
+struct Shop {
+    stock: StockClient<GrpcClientService<Channel>>,
+}
+
+#[tonic::async_trait]
+impl Orders for Shop {
+    async fn place(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
+        let order = request.into_inner();
+        self.stock.clone().take(order).await
+    }
+}
+
+struct Warehouse;
+
+#[tonic::async_trait]
+impl Stock for Warehouse {
+    async fn take(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
+        match request.into_inner().item.as_str() {
+            "gold" => Err(Status::failed_precondition("there is none left")),
+            item => Ok(Response::new(Receipt {
+                text: format!("a box of {item}"),
+            })),
+        }
+    }
+}
+
+async fn call(uri: Uri) -> Result<(), Error> {
+    let mut client = OrdersClient::connect(uri.to_string()).await?;
+    client.place(order("tea")).await?;
+    stage::expect(Code::FailedPrecondition, client.place(order("gold")).await)
+}
