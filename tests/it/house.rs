@@ -15,7 +15,7 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("fields", &[]),
     ("sync", &[]),
     ("rpc", &[]),
@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
     ("interceptor", &["span_ext"]),
+    ("manual", &[]),
     (
         "lib",
         &[
@@ -74,6 +75,10 @@ fn imports_go_downwards_and_files_stay_small() {
             .fold(&*text, |code, tests| code.split(tests).next().unwrap());
         let lines = code.lines().count();
         assert!(lines <= MAX_LINES, "{}: {lines} lines", inside.display());
+        // The rest is text.
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         for line in code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))

@@ -44,6 +44,7 @@ mod house;
 mod hubs;
 mod isolation;
 mod leaks;
+mod manual;
 mod metadata;
 mod metrics;
 mod middleware;
