@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sentry::Hub;
-use sentry::integrations::tracing::{ErrorLayer, SpanLayer};
+use sentry::integrations::tracing::{BreadcrumbLayer, ErrorLayer, SpanLayer};
 use sentry_tonic::SentryGrpcLayer;
 use tonic::{Code, Status};
-use tracing::{Subscriber, error};
+use tracing::{Subscriber, error, info};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::support::greeter::{Scripted, reply};
+use crate::support::greeter::Scripted;
+use crate::support::received::trace;
 use crate::support::world::World;
 
 fn read(file: &str) -> String {
@@ -180,13 +181,22 @@ fn every_option_has_a_row_on_its_page() {
             assert!(is_new, "{row}");
         }
     }
-    assert!(told.len() > 70, "{}", told.len());
+    assert!(told.len() > 50, "{}", told.len());
     assert_eq!(told, methods());
 }
 
-/// What Sentry gets of one call that fails in its handler: operations and names of its
-/// transactions, and the number of its events.
-fn failed_call<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> (Vec<(String, String)>, usize)
+/// What Sentry gets of a call.
+#[derive(Debug, PartialEq)]
+struct Told {
+    /// Operations and names.
+    transactions: Vec<(String, String)>,
+    events: usize,
+    /// Of the last event.
+    breadcrumbs: usize,
+}
+
+/// Of a call that says something, and then fails.
+fn failed_call<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> Told
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
@@ -194,57 +204,82 @@ where
     // Layers of sentry-tracing know no other hub.
     Hub::run(Arc::clone(&world.hub), || {
         world.run(async {
-            let greeter = Scripted::new().say_hello(|name| async move {
+            let greeter = Scripted::new().say_hello(|_| async {
+                info!("asking the store");
                 error!("the store is gone");
-                match name.as_str() {
-                    "good" => Ok(reply(&name)),
-                    _ => Err(Status::not_found("nobody")),
-                }
+                Err(Status::not_found("nobody"))
             });
-            let failure = greeter.say_hello_once("bad").await.unwrap_err();
+            let failure = greeter.say_hello_once("a").await.unwrap_err();
             assert_eq!(failure.code(), Code::NotFound);
         });
     });
     let received = world.received();
-    let mut transactions: Vec<_> = received
-        .txs()
-        .into_iter()
-        .map(|tx| (tx.op, tx.name))
+    // Those of others have no status.
+    let transactions = received.transactions.iter();
+    let mut transactions: Vec<_> = transactions
+        .map(|of| (trace(of).op.unwrap(), of.name.clone().unwrap()))
         .collect();
     transactions.sort();
-    (transactions, received.events.len())
+    let breadcrumbs = received.events.last().map(|event| event.breadcrumbs.len());
+    Told {
+        transactions,
+        events: received.events.len(),
+        breadcrumbs: breadcrumbs.unwrap_or_default(),
+    }
 }
 
 /// The symptoms that the page on troubleshooting names come of the causes that it names.
 #[test]
-fn what_stands_beside_the_layer_tells_all_twice_and_filters_hide_calls() {
+fn layers_of_sentry_tracing_beside_ours_tell_calls_twice_and_filters_hide_them() {
     let pair = |op: &str, name: &str| (op.to_owned(), name.to_owned());
     let call = pair("grpc.server", "/helloworld.Greeter/SayHello");
-    assert_eq!(
-        failed_call(|layer| registry().with(layer)),
-        (vec![call.clone()], 1)
-    );
-    let beside = pair("sentry_tonic::grpc.server", "helloworld.Greeter/SayHello");
-    assert_eq!(
-        failed_call(|layer| registry()
-            .with(SpanLayer::new().with_filter(LevelFilter::INFO))
-            .with(layer)),
-        (vec![call.clone(), beside], 1)
-    );
-    assert_eq!(
-        failed_call(|layer| registry()
-            .with(ErrorLayer::new().with_filter(LevelFilter::ERROR))
-            .with(layer)),
-        (vec![call.clone()], 2)
-    );
+    let told = |transactions: &[&(String, String)], events, breadcrumbs| Told {
+        transactions: transactions.iter().map(|&pair| pair.clone()).collect(),
+        events,
+        breadcrumbs,
+    };
+    let alone = failed_call(|layer| registry().with(layer));
+    assert_eq!(alone, told(&[&call], 1, 1));
+
+    let spans = || SpanLayer::new().with_filter(LevelFilter::INFO);
+    let beside = pair("sentry_tonic::grpc.server", "grpc.server");
+    let twice = failed_call(|layer| registry().with(spans()).with(layer));
+    assert_eq!(twice, told(&[&call, &beside], 1, 1));
+    // An error is told once, if that is not switched off.
+    let errors = || ErrorLayer::new().with_filter(LevelFilter::ERROR);
+    let once = failed_call(|layer| registry().with(errors()).with(layer));
+    assert_eq!(once, told(&[&call], 1, 1));
+    let after = ErrorLayer::new().with_filter(LevelFilter::ERROR);
+    let once = failed_call(|layer| registry().with(layer).with(after));
+    assert_eq!(once, told(&[&call], 1, 1));
+    let twice = failed_call(|layer| {
+        let layer = layer.one_event_per_failure(false);
+        registry().with(errors()).with(layer)
+    });
+    assert_eq!(twice, told(&[&call], 2, 1));
+    let outside = World::subscribed(|hub| {
+        registry()
+            .with(errors())
+            .with(SentryGrpcLayer::new().hub(hub))
+    });
+    Hub::run(Arc::clone(&outside.hub), || {
+        outside.sync(|| error!("in no call"));
+    });
+    assert_eq!(outside.received().events.len(), 2);
+    let breadcrumbs = || BreadcrumbLayer::new().with_filter(LevelFilter::INFO);
+    let twice = failed_call(|layer| registry().with(breadcrumbs()).with(layer));
+    // And the error itself.
+    assert_eq!(twice, told(&[&call], 1, 3));
+
     // One that names the application alone, and one without a `RUST_LOG`.
-    for filter in ["it=info", "error"] {
+    for filter in ["it=info,man=info", "error"] {
         let hidden = failed_call(|layer| registry().with(EnvFilter::new(filter)).with(layer));
-        assert_eq!(hidden, (vec![], 1), "{filter}");
+        assert_eq!(hidden.transactions, [], "{filter}");
+        assert_eq!(hidden.events, 1, "{filter}");
     }
-    for filter in ["it=info,sentry_tonic=info", "info"] {
+    for filter in ["it=info,man=info,sentry_tonic=info", "info"] {
         let seen = failed_call(|layer| registry().with(EnvFilter::new(filter)).with(layer));
-        assert_eq!(seen, (vec![call.clone()], 1), "{filter}");
+        assert_eq!(seen, alone, "{filter}");
     }
     let page = &pages()["troubleshooting"];
     assert!(page.contains("`sentry_tonic::grpc.server`"));
