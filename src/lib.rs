@@ -2,6 +2,8 @@
 //! trace, from the first header to the last byte, with the status that the caller
 //! saw.
 //!
+//! # Set-up
+//!
 //! A few lines beside the tracing set-up that an application has already:
 //!
 //! ```no_run
@@ -31,111 +33,26 @@
 //! Hold the guard outside of the runtime: calls that the end of the runtime
 //! cuts short are reported too.
 //!
-//! # What happens to a call
+//! The middleware opens a tracing span for each call; [`SentryGrpcLayer`] makes Sentry's
+//! transactions and spans of these, and of all others. Other layers, such as an
+//! OpenTelemetry exporter, see the same spans.
 //!
-//! [`GrpcServerLayer`] and [`GrpcClientLayer`] open a tracing span, `grpc.server`
-//! or `grpc.client` (target `sentry_tonic`, level INFO), enter it for every poll of
-//! the call and of its bodies, and record on it how the call ended.
-//! [`SentryGrpcLayer`] makes a Sentry transaction of the first such span, and spans
-//! of what is nested in it. Either works without the other: the middleware serves
-//! any tracing layer, and the tracing layer takes any span.
+//! # The manual
 //!
-//! An RPC ends exactly once, with the first of these:
-//!
-//! 1. `grpc-status` in the response head
-//! 2. `grpc-status` in the trailers
-//! 3. an error of the response body
-//! 4. the end of the body without trailers: UNKNOWN
-//! 5. an error of the service, classified by what it is or wraps: a
-//!    [`Status`](tonic::Status), a timeout, a failed connection; else UNKNOWN
-//! 6. the end of a response with an HTTP status other than 200, [as gRPC maps
-//!    it], where none of the above came first
-//! 7. being dropped: UNKNOWN at the announced end of the body, INTERNAL by a
-//!    panic, DEADLINE_EXCEEDED once the `grpc-timeout` has run down, else
-//!    CANCELLED. On a server the last tenth of a timeout, at most 100 ms, counts as
-//!    run down: callers start their clock earlier.
-//!
-//! The transaction is sent then, or, where spans inside it have been entered
-//! and are still open, once they close.
-//!
-//! Only requests with the content type `application/grpc` are calls, alone or
-//! followed by `+` or `;`; all others pass through. So do calls whose span no
-//! subscriber wants.
-//!
-//! # Traces
-//!
-//! A server continues the trace in `sentry-trace` and `baggage`, and a client takes
-//! it to the next server. The [sampling context] that the head of a trace wrote
-//! goes on as it is, and to Sentry with every transaction, and with every error
-//! that is captured in one. A trace that begins here gets one, with a
-//! `sample_rand` that follows from the trace's id.
-//!
-//! Of the [sampling decision], a `traces_sampler` has the first word: it is asked
-//! once for each transaction, with the name, the operation, the decision of the
-//! caller, and under [`custom`](sentry_core::TransactionContext::custom)
-//! `rpc.system`, `rpc.service`, `rpc.method`, and `parent_sample_rate` where it is
-//! known. Without a sampler the caller's decision holds, and where there is none, a
-//! trace is sampled if its `sample_rand` is below the rate. A sampler that panics
-//! counts as none, without a rate.
-//!
-//! sentry-core knows none of this. So a transaction is started on a second client,
-//! made from the options of the real one, which hands it over when it is finished.
-//! `sentry::capture_error`, `get_span().start_child()` and the like are unaware of
-//! it. That sentry's transports drop the context again is what [`TraceTransport`]
-//! is for.
-//!
-//! [sampling context]: https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/
-//! [sampling decision]: https://develop.sentry.dev/sdk/telemetry/traces/#sampling
-//!
-//! # Hubs
-//!
-//! Each transaction has a hub of its own, forked from the one that is current
-//! where its first span is made, without its breadcrumbs. All spans entered in
-//! it share that hub, so that what a handler writes to the scope holds for the
-//! whole call, before and after an `.await`.
-//!
-//! A task that runs beside the call gets a fork, with what the scope holds then;
-//! its spans, and the breadcrumbs of its tracing events, are the call's. With a
-//! span of its own (`.instrument(info_span!(..))`) it keeps its fork. With the
-//! span of somebody else (`.in_current_span()`) what it writes to the scope lasts
-//! until its next `.await`, for such tasks cannot be told apart.
-//!
-//! A hub that the application itself forks, and binds to a task without a tracing
-//! span, leads to the call as well: spans in it are the call's. Once the call was
-//! sent, they are transactions of their own that go on from it.
-//!
-//! Three things that a hub for each task forgives do harm on a shared one:
-//!
-//! * `scope.clear()`: what is captured on the hub after that, outside of the spans in
-//!   the call, is not the call's
-//! * a `push_scope` guard that is held across an `.await`, in futures that are
-//!   joined: guards of sentry panic where they are dropped out of order
-//! * `bind_hub(Hub::current())` on a spawned task: the hub is then current on
-//!   two threads. Bind a `Hub::new_from_top(Hub::current())`.
-//!
-//! # At high rates
-//!
-//! Sentry's transports send one envelope at a time, and a sampled call is one: 20 in a second
-//! where Sentry answers in 50 ms, 160 where a Relay does in 5 ms. What comes faster waits in a
-//! queue of 30, which errors wait in too, and is lost where that is full. So, for each process:
-//!
-//! * [`traces_sample_rate`]: 0.5 / (seconds to an answer × calls in a second), or less. For
-//!   1000 calls a second that is 0.01 at 50 ms, and 0.1 at 5 ms.
-//! * [`transport_channel_capacity`]: 1000, for bursts. It takes 0.5 MB at once, and 5 to 15 MB
-//!   when it is full, of calls with 1 to 11 spans.
-//! * [`shutdown_timeout`] (default 2 s): what is waiting may take as long as all its answers.
-//! * Servers stop before the guard of `sentry::init` goes. What is sent after
-//!   [`close`](sentry_core::Client::close) is dropped by sentry-core.
-//!
-//! What finds no room is counted, and Sentry told of it in a client report, with the next
-//! envelope: what arrives and what is reported is together every sampled call, up to `close`, but
-//! for what a [`TraceTransport`] loses to the network, a 5xx or a limit to everything.
-//! What is waiting when `close` runs out of time, what no envelope has come after to report, and
-//! what is sent later is not told.
-//!
-//! [`traces_sample_rate`]: sentry_core::ClientOptions::traces_sample_rate
-//! [`transport_channel_capacity`]: sentry_core::ClientOptions::transport_channel_capacity
-//! [`shutdown_timeout`]: sentry_core::ClientOptions::shutdown_timeout
+//! | | |
+//! |---|---|
+//! | [`setup`](manual::setup) | where the layers go, for each kind of server and client; filters, guard and runtime |
+//! | [`calls`](manual::calls) | what happens to a call, when it ends, what arrives in Sentry for each way to end |
+//! | [`options`](manual::options) | every option: what it does, its default, and why that is the default |
+//! | [`people`](manual::people) | whom and what Sentry is told of, and which secrets it never is |
+//! | [`traces`](manual::traces) | which headers go from service to service, and who decides what is sampled |
+//! | [`fields`](manual::fields) | the fields that spans of calls have, and those that any span may carry |
+//! | [`hubs`](manual::hubs) | scopes, tasks and threads |
+//! | [`opentelemetry`](manual::opentelemetry) | both backends in one subscriber, with the same ids |
+//! | [`performance`](manual::performance) | what it costs, high rates, long streams, reliability |
+//! | [`troubleshooting`](manual::troubleshooting) | from what is wrong to why, how to tell, and what to do |
+//! | [`migrating`](manual::migrating) | from sentry-tower, sentry-tracing, tower-http or tonic-tracing-opentelemetry |
+//! | [`limits`](manual::limits) | what it cannot do |
 //!
 //! # Features
 //!
@@ -180,7 +97,6 @@
 //!
 //! [session]: https://docs.sentry.io/product/releases/health/
 //! [tonic]: https://docs.rs/tonic
-//! [as gRPC maps it]: https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 
 #![forbid(unsafe_code)]
 
@@ -189,6 +105,7 @@ mod call;
 mod client;
 mod fields;
 mod interceptor;
+// Text alone, that nobody has to compile.
 #[cfg(any(doc, doctest))]
 pub mod manual;
 mod propagation;

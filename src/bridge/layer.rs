@@ -35,29 +35,8 @@ const MIN_PART_DURATION: Duration = Duration::from_millis(10);
 /// # let _ = subscriber;
 /// ```
 ///
-/// # Fields
-///
-/// | field | effect |
-/// |---|---|
-/// | `sentry.name`, else `otel.name` | name of the transaction, description of the span; defaults to the name of the tracing span |
-/// | `sentry.op` | operation; defaults to `<target>::<name>` |
-/// | `sentry.trace` | continues the trace of this `sentry-trace` header; at creation only, and outside of any span. It brings no sampling context and no organization: [`continue_trace`](crate::SentrySpanExt::continue_trace) does |
-/// | `tags.<key>` | a tag |
-/// | `rpc.param.<name>` | a parameter of the call around the span: data of the call's span, redacted and cut |
-/// | `user.id`, `user.email`, `user.name` | the user of the transaction and of the errors in it, where the scope has none; and data |
-/// | `otel.kind` | data `sentry.kind`, in lower case |
-/// | `otel.status_code` | `ERROR`: status `internal_error`, `OK`: status `ok` |
-/// | `rpc.grpc.status_code` | the status of that gRPC code |
-/// | any other | data of the span |
-///
-/// Of a text 8192 bytes are told, of an operation 128, of the name of a transaction 200, and
-/// of a tag 200 characters; of an `ERROR` event 8192 bytes of its message, of each error in it
-/// and of each field. Of a transaction with more than 1001 spans, `dropped_spans_count` says
-/// how many others have finished.
-///
-/// Without a status from a field, a span is `internal_error` if an `ERROR`
-/// event occurred in it, as with `#[instrument(err)]`, and else `ok`. A status
-/// that the application set on the Sentry span stays.
+/// Names, operations, tags, users, parameters and statuses come from the
+/// [fields](crate::manual::fields#any-span) of a span; all others are its data.
 #[derive(Debug)]
 #[must_use = "a layer does nothing until it is added to a subscriber"]
 pub struct SentryGrpcLayer {

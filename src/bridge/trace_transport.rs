@@ -74,7 +74,7 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// second, or where a quarter of the room is taken or 32 of them wait.
 ///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set ([1000 is better](crate#at-high-rates)); what comes while there is no room is lost,
+/// set ([1000 is better](crate::manual::performance#at-high-rates)); what comes while there is no room is lost,
 /// and reported to Sentry as lost to a `queue_overflow`. The inner transport gets one at a
 /// time, or up to eight where it is sentry's `DefaultTransportFactory` that makes it, whose
 /// queue has room for them. Client reports go on with an envelope that is not written out,

@@ -58,7 +58,8 @@ impl SetupProblem {
                  SpanLayer, or sentry_tracing::layer()."
             }
             Self::ErrorLayerBeside => {
-                "sentry-tracing's ErrorLayer sends the ERROR events that SentryGrpcLayer sends."
+                "sentry-tracing's ErrorLayer sends the ERROR events that SentryGrpcLayer sends: outside \
+                 of calls they arrive twice."
             }
             Self::ServerLayerTwice => "A call came through two GrpcServerLayers.",
             Self::ClientLayerTwice => "A call went through two GrpcClientLayers.",

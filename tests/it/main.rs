@@ -45,6 +45,7 @@ mod house;
 mod hubs;
 mod isolation;
 mod leaks;
+mod manual;
 mod metadata;
 mod metrics;
 mod middleware;

@@ -1,4 +1,4 @@
-//! The table in the README, of what arrives in Sentry, outcome by outcome.
+//! The table in the manual, of what arrives in Sentry, outcome by outcome.
 
 use std::error::Error;
 use std::future::pending;
@@ -33,10 +33,10 @@ struct Row {
 
 /// The rows of the table, by what a call ends with.
 fn rows() -> Vec<(String, Row)> {
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../src/manual/calls.md");
     let heading = "| a call ends with |";
-    let start = readme.find(heading).expect("the table is in the README");
-    let lines = readme[start..].lines().skip(2);
+    let start = page.find(heading).expect("the table is in the manual");
+    let lines = page[start..].lines().skip(2);
     let rows = lines.take_while(|line| line.starts_with('|')).map(|line| {
         let cells = line.trim_matches('|').split(" | ");
         let cells: Vec<_> = cells.map(|cell| cell.trim().replace('`', "")).collect();
@@ -220,7 +220,7 @@ fn received(end: End, rate: Option<f32>) -> Row {
 }
 
 #[test]
-fn the_table_in_the_readme_is_true() {
+fn the_table_in_the_manual_is_true() {
     let rows = rows();
     assert!(rows.len() > 20, "{rows:?}");
     for (end, row) in rows {
