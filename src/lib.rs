@@ -98,6 +98,7 @@
 //! [session]: https://docs.sentry.io/product/releases/health/
 //! [tonic]: https://docs.rs/tonic
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod bridge;
