@@ -189,6 +189,7 @@ mod call;
 mod client;
 mod fields;
 mod interceptor;
+// Text alone, that nobody has to compile.
 #[cfg(any(doc, doctest))]
 pub mod manual;
 mod propagation;
