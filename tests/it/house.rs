@@ -78,6 +78,10 @@ fn imports_go_downwards_and_files_stay_small() {
             .fold(&*text, |code, tests| code.split(tests).next().unwrap());
         let lines = code.lines().count();
         assert!(lines <= MAX_LINES, "{}: {lines} lines", inside.display());
+        // The rest is text.
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         for line in code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
