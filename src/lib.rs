@@ -4,6 +4,14 @@
 //!
 //! # Set-up
 //!
+//! ```toml
+//! [dependencies]
+//! sentry = { version = "0.49", default-features = false, features = ["backtrace", "contexts", "panic", "reqwest", "rustls"] }
+//! sentry-tonic = "0.1"
+//! tower = "0.5"
+//! tracing-subscriber = "0.3"
+//! ```
+//!
 //! A few lines beside the tracing set-up that an application has already:
 //!
 //! ```no_run
@@ -30,8 +38,8 @@
 //! # let _ = (server, channel);
 //! ```
 //!
-//! Hold the guard outside of the runtime: calls that the end of the runtime
-//! cuts short are reported too.
+//! Hold the guard [outside of the runtime](manual::setup#sentry-and-the-runtime): calls that the
+//! end of the runtime cuts short are reported too.
 //!
 //! The middleware opens a tracing span for each call; [`SentryGrpcLayer`] makes Sentry's
 //! transactions and spans of these, and of all others. Other layers, such as an

@@ -75,6 +75,16 @@ fn every_page_is_in_the_readme_and_the_crates_docs() {
 }
 
 #[test]
+fn the_readme_and_the_crates_docs_ask_for_the_same_dependencies() {
+    let dependencies = |file| {
+        let text = read(file).replace("//! ", "");
+        let (_, block) = text.split_once("```toml\n").unwrap();
+        block.split_once("```").unwrap().0.to_owned()
+    };
+    assert_eq!(dependencies("README.md"), dependencies("src/lib.rs"));
+}
+
+#[test]
 fn links_into_the_manual_lead_to_a_heading() {
     let pages = pages();
     let docs = read("src/lib.rs");
@@ -88,7 +98,8 @@ fn links_into_the_manual_lead_to_a_heading() {
     };
     let mut seen = 0;
     let mut check = |text: &str, own: &str| {
-        let of_pages = links(text, "crate::manual::").chain(links(text, "sentry_tonic/manual/"));
+        let of_pages = ["crate::manual::", "(manual::", "sentry_tonic/manual/"];
+        let of_pages = of_pages.into_iter().flat_map(|mark| links(text, mark));
         let of_crate = links(text, "(crate#").map(|anchor| ("", anchor));
         let of_page = links(text, "(#").map(|anchor| (own, anchor));
         let of_pages = of_pages.filter_map(|link| {

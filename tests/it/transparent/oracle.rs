@@ -16,7 +16,7 @@ pub(crate) struct End {
     pub(crate) panic: Option<Part>,
 }
 
-/// The first of the ends in the order of the README.
+/// The first of the ends in the order of the manual.
 pub(crate) fn end(request: &Request, seen: &[Seen]) -> End {
     let mut in_body = false;
     // What the HTTP status means.
