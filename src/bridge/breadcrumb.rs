@@ -125,7 +125,7 @@ impl FieldSink for EventCrumb {
             .map(|error| {
                 let debug = report::bounded(MAX_TEXT_LEN, format_args!("{error:?}"));
                 let ty = parse_type_from_debug(&debug);
-                visitor::told(report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")))
+                visitor::text_value(report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")))
             })
             .collect();
         self.take(name, texts.into());

@@ -10,13 +10,13 @@ const MIN_DURATION: Duration = Duration::from_micros(1);
 
 /// When a span started.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+pub(crate) struct StartTime {
     pub(crate) at: SystemTime,
     /// By a clock that nobody sets.
     since: Instant,
 }
 
-impl Start {
+impl StartTime {
     pub(crate) fn now() -> Self {
         Self {
             at: report::now(),

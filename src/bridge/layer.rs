@@ -147,7 +147,7 @@ impl SentryGrpcLayer {
     ///
     /// Defaults to `true`.
     pub fn one_event_per_failure(self, one: bool) -> Self {
-        self.with(|options| options.is_told_once = one)
+        self.with(|options| options.one_event_per_failure = one)
     }
 
     /// Which parameters of calls are tags, beside data: `table` for the field

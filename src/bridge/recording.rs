@@ -16,8 +16,8 @@ use crate::bridge::breadcrumb::{Crumb, EventCrumb};
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::layer::SentryGrpcLayer;
-use crate::bridge::origin::{Fork, Origin};
-use crate::bridge::otel_ids::Forbidden;
+use crate::bridge::origin::{HubFork, Origin};
+use crate::bridge::otel_ids::OtelIdsForbidden;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::fields;
@@ -25,8 +25,8 @@ use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
 use crate::span_ext::{
-    self, Aside, EnteredUnrecorded, Enterer, LayerFns, SpanLink, SpanSink, Unrecorded, guarded,
-    is_on_the_way,
+    self, EnteredUnrecorded, Enterer, LayerFns, LeftAside, SpanLink, SpanSink, Unrecorded, guarded,
+    is_being_entered,
 };
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
@@ -39,11 +39,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        self.options.learn(dispatch);
+        self.options.learn_dispatch(dispatch);
     }
 
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
+        if *attrs.metadata().level() > self.span_level || !span_ext::is_thread_free() {
             return;
         }
         if attrs.metadata().name() == fields::PROBE_SPAN {
@@ -53,8 +53,8 @@ where
         let Some(span) = ctx.span(id) else { return };
         let current = ctx.lookup_current();
         let asks_for_ids = self.options.otel_ids.is_some();
-        if asks_for_ids && current.as_ref().is_some_and(is_on_the_way) {
-            span.extensions_mut().replace(Aside);
+        if asks_for_ids && current.as_ref().is_some_and(is_being_entered) {
+            span.extensions_mut().replace(LeftAside);
             return;
         }
         let Some(origin) = self.origin(attrs, current.as_ref(), &ctx) else {
@@ -96,10 +96,10 @@ where
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let level = *event.metadata().level();
         let is_error = level == Level::ERROR;
-        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
+        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_thread_free() {
             return;
         }
-        let _forbidden = Forbidden::new();
+        let _forbidden = OtelIdsForbidden::new();
         let find = match event.is_contextual() {
             true => innermost_cell,
             false => nearest_cell,
@@ -126,7 +126,7 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if span_ext::is_passed(id) || !span_ext::is_alive() {
+        if span_ext::is_middleware_entering(id) || !span_ext::is_thread_alive() {
             return;
         }
         let cell = ctx.span(id).and_then(|span| self.cell_to_enter(&span));
@@ -136,7 +136,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        if !span_ext::is_passed(id) {
+        if !span_ext::is_middleware_entering(id) {
             thread_stack::exit(id.into_u64(), self.options.id);
         }
     }
@@ -144,7 +144,7 @@ where
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         let Some(span) = ctx.span(&id) else { return };
         let Some(cell) = cell(&span) else { return };
-        match span_ext::is_alive() {
+        match span_ext::is_thread_alive() {
             _ if cell.layer() != self.options.id => {}
             true => {
                 #[cfg(feature = "tower-http")]
@@ -202,7 +202,7 @@ impl SentryGrpcLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if !span_ext::is_alive() {
+        if !span_ext::is_thread_alive() {
             return None;
         }
         cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.options.id)
@@ -211,7 +211,7 @@ impl SentryGrpcLayer {
     /// The hub for an event outside of any span.
     fn hub_outside(&self, event: &Event<'_>) -> Option<Arc<Hub>> {
         let pinned = self.hub.as_ref();
-        let fork = || Fork::current(pinned).filter(|_| event.is_contextual());
+        let fork = || HubFork::current(pinned).filter(|_| event.is_contextual());
         match fork() {
             Some(fork) => Some(fork.hub),
             None => base_hub(pinned),
@@ -280,7 +280,7 @@ fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
 }
 
 fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
-    let fork = Fork::current(pinned)?;
+    let fork = HubFork::current(pinned)?;
     Some(fork.trail.headers(&fork.span, None))
 }
 
@@ -335,7 +335,7 @@ fn cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
 {
-    as_cell(span_ext::own(span)?)
+    as_cell(span_ext::own_sink(span)?)
 }
 
 fn as_cell(sink: Arc<dyn SpanSink>) -> Option<Arc<SpanCell>> {

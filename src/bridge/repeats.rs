@@ -18,7 +18,7 @@ const MAX_LEVELS: usize = 8;
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     /// An `ERROR` event of tracing.
     Tracing,
     /// sentry's panic hook.
@@ -27,7 +27,7 @@ pub(crate) enum Source {
     Captured,
 }
 
-impl Source {
+impl EventSource {
     pub(crate) fn of(event: &Event<'_>) -> Self {
         let mut mechanisms = event.exception.iter().filter_map(|e| e.mechanism.as_ref());
         if event.contexts.contains_key(TRACING_LOCATION) {

@@ -9,10 +9,10 @@ use sentry_core::protocol::{SpanId, Value};
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::SpanFields;
-use crate::bridge::late::Late;
+use crate::bridge::late_data::LateData;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::span_state::Live;
+use crate::bridge::span_state::LiveSpan;
 use crate::fields;
 use crate::report;
 use crate::span_ext::{RpcStart, guarded};
@@ -20,15 +20,15 @@ use crate::span_ext::{RpcStart, guarded};
 impl SpanCell {
     /// Tells what fields say that are known as the span starts: whatever is set on its
     /// Sentry span is set later, and holds.
-    pub(crate) fn set_first_fields(&self, live: &Live, mut fields: SpanFields) {
+    pub(crate) fn set_first_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let is_inside = matches!(live.recorded().as_deref(), Some(TransactionOrSpan::Span(_)));
         if is_inside && !live.root.tells_attributes() {
-            self.lock().late = std::mem::take(&mut fields.data);
+            self.lock().late_data = std::mem::take(&mut fields.data);
         }
         self.set_fields(live, fields);
     }
 
-    pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
+    pub(crate) fn set_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let params = std::mem::take(&mut fields.params);
         let user = fields
             .user
@@ -36,7 +36,7 @@ impl SpanCell {
             .and_then(|user| report::bounded_user(*user));
         guarded(|| {
             if let Some(user) = user {
-                self.tell_call(live, |told| told.add_user(user));
+                self.tell_call(live, |facts| facts.add_user(user));
             }
             if !params.is_empty() {
                 self.set_params(live, params);
@@ -47,7 +47,7 @@ impl SpanCell {
 
     /// Parameters are those of the call: they stand on its span, and on this one
     /// where there is no call around it.
-    fn set_params(&self, live: &Live, params: Vec<(&'static str, Value)>) {
+    fn set_params(&self, live: &LiveSpan, params: Vec<(&'static str, Value)>) {
         let options = &self.options().params;
         let mut data = Vec::new();
         let mut tags = Vec::new();
@@ -57,7 +57,7 @@ impl SpanCell {
             tags.extend(options.tag(field, name, &told));
             data.push((field, told));
         }
-        self.tell_call(live, |told| told.add_tags(&tags));
+        self.tell_call(live, |facts| facts.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
         if let Some(span) = of_rpc.unwrap_or(live).recorded() {
@@ -66,20 +66,20 @@ impl SpanCell {
     }
 
     /// Tells the innermost call around the span, else the root.
-    fn tell_call(&self, live: &Live, tell: impl FnOnce(&mut FieldFacts)) {
+    fn tell_call(&self, live: &LiveSpan, tell: impl FnOnce(&mut FieldFacts)) {
         let mut calls = self.rpcs(&live.root).filter(|rpc| rpc.is_server());
         match calls.next().filter(|call| !call.is_root()) {
-            Some(call) => tell(&mut call.lock().told),
+            Some(call) => tell(&mut call.lock().field_facts),
             None => live.root.trail.tell(tell),
         }
     }
 
     /// What its span is told as it is sent, and not while it lives.
-    pub(crate) fn late(
+    pub(crate) fn take_late_data(
         &self,
         root: &LocalRoot,
         span: &TransactionOrSpan,
-    ) -> Option<(SpanId, Late)> {
+    ) -> Option<(SpanId, LateData)> {
         let TransactionOrSpan::Span(span) = span else {
             return None;
         };
@@ -87,11 +87,11 @@ impl SpanCell {
             return None;
         }
         let mut state = self.lock();
-        let data = std::mem::take(&mut state.late);
+        let data = std::mem::take(&mut state.late_data);
         let late = match &state.rpc {
-            _ if !self.is_of_middleware() => Late::Source(self.metadata, data),
-            Some(rpc) => Late::Call(Arc::clone(rpc), data),
-            None => Late::Name(self.metadata),
+            _ if !self.is_of_middleware() => LateData::Source(self.metadata, data),
+            Some(rpc) => LateData::Call(Arc::clone(rpc), data),
+            None => LateData::Name(self.metadata),
         };
         drop(state);
         let id = guarded(|| span.get_span_id())?;
@@ -103,7 +103,7 @@ impl SpanCell {
     }
 }
 
-impl Live {
+impl LiveSpan {
     /// Tells what the middleware knows of its call.
     pub(crate) fn set_facts(&self, rpc: &RpcStart) {
         let facts = &rpc.facts;

@@ -7,7 +7,7 @@ use sentry_core::Hub;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::span_state::Live;
+use crate::bridge::span_state::LiveSpan;
 use crate::span_ext::Enterer;
 
 impl SpanCell {
@@ -18,7 +18,7 @@ impl SpanCell {
     /// span keeps. Whoever else comes with the span in hand runs beside it, as
     /// a task that was spawned in it does, and gets a fork for the while: tasks
     /// cannot be told apart, and must not find what another one left.
-    pub(crate) fn acquire_slot(&self, live: &Live, thread: u64, by: Enterer) -> Arc<HubSlot> {
+    pub(crate) fn acquire_slot(&self, live: &LiveSpan, thread: u64, by: Enterer) -> Arc<HubSlot> {
         // Of an RPC it is known who runs it; of another span it is whoever
         // comes first.
         let is_guest = by == Enterer::Guest && self.is_of_middleware() && !self.is_run_by_others();
@@ -61,7 +61,7 @@ impl SpanCell {
     /// Whether who runs this span runs its root: it is the root, or the RPC in
     /// a span that is entered around the call alone, as that of
     /// `tonic::transport::Server::trace_fn` is.
-    fn runs_root(&self, live: &Live) -> bool {
+    fn runs_root(&self, live: &LiveSpan) -> bool {
         live.is_root || self.is_server() && !live.root.is_rpc
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
-use crate::bridge::outbox::{Outbox, Way};
+use crate::bridge::outbox::{EndKind, Outbox};
 use crate::bridge::trail::Trail;
 
 /// That of sentry's transports.
@@ -133,7 +133,7 @@ impl TransportFactory for TraceTransport {
             true => AT_ONCE.min(capacity),
             false => 1,
         };
-        Arc::new(Posting {
+        Arc::new(OutboxTransport {
             outbox: Outbox::new(inner, capacity, at_once, recorder),
         })
     }
@@ -145,21 +145,21 @@ fn is_of_sentry(factory: &impl TransportFactory) -> bool {
     type_name_of_val(factory).starts_with("sentry::transports::")
 }
 
-struct Posting {
+struct OutboxTransport {
     outbox: Outbox,
 }
 
-impl Transport for Posting {
+impl Transport for OutboxTransport {
     fn send_envelope(&self, envelope: Envelope) {
         self.outbox.send(with_trace_of_event(envelope));
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        self.outbox.end(Way::Flush, timeout)
+        self.outbox.end(EndKind::Flush, timeout)
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {
-        self.outbox.end(Way::Shutdown, timeout)
+        self.outbox.end(EndKind::Shutdown, timeout)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sentry_core::protocol::{Context, Event, Value};
 use tonic::Code;
 
-use crate::call::rpc_call::{RpcCall, Seen};
+use crate::call::rpc_call::{RpcCall, SeenResponse};
 use crate::fields;
 use crate::report::{self, CallBreadcrumb, EventKind, OutcomeAttributes, RpcOutcome};
 use crate::rpc::{self, Outcome, RpcSide};
@@ -24,7 +24,7 @@ impl RpcCall {
 
     /// How it ended and what the response said, as attributes of the span.
     fn data(&self, finished: &Finished<'_>) -> Vec<(Cow<'static, str>, Value)> {
-        let Seen {
+        let SeenResponse {
             metadata, details, ..
         } = &self.response;
         let outcome = self.outcome_attributes(finished);

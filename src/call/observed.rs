@@ -9,7 +9,7 @@ use tracing::debug;
 use crate::call::rpc_call::{RpcCall, RpcScope};
 use crate::fields;
 use crate::rpc::RpcSide;
-use crate::watch::{self, Deadline, Guard};
+use crate::watch::{self, CallGuard, Deadline};
 
 /// The request body that a service below this crate's middleware receives.
 ///
@@ -122,7 +122,7 @@ pub(crate) fn make<B, F>(
         return ResponseFuture::new(call(request), None);
     };
     let request = request.map(|body| RequestBody::new(body, Some(rpc.scope())));
-    let mut guard = Guard::new(rpc, deadline);
+    let mut guard = CallGuard::new(rpc, deadline);
     match guard.poll(|| call(request)) {
         Ok(future) => ResponseFuture::new(future, Some(guard)),
         Err(panic) => {

@@ -30,12 +30,12 @@ pub struct RpcCall {
     /// It is left alone, with all that is traced in it.
     is_ignored: bool,
     pub(crate) about: Arc<AboutCall>,
-    pub(crate) response: Seen,
+    pub(crate) response: SeenResponse,
 }
 
 /// What a response said, as far as it is told.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SeenResponse {
     has_head: bool,
     pub(crate) metadata: Metadata,
     pub(crate) details: SeenDetails,
@@ -110,7 +110,7 @@ impl RpcCall {
             span,
             is_ignored: false,
             about: Arc::new(AboutCall::new(head, options)),
-            response: Seen::default(),
+            response: SeenResponse::default(),
         }
     }
 
@@ -142,7 +142,7 @@ impl RpcCall {
             return;
         };
         self.span
-            .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
+            .with_subscriber(|(_, dispatch)| sink.learn_dispatch(dispatch));
         // Nobody else knows of the call yet.
         if let Some(about) = Arc::get_mut(&mut self.about) {
             about.sends_pii = sink.sends_pii();
@@ -239,7 +239,7 @@ impl Watch for RpcCall {
 
 impl Drop for RpcScope {
     fn drop(&mut self) {
-        span_ext::let_go(std::mem::replace(&mut self.span, Span::none()));
+        span_ext::drop_span(std::mem::replace(&mut self.span, Span::none()));
     }
 }
 
@@ -313,6 +313,6 @@ impl Observer for RpcCall {
         self.set_otel_attributes(&self.response.metadata);
         self.tell(&finished);
         drop(entered);
-        span_ext::let_go(self.span);
+        span_ext::drop_span(self.span);
     }
 }

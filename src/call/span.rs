@@ -42,7 +42,7 @@ macro_rules! rpc_span {
 }
 
 pub(crate) fn open(head: &CallHead, conventions: SemanticConventions) -> Span {
-    if span_ext::is_gone() {
+    if span_ext::is_thread_gone() {
         return Span::none();
     }
     match head.side {

@@ -33,12 +33,12 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
 
 /// What is left of the limits.
 #[derive(Debug, Clone, Default)]
-struct Filling {
+struct Usage {
     len: usize,
     members: usize,
 }
 
-impl Filling {
+impl Usage {
     fn with(&self, len: usize) -> Self {
         let separator = usize::from(self.members > 0);
         Self {
@@ -49,10 +49,10 @@ impl Filling {
 
     /// Whether a member of this length fits; if so, it is counted.
     fn take(&mut self, len: usize) -> bool {
-        let filling = self.with(len);
-        let fits = filling.len <= MAX_LEN && filling.members <= MAX_MEMBERS;
+        let usage = self.with(len);
+        let fits = usage.len <= MAX_LEN && usage.members <= MAX_MEMBERS;
         if fits {
-            *self = filling;
+            *self = usage;
         }
         fits
     }
@@ -62,7 +62,7 @@ impl Filling {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Baggage {
     list: String,
-    filling: Filling,
+    usage: Usage,
     /// The list, for all requests that have none of their own.
     header: OnceLock<Option<HeaderValue>>,
 }
@@ -122,7 +122,7 @@ impl Baggage {
         }
         let start = self.list.len();
         self.list.extend(member);
-        let fits = self.filling.take(self.list.len() - start);
+        let fits = self.usage.take(self.list.len() - start);
         if !fits {
             self.list.truncate(end);
         }
@@ -157,7 +157,7 @@ impl Baggage {
     }
 
     fn merge_into(&self, headers: &mut HeaderMap) {
-        let mut filling = Filling::default();
+        let mut usage = Usage::default();
         let mut list: Vec<&str> = Vec::new();
         let mut is_sensitive = false;
         let mut has_changed = false;
@@ -179,10 +179,10 @@ impl Baggage {
         }
         let lens = opaque.iter().map(HeaderValue::len);
         for len in lens.chain(list.iter().map(|member| member.len())) {
-            filling = filling.with(len);
+            usage = usage.with(len);
         }
         for member in self.as_str().into_iter().flat_map(members) {
-            if filling.take(member.len()) {
+            if usage.take(member.len()) {
                 list.push(member);
                 has_changed = true;
             }

@@ -55,7 +55,7 @@ pub(crate) fn parse<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
 /// sentry-types shows ids as text alone, which takes longer than all else that is done
 /// with them. What it hashes of them are their bytes.
 fn bytes<const LEN: usize>(id: &(impl Hash + Display)) -> [u8; LEN] {
-    let mut taken = Taken(None);
+    let mut taken = HashedBytes(None);
     id.hash(&mut taken);
     taken.0.unwrap_or_else(|| of_text(&id.to_string()))
 }
@@ -67,9 +67,9 @@ fn of_text<const LEN: usize>(text: &str) -> [u8; LEN] {
 }
 
 /// What was hashed last that has this length.
-struct Taken<const LEN: usize>(Option<[u8; LEN]>);
+struct HashedBytes<const LEN: usize>(Option<[u8; LEN]>);
 
-impl<const LEN: usize> Hasher for Taken<LEN> {
+impl<const LEN: usize> Hasher for HashedBytes<LEN> {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = bytes.try_into().ok().or(self.0);
     }

@@ -36,21 +36,21 @@ pub(crate) struct IncomingTrace {
 
 /// What the headers of a request say, by name.
 #[derive(Default)]
-struct Values<'a> {
-    sentry_trace: Listed<'a>,
-    traceparent: Listed<'a>,
-    tracestate: Listed<'a>,
-    baggage: Listed<'a>,
+struct TraceHeaderValues<'a> {
+    sentry_trace: HeaderValues<'a>,
+    traceparent: HeaderValues<'a>,
+    tracestate: HeaderValues<'a>,
+    baggage: HeaderValues<'a>,
 }
 
 /// The values of one header, which seldom are several.
 #[derive(Default)]
-struct Listed<'a> {
+struct HeaderValues<'a> {
     first: Option<&'a str>,
     others: Vec<&'a str>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> HeaderValues<'a> {
     fn push(&mut self, value: &'a str) {
         match self.first {
             None => self.first = Some(value),
@@ -74,7 +74,7 @@ impl<'a> Listed<'a> {
     }
 }
 
-impl<'a> FromIterator<&'a str> for Listed<'a> {
+impl<'a> FromIterator<&'a str> for HeaderValues<'a> {
     fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
         let mut values = values.into_iter();
         Self {
@@ -84,7 +84,7 @@ impl<'a> FromIterator<&'a str> for Listed<'a> {
     }
 }
 
-impl Values<'_> {
+impl TraceHeaderValues<'_> {
     /// Of several it is not known which one is meant.
     fn w3c(&self) -> Option<W3cSpan> {
         let span = traceparent::parse(self.traceparent.only()?)?;
@@ -95,13 +95,13 @@ impl Values<'_> {
 impl IncomingTrace {
     /// By the first of `formats` that is there and valid.
     pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
-        let values = |name: HeaderName| -> Listed<'_> {
+        let values = |name: HeaderName| -> HeaderValues<'_> {
             let values = headers.get_all(name).iter();
             values.filter_map(|value| value.to_str().ok()).collect()
         };
         let (sentry_trace, traceparent) = (values(SENTRY_TRACE_NAME), values(TRACEPARENT_NAME));
         sentry_trace.first.or(traceparent.first)?;
-        let values = Values {
+        let values = TraceHeaderValues {
             sentry_trace,
             traceparent,
             tracestate: values(TRACESTATE_NAME),
@@ -114,7 +114,7 @@ impl IncomingTrace {
     pub(crate) fn from_pairs<'k, 'v>(
         headers: impl IntoIterator<Item = (&'k str, &'v str)>,
     ) -> Option<Self> {
-        let mut values = Values::default();
+        let mut values = TraceHeaderValues::default();
         for (name, value) in headers {
             for (known, values) in [
                 (SENTRY_TRACE_HEADER, &mut values.sentry_trace),
@@ -141,9 +141,9 @@ impl IncomingTrace {
 
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
-        let values = Values {
-            sentry_trace: Listed::from_iter([value]),
-            ..Values::default()
+        let values = TraceHeaderValues {
+            sentry_trace: HeaderValues::from_iter([value]),
+            ..TraceHeaderValues::default()
         };
         Self::new(&values, &TraceFormats::default())
     }
@@ -164,7 +164,7 @@ impl IncomingTrace {
 
     /// `None` where no format is there. Of several values of `sentry-trace`, the first
     /// valid one counts; all values of `baggage` are one list.
-    fn new(values: &Values<'_>, formats: &TraceFormats) -> Option<Self> {
+    fn new(values: &TraceHeaderValues<'_>, formats: &TraceFormats) -> Option<Self> {
         let w3c = values.w3c();
         let read = |format| match format {
             TraceFormat::SentryTrace => {
@@ -176,11 +176,11 @@ impl IncomingTrace {
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
         let mut baggage = Baggage::default();
-        let mut said = Said::default();
+        let mut said = BaggageFacts::default();
         for list in values.baggage.iter() {
             baggage.extend_sentry(list, |key, member| said.read(key, member, &trace));
         }
-        let Said {
+        let BaggageFacts {
             org_id,
             mut sample_rate,
             mut sample_rand,
@@ -225,14 +225,14 @@ pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
 
 /// What baggage says of a trace, as far as that decides anything here.
 #[derive(Default)]
-struct Said {
+struct BaggageFacts {
     org_id: Option<OrganizationId>,
     sample_rate: Option<SampleRate>,
     sample_rand: Option<SampleRand>,
     is_of_trace: Option<bool>,
 }
 
-impl Said {
+impl BaggageFacts {
     fn read(&mut self, key: &str, member: &str, trace: &SentryTrace) {
         match key {
             "org_id" => keep_first(&mut self.org_id, || value(member)?.parse().ok()),

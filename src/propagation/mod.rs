@@ -4,9 +4,9 @@
 mod baggage;
 mod id;
 mod incoming;
-#[cfg(test)]
-mod made_up;
 mod outgoing;
+#[cfg(test)]
+mod properties;
 mod sample;
 mod sampling_context;
 mod sentry_trace;
@@ -18,7 +18,7 @@ mod w3c_span;
 pub(crate) use self::incoming::{IncomingTrace, org_id};
 pub use self::outgoing::TraceHeaders;
 pub(crate) use self::sample::{SampleRand, SampleRate};
-pub(crate) use self::sampling_context::{Head, SamplingContext};
+pub(crate) use self::sampling_context::{SamplingContext, TraceHead};
 pub(crate) use self::sentry_trace::SentryTrace;
 pub(crate) use self::targets::PropagationTargets;
 pub use self::trace_format::TraceFormat;

@@ -21,7 +21,7 @@ pub(crate) enum SamplingContext {
     Frozen(Arc<Baggage>),
     /// Of a trace that begins here.
     Head {
-        head: Head,
+        head: TraceHead,
         org_id: Option<OrganizationId>,
         baggage: OnceLock<Arc<Baggage>>,
     },
@@ -29,7 +29,7 @@ pub(crate) enum SamplingContext {
 
 /// What is known of a trace that begins here.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct TraceHead {
     pub(crate) trace_id: TraceId,
     /// `None` where the decision is left to others.
     pub(crate) sampled: Option<bool>,
@@ -51,7 +51,7 @@ impl SamplingContext {
         Self::Frozen(Arc::default())
     }
 
-    pub(crate) fn head(head: Head) -> Self {
+    pub(crate) fn head(head: TraceHead) -> Self {
         Self::Head {
             // It is looked for in the DSN.
             org_id: org_id(head.client.options()),
@@ -83,7 +83,7 @@ impl SamplingContext {
         // A decision against the rate was asked for. That others were, nobody
         // can tell.
         let is_consistent = |rate: &SampleRate| trace.sampled == Some(sample_rand.is_below(*rate));
-        Self::head(Head {
+        Self::head(TraceHead {
             trace_id: trace.trace_id,
             sampled: trace.sampled,
             sample_rate: sample_rate.filter(is_consistent),
@@ -114,7 +114,7 @@ impl SamplingContext {
     }
 }
 
-impl Head {
+impl TraceHead {
     fn baggage(&self, org_id: Option<OrganizationId>) -> Baggage {
         let options = self.client.options();
         let mut baggage = Baggage::default();
@@ -151,7 +151,7 @@ impl Head {
         let options = self.client.options();
         let text = |value| non_empty(value).map(str::to_owned);
         let public_key = text(self.public_key())?;
-        let known = Typed {
+        let known = ContextFields {
             sample_rate: self.sample_rate,
             sample_rand: Some(self.sample_rand),
             sampled: self.sampled,
@@ -174,7 +174,7 @@ fn non_empty(value: Option<&str>) -> Option<&str> {
 
 /// What the type of sentry-types holds, beside what Sentry takes none without.
 #[derive(Default)]
-struct Typed {
+struct ContextFields {
     sample_rate: Option<SampleRate>,
     sample_rand: Option<SampleRand>,
     sampled: Option<bool>,
@@ -184,7 +184,7 @@ struct Typed {
     org_id: Option<OrganizationId>,
 }
 
-fn typed(trace_id: TraceId, public_key: String, typed: Typed) -> DynamicSamplingContext {
+fn typed(trace_id: TraceId, public_key: String, typed: ContextFields) -> DynamicSamplingContext {
     let mut context = DynamicSamplingContext::new()
         .with_trace_id(trace_id)
         .with_public_key(public_key);
@@ -218,7 +218,7 @@ fn typed(trace_id: TraceId, public_key: String, typed: Typed) -> DynamicSampling
 fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
     let mut trace_id = None;
     let mut public_key = None;
-    let mut known = Typed::default();
+    let mut known = ContextFields::default();
     for (key, member) in baggage.by_key() {
         let read = || value(member);
         let text = |kept| keep_first(kept, || Some(read()?.into_owned()));

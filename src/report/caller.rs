@@ -104,7 +104,7 @@ impl RpcCaller {
     }
 
     /// Names claims: each goes where `maps` says.
-    pub(crate) fn told_by(mut self, maps: &ClaimMaps) -> Told {
+    pub(crate) fn into_facts(mut self, maps: &ClaimMaps) -> CallerFacts {
         let claims = std::mem::take(&mut self.claims);
         let told = |claim: &str| claims.get(claim).and_then(text);
         for (claim, tag) in &maps.tags {
@@ -117,7 +117,7 @@ impl RpcCaller {
                 set_field(&mut self.user, field, value);
             }
         }
-        Told {
+        CallerFacts {
             user: bounded(self.user),
             tags: self.tags,
         }
@@ -145,7 +145,7 @@ pub(crate) struct ClaimMaps {
 
 /// What is told of a caller.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct CallerFacts {
     pub(crate) user: Option<User>,
     pub(crate) tags: Vec<(String, String)>,
 }
@@ -274,7 +274,7 @@ mod tests {
             .claim("plan", 7)
             .claim("ip", "not an address")
             .claim("nested", Value::Array(vec![]))
-            .told_by(&maps);
+            .into_facts(&maps);
         assert_eq!(
             told.tags,
             pairs(&[("auth.tenant", "acme"), ("auth.admin", "true")]) as Vec<_>

@@ -74,9 +74,9 @@ impl GrpcServerOptions {
         let caller = self.caller.as_ref();
         let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
         if let Some(caller) = caller {
-            let told = caller.told_by(&self.claims);
-            facts.user = told.user.map(Box::new);
-            facts.tags.extend(told.tags);
+            let known = caller.into_facts(&self.claims);
+            facts.user = known.user.map(Box::new);
+            facts.tags.extend(known.tags);
         }
     }
 }

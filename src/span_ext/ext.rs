@@ -10,7 +10,7 @@ use tracing::dispatcher::{Dispatch, get_default};
 
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
 use crate::span_ext::otel_parent::OtelParent;
-use crate::span_ext::sink::{nearest, sink};
+use crate::span_ext::sink::{nearest_sink, sink};
 use crate::span_ext::thread_guard;
 
 /// Trace propagation for any [`tracing::Span`], by whatever protocol its messages
@@ -106,13 +106,13 @@ impl SentrySpanExt for Span {
     }
 
     fn trace_headers(&self) -> Option<TraceHeaders> {
-        if !thread_guard::is_alive() {
+        if !thread_guard::is_thread_alive() {
             return None;
         }
-        match nearest(self) {
+        match nearest_sink(self) {
             Some(sink) => sink.trace_headers(),
             // In a callback of Sentry, which may have locked the hub.
-            None if !thread_guard::is_free() => None,
+            None if !thread_guard::is_thread_free() => None,
             None => thread_guard::guarded(headers_of_hub).flatten(),
         }
     }

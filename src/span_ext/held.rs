@@ -63,7 +63,7 @@ impl Drop for HeldPanics {
 /// Holds the event of a panic until it is known whether that ends a call; gives it
 /// back where the thread is in none. Where many are held, the first of them is given back:
 /// somebody has caught it.
-pub(crate) fn hold(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
+pub(crate) fn hold_panic(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
     let poll = depth();
     if poll == 0 || is_releasing() {
         return Err(Box::new(event));

@@ -3,7 +3,7 @@
 use tonic::Status;
 use tracing::Span;
 
-use crate::span_ext::sink::nearest;
+use crate::span_ext::sink::nearest_sink;
 use crate::span_ext::thread_guard;
 
 /// Keeps the [source](Status::set_source) of the status that a stream of replies
@@ -40,8 +40,8 @@ use crate::span_ext::thread_guard;
 #[must_use = "the status is for the caller"]
 pub fn keep_source(status: Status) -> Status {
     if std::error::Error::source(&status).is_some()
-        && thread_guard::is_free()
-        && let Some(sink) = nearest(&Span::current())
+        && thread_guard::is_thread_free()
+        && let Some(sink) = nearest_sink(&Span::current())
     {
         sink.keep_status(status.clone());
     }

@@ -27,7 +27,7 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     fn sends_pii(&self) -> bool;
 
     /// Told of the subscriber that it is in.
-    fn learn(&self, dispatch: &Dispatch);
+    fn learn_dispatch(&self, dispatch: &Dispatch);
 
     /// How an OpenTelemetry layer is told of remote parents, where that was said.
     fn otel_parent(&self) -> Option<OtelParentFn>;
@@ -83,15 +83,15 @@ pub(crate) struct EnteredUnrecorded;
 
 /// The extension of a span that is left alone, with all that is traced in it, for it was
 /// opened on the way into another one.
-pub(crate) struct Aside;
+pub(crate) struct LeftAside;
 
 /// Whether this thread, whose innermost span is `current`, is still on its way into that: in
 /// another layer, for ours is told once it is in. An OpenTelemetry layer has the span
 /// locked while it starts it, and must not be asked for its ids.
-pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> bool {
+pub(crate) fn is_being_entered<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> bool {
     let extensions = current.extensions();
     let link = extensions.get::<SpanLink>();
-    extensions.get::<Aside>().is_some() || link.is_some_and(|link| !link.0.has_started())
+    extensions.get::<LeftAside>().is_some() || link.is_some_and(|link| !link.0.has_started())
 }
 
 /// Handed over when the middleware has opened the tracing span of an RPC.
@@ -168,17 +168,17 @@ pub(crate) struct RpcEnd<'a> {
 
 /// The sink of `span`; `None` where no layer of ours records it.
 pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
-    span.with_subscriber(|(id, dispatch)| find(id, dispatch))
+    span.with_subscriber(|(id, dispatch)| find_sink(id, dispatch))
         .flatten()
 }
 
-pub(crate) fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+pub(crate) fn find_sink(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-    own(&span).or_else(|| recorded_after_all(&span))
+    own_sink(&span).or_else(|| recorded_after_all(&span))
 }
 
 /// The sink of `span` itself.
-pub(crate) fn own<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> Option<Arc<dyn SpanSink>> {
+pub(crate) fn own_sink<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> Option<Arc<dyn SpanSink>> {
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
     Some(sink)
@@ -189,7 +189,7 @@ pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
     span: &SpanRef<'a, R>,
 ) -> Option<Arc<dyn SpanSink>> {
     span.extensions().get::<Unrecorded>()?;
-    let around = span.parent()?.scope().find_map(|span| own(&span))?;
+    let around = span.parent()?.scope().find_map(|span| own_sink(&span))?;
     let was_entered = span.extensions().get::<EnteredUnrecorded>().is_some();
     let made = around.inner(&span.id(), span.metadata(), was_entered);
     let mut extensions = span.extensions_mut();
@@ -201,20 +201,20 @@ pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
 }
 
 /// The sink of the innermost span from this one outwards that has one.
-pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
+pub(crate) fn nearest_sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
     span.with_subscriber(|(id, dispatch)| {
         let registry = dispatch.downcast_ref::<Registry>()?;
         let current = registry
             .current_span()
             .id()
             .and_then(|id| registry.span(id));
-        if current.is_some_and(|current| is_on_the_way(&current)) {
+        if current.is_some_and(|current| is_being_entered(&current)) {
             return None;
         }
         registry
             .span(id)?
             .scope()
-            .find_map(|span| own(&span).or_else(|| recorded_after_all(&span)))
+            .find_map(|span| own_sink(&span).or_else(|| recorded_after_all(&span)))
     })
     .flatten()
 }

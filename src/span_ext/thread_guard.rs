@@ -50,18 +50,18 @@ thread_local! {
 }
 
 /// Whether this thread has traced, and is past it: no span can be made or entered any more.
-pub(crate) fn is_gone() -> bool {
+pub(crate) fn is_thread_gone() -> bool {
     IS_GONE.get()
 }
 
 /// Whether this thread still has its hub: not in the destructors of its thread
 /// locals.
-pub(crate) fn is_alive() -> bool {
+pub(crate) fn is_thread_alive() -> bool {
     GUARD.try_with(|guard| guard.has_hub).unwrap_or(false)
 }
 
 /// Whether this thread is alive and not inside a callback of Sentry.
-pub(crate) fn is_free() -> bool {
+pub(crate) fn is_thread_free() -> bool {
     GUARD
         .try_with(|guard| guard.has_hub && !guard.busy.get())
         .unwrap_or(false)

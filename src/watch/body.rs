@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::rpc::{self, Outcome};
-use crate::watch::guard::Guard;
+use crate::watch::guard::CallGuard;
 use crate::watch::observer::Observer;
 
 pin_project! {
@@ -20,7 +20,7 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         // `Some` while the call is watched and has not ended.
-        guard: Option<Guard<O>>,
+        guard: Option<CallGuard<O>>,
     }
 
     impl<B: Body, O: Observer> PinnedDrop for ResponseBody<B, O> {
@@ -49,7 +49,7 @@ impl<B: Body, O: Observer> ResponseBody<B, O> {
         }
     }
 
-    pub(crate) fn new(inner: B, guard: Option<Guard<O>>) -> Self {
+    pub(crate) fn new(inner: B, guard: Option<CallGuard<O>>) -> Self {
         Self {
             inner: Some(inner),
             guard,

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::rpc::{self, Outcome};
 use crate::watch::body::ResponseBody;
-use crate::watch::guard::Guard;
+use crate::watch::guard::CallGuard;
 use crate::watch::observer::Observer;
 
 pin_project! {
@@ -23,7 +23,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         // `Some` while the call is watched and has no response head.
-        guard: Option<Guard<O>>,
+        guard: Option<CallGuard<O>>,
         // The call panicked before there was a future.
         has_panicked: bool,
     }
@@ -42,7 +42,7 @@ pin_project! {
 }
 
 impl<F, O: Observer> ResponseFuture<F, O> {
-    pub(crate) fn new(inner: F, guard: Option<Guard<O>>) -> Self {
+    pub(crate) fn new(inner: F, guard: Option<CallGuard<O>>) -> Self {
         Self {
             inner: Some(inner),
             guard,

@@ -10,18 +10,18 @@ use tonic::Status;
 use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
 use crate::watch::observer::{Finished, Observer};
-use crate::watch::panic::{OnPanic, Panic};
+use crate::watch::panic::{CaughtPanic, OnPanic};
 
 /// Holds the observer of a running RPC, and ends the RPC when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard<O: Observer> {
+pub(crate) struct CallGuard<O: Observer> {
     /// `Some` until the end.
     observer: Option<O>,
     started_at: Instant,
     deadline: Deadline,
     response: MessageCounter,
     /// `Some` once there is a response head.
-    head: Option<Head>,
+    head: Option<SeenHead>,
     /// Set while the watched part is polled: what is dropped with it set has
     /// panicked, even if somebody has caught that panic by now.
     polling: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Guard<O: Observer> {
     is_at_end: bool,
 }
 
-impl<O: Observer> Guard<O> {
+impl<O: Observer> CallGuard<O> {
     pub(crate) fn new(observer: O, deadline: Deadline) -> Self {
         Self {
             observer: Some(observer),
@@ -44,7 +44,7 @@ impl<O: Observer> Guard<O> {
     }
 
     /// Runs one poll of the watched part. After the end it runs unobserved.
-    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Panic> {
+    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
         let Some(observer) = &self.observer else {
             return Ok(poll());
         };
@@ -55,7 +55,7 @@ impl<O: Observer> Guard<O> {
             poll()
         };
         let result = match observer.on_panic() {
-            OnPanic::Answer | OnPanic::Resume => Panic::catch(poll),
+            OnPanic::Answer | OnPanic::Resume => CaughtPanic::catch(poll),
             OnPanic::Ignore => Ok(poll()),
         };
         self.polling = false;
@@ -64,10 +64,10 @@ impl<O: Observer> Guard<O> {
 
     /// Ends the RPC by a panic in its watched part, which is let go by `drop`.
     /// Returns where the caller is to be answered.
-    pub(crate) fn end_panicked(&mut self, panic: Panic, drop: impl FnOnce()) {
+    pub(crate) fn end_panicked(&mut self, panic: CaughtPanic, drop: impl FnOnce()) {
         let dropped = {
             let _entered = self.observer.as_ref().map(|observer| observer.enter());
-            Panic::catch(drop)
+            CaughtPanic::catch(drop)
         };
         if let Err(another) = dropped {
             another.discard();
@@ -94,7 +94,7 @@ impl<O: Observer> Guard<O> {
             }
             None => {
                 let http = Outcome::from_http(response.status());
-                self.head = Some(http.map_or(Head::Grpc, Head::Failed));
+                self.head = Some(http.map_or(SeenHead::Grpc, SeenHead::Failed));
             }
         }
     }
@@ -173,8 +173,8 @@ impl<O: Observer> Guard<O> {
 
     fn outcome_without_status(&mut self) -> Outcome {
         match self.head.take() {
-            Some(Head::Failed(outcome)) => outcome,
-            Some(Head::Grpc) | None => Outcome::no_status(),
+            Some(SeenHead::Failed(outcome)) => outcome,
+            Some(SeenHead::Grpc) | None => Outcome::no_status(),
         }
     }
 
@@ -183,8 +183,8 @@ impl<O: Observer> Guard<O> {
             return Outcome::panicked();
         }
         let is_late = match self.head {
-            Some(Head::Failed(_)) => return self.outcome_without_status(),
-            Some(Head::Grpc) => self.deadline.passed_in_body(),
+            Some(SeenHead::Failed(_)) => return self.outcome_without_status(),
+            Some(SeenHead::Grpc) => self.deadline.passed_in_body(),
             None => self.deadline.passed_before_head(),
         };
         if is_late {
@@ -199,7 +199,7 @@ impl<O: Observer> Guard<O> {
 
 /// For who hears of an RPC piece by piece, and polls nothing.
 #[cfg(feature = "tower-http")]
-impl<O: Observer> Guard<O> {
+impl<O: Observer> CallGuard<O> {
     pub(crate) fn observer_mut(&mut self) -> Option<&mut O> {
         self.observer.as_mut()
     }
@@ -212,7 +212,7 @@ impl<O: Observer> Guard<O> {
 
     /// How the RPC ends where nothing more is heard of it.
     pub(crate) fn foresee(&mut self, outcome: Outcome) {
-        self.head = Some(Head::Failed(outcome));
+        self.head = Some(SeenHead::Failed(outcome));
     }
 
     /// Ends the RPC as one that was dropped, unless it has ended.
@@ -225,14 +225,14 @@ impl<O: Observer> Guard<O> {
 
 /// A response head that did not end its RPC.
 #[derive(Debug)]
-enum Head {
+enum SeenHead {
     Grpc,
     /// With what its HTTP status means, or what is foreseen. A `grpc-status` in
     /// trailers outranks it, as for the caller.
     Failed(Outcome),
 }
 
-impl<O: Observer> Drop for Guard<O> {
+impl<O: Observer> Drop for CallGuard<O> {
     fn drop(&mut self) {
         if !self.is_over() {
             let outcome = self.outcome_of_drop();

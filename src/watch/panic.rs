@@ -23,11 +23,11 @@ pub enum OnPanic {
 
 /// A panic that was caught, on its way to be reported.
 #[derive(Debug)]
-pub(crate) struct Panic {
+pub(crate) struct CaughtPanic {
     payload: Payload,
 }
 
-impl Panic {
+impl CaughtPanic {
     /// Runs `f`, catching its panic. Of what panicked nothing must be used again,
     /// but to drop it.
     pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Self> {

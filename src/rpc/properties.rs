@@ -135,7 +135,7 @@ mod details {
     use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
     use crate::rpc::details::from_headers;
-    use crate::rpc::made_up::with;
+    use crate::rpc::properties::with;
 
     const NAME: &str = "grpc-status-details-bin";
 
