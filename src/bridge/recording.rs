@@ -1,4 +1,4 @@
-//! What the layer does with spans and events.
+//! [`SentryGrpcLayer`] as a `tracing_subscriber` layer: what it does with spans and events.
 
 use std::sync::Arc;
 #[cfg(feature = "tower-http")]
@@ -64,7 +64,7 @@ where
             span.extensions_mut().replace(Unrecorded);
             return;
         }
-        // The middleware tells of its spans by itself.
+        // The middleware hands over what it knows of its spans, and needs no fields read.
         let has_fields = !attrs.is_empty() && attrs.metadata().target() != fields::TARGET;
         let read = || SpanFields::read(&self.options, |visitor| attrs.record(visitor));
         let fields = has_fields.then(read);
@@ -181,7 +181,8 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// Of a span that is not kept there is nothing to enter where the thread is in its root.
+    /// The cell to enter for `span`. An unrecorded span gets a cell only where the thread is not
+    /// in its root yet, for the sake of the hub.
     fn cell_to_enter<S>(&self, span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
     where
         S: for<'a> LookupSpan<'a>,
@@ -260,7 +261,7 @@ impl SentryGrpcLayer {
     }
 }
 
-/// Ends an RPC that was left with its span, and whose end nobody has seen.
+/// Ends an RPC that was parked with its span, and whose end no hook has seen.
 #[cfg(feature = "tower-http")]
 fn end_parked<S>(span: &SpanRef<'_, S>, cell: &Arc<SpanCell>)
 where
@@ -284,8 +285,8 @@ fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
     Some(fork.trail.headers(&fork.span, None))
 }
 
-/// Whether nobody would learn of a span: nothing of its root is sent, and it says
-/// nothing for the errors in it. It may yet be asked for, to begin a transaction.
+/// Whether a span needs no cell: nothing of its root is sent, and it has no fields for the
+/// errors in it. It gets one if it is asked for later, as to begin a transaction.
 fn is_for_nobody(attrs: &Attributes<'_>, origin: &Origin) -> bool {
     let is_in_nothing = match origin {
         Origin::Child(parent) => parent.is_for_nobody(),
@@ -312,7 +313,7 @@ where
     Some(())
 }
 
-/// Of the span that this thread is in, which tracing takes for `span`.
+/// The cell of the innermost span that this thread is in, which tracing takes for `span`.
 fn innermost_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
@@ -323,7 +324,7 @@ where
     }
 }
 
-/// The cell of the innermost span from `span` outwards that has one.
+/// The cell of `span`, or of the nearest span around it that has one.
 fn nearest_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,

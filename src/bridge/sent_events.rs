@@ -97,7 +97,7 @@ impl SentEvents {
     /// Whether an event of `failure` was sent.
     pub(crate) fn has_sent(&self, failure: &Failure) -> bool {
         let is_repeated =
-            |events: &Events| events.failures.iter().any(|told| failure.repeats(told));
+            |events: &Events| events.failures.iter().any(|sent| failure.repeats(sent));
         self.ask(|state| state.events.as_deref().is_some_and(is_repeated))
     }
 

@@ -1,5 +1,4 @@
-//! What is told of a span, and of the call that it is in, beside its name and its
-//! times.
+//! Fields and facts on their way to the right Sentry span, call and root.
 
 use std::sync::Arc;
 
@@ -18,8 +17,8 @@ use crate::report;
 use crate::span_ext::{RpcStart, guarded};
 
 impl SpanCell {
-    /// Tells what fields say that are known as the span starts: whatever is set on its
-    /// Sentry span is set later, and holds.
+    /// Sets the fields that are known as the span starts. They may be added late: whatever the
+    /// application sets on the Sentry span comes after them, and outranks them.
     pub(crate) fn set_first_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let is_inside = matches!(live.recorded().as_deref(), Some(TransactionOrSpan::Span(_)));
         if is_inside && !live.root.tells_attributes() {
@@ -45,8 +44,8 @@ impl SpanCell {
         });
     }
 
-    /// Parameters are those of the call: they stand on its span, and on this one
-    /// where there is no call around it.
+    /// Sets parameters on the span of the call around this one; on this one where there is no
+    /// call.
     fn set_params(&self, live: &LiveSpan, params: Vec<(&'static str, Value)>) {
         let options = &self.options().params;
         let mut data = Vec::new();
@@ -65,7 +64,7 @@ impl SpanCell {
         }
     }
 
-    /// Tells the innermost call around the span, else the root.
+    /// Changes the facts of the innermost server call around the span, else those of the root.
     fn tell_call(&self, live: &LiveSpan, tell: impl FnOnce(&mut FieldFacts)) {
         let mut calls = self.rpcs(&live.root).filter(|rpc| rpc.is_server());
         match calls.next().filter(|call| !call.is_root()) {
@@ -74,7 +73,7 @@ impl SpanCell {
         }
     }
 
-    /// What its span is told as it is sent, and not while it lives.
+    /// What is to be added to its Sentry span when that is sent.
     pub(crate) fn take_late_data(
         &self,
         root: &LocalRoot,
@@ -104,11 +103,12 @@ impl SpanCell {
 }
 
 impl LiveSpan {
-    /// Tells what the middleware knows of its call.
+    /// Sets what the middleware knows of its call.
     pub(crate) fn set_facts(&self, rpc: &RpcStart) {
         let facts = &rpc.facts;
         guarded(|| {
-            // Of a call inside a root, the trail tells its own events.
+            // The events of a call inside another root get it from the trail: the scope is that
+            // of the outer one.
             if self.is_root {
                 self.root.open_call(facts);
             }

@@ -1,4 +1,4 @@
-//! A call that is watched by hooks: each of them is given its span alone.
+//! A call that is watched by hooks, which are given nothing but its span.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +25,8 @@ impl ParkedCall {
         span
     }
 
-    /// Tells what was left with `span` what has become known, unless the call is over.
+    /// Has `see` tell the call that was parked with `span` what has become known, unless it is
+    /// over.
     pub(crate) fn with(span: &Span, see: impl FnOnce(&mut CallGuard<RpcCall>)) {
         let Some(parked) = span_ext::parked::<Self>(span) else {
             return;
@@ -57,7 +58,7 @@ impl ParkedCall {
         }
     }
 
-    // Taken, so that no lock is held while others are told.
+    // Taken out, so that no lock is held while the end is reported.
     fn take(&self) -> Option<CallGuard<RpcCall>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -22,19 +22,18 @@ use crate::propagation::w3c_span::W3cSpan;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IncomingTrace {
     pub(crate) trace: SentryTrace,
-    /// Its members of Sentry's.
+    /// The Sentry members of its `baggage`.
     pub(crate) baggage: Arc<Baggage>,
     pub(crate) sample_rate: Option<SampleRate>,
     pub(crate) sample_rand: Option<SampleRand>,
     org_id: Option<OrganizationId>,
-    /// Named by `traceparent`.
+    /// Whether `traceparent` named it, and not `sentry-trace`.
     is_w3c: bool,
-    /// The span that `traceparent` names, also beside `sentry-trace`: of the same trace
-    /// or of another one.
+    /// The span that `traceparent` names. Beside a `sentry-trace`, that may be of another trace.
     pub(crate) w3c: Option<W3cSpan>,
 }
 
-/// What the headers of a request say, by name.
+/// The values of the trace headers of a request.
 #[derive(Default)]
 struct TraceHeaderValues<'a> {
     sentry_trace: HeaderValues<'a>,
@@ -43,7 +42,7 @@ struct TraceHeaderValues<'a> {
     baggage: HeaderValues<'a>,
 }
 
-/// The values of one header, which seldom are several.
+/// The values of one header, of which there seldom are several.
 #[derive(Default)]
 struct HeaderValues<'a> {
     first: Option<&'a str>,
@@ -85,7 +84,7 @@ impl<'a> FromIterator<&'a str> for HeaderValues<'a> {
 }
 
 impl TraceHeaderValues<'_> {
-    /// Of several it is not known which one is meant.
+    /// `None` for several values: which one is meant is not known.
     fn w3c(&self) -> Option<W3cSpan> {
         let span = traceparent::parse(self.traceparent.only()?)?;
         Some(span.with_state(self.tracestate.joined()))
@@ -93,7 +92,7 @@ impl TraceHeaderValues<'_> {
 }
 
 impl IncomingTrace {
-    /// By the first of `formats` that is there and valid.
+    /// Read from the first of `formats` that is there and valid.
     pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
         let values = |name: HeaderName| -> HeaderValues<'_> {
             let values = headers.get_all(name).iter();
@@ -110,7 +109,7 @@ impl IncomingTrace {
         Self::new(&values, formats)
     }
 
-    /// From headers of any protocol. Names may be of any case.
+    /// Read from headers of any protocol, with names in upper or lower case.
     pub(crate) fn from_pairs<'k, 'v>(
         headers: impl IntoIterator<Item = (&'k str, &'v str)>,
     ) -> Option<Self> {
@@ -130,7 +129,7 @@ impl IncomingTrace {
         Self::new(&values, &TraceFormats::default())
     }
 
-    /// As who receives `headers` has it, with whatever state it has for others.
+    /// The trace as a service that receives `headers` would read it, with its `tracestate`.
     pub(crate) fn from_own(headers: &TraceHeaders) -> Option<Self> {
         let incoming = Self::from_pairs(headers.iter())?;
         Some(Self {
@@ -148,8 +147,8 @@ impl IncomingTrace {
         Self::new(&values, &TraceFormats::default())
     }
 
-    /// The span that a span of OpenTelemetry is a child of. Whether Sentry samples the
-    /// trace does not say whether OpenTelemetry does.
+    /// The parent for a span in OpenTelemetry. Without a `traceparent` it counts as sampled: what
+    /// Sentry samples has nothing to do with what OpenTelemetry does.
     pub(crate) fn otel_parent(&self) -> W3cSpan {
         self.w3c.clone().unwrap_or_else(|| W3cSpan {
             is_sampled: true,
@@ -157,7 +156,7 @@ impl IncomingTrace {
         })
     }
 
-    /// Whether its head knows nothing of Sentry.
+    /// Whether the service that began it knows nothing of Sentry.
     pub(crate) fn is_foreign(&self) -> bool {
         self.is_w3c && self.baggage.as_str().is_none()
     }
@@ -187,7 +186,7 @@ impl IncomingTrace {
             is_of_trace,
         } = said;
         if is_of_trace == Some(false) {
-            // What it says of another trace does not hold for this one.
+            // It belongs to another trace.
             baggage = Baggage::default();
             (sample_rate, sample_rand) = (None, None);
         }
@@ -202,8 +201,8 @@ impl IncomingTrace {
         })
     }
 
-    /// Whether a client with these options goes on with the trace. An
-    /// organization must not continue the traces of another one.
+    /// Whether a client with these options may continue the trace: not if it is one of another
+    /// organization.
     ///
     /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation>.
     pub(crate) fn is_for(&self, options: &ClientOptions) -> bool {
@@ -223,7 +222,7 @@ pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
     options.org_id.or_else(|| options.dsn.as_ref()?.org_id())
 }
 
-/// What baggage says of a trace, as far as that decides anything here.
+/// What the members of `baggage` say that is used here.
 #[derive(Default)]
 struct BaggageFacts {
     org_id: Option<OrganizationId>,
@@ -251,7 +250,7 @@ impl BaggageFacts {
     }
 }
 
-/// Of several values the first one counts that can be read.
+/// Keeps the first of several values that can be read.
 pub(crate) fn keep_first<T>(kept: &mut Option<T>, read: impl FnOnce() -> Option<T>) {
     if kept.is_none() {
         *kept = read();

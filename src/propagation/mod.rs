@@ -1,5 +1,5 @@
-//! Facts of trace headers: what a request says of the trace it belongs to, and
-//! what is said of it to others.
+//! Trace headers: reading those of a request, and making those for other services. Knows
+//! nothing of spans.
 
 mod baggage;
 mod id;

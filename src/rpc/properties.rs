@@ -1,4 +1,4 @@
-//! What holds of gRPC's headers, whatever they are made of.
+//! Property tests: what holds for any gRPC headers and messages.
 
 use std::time::Duration;
 

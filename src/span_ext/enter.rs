@@ -11,12 +11,12 @@ use tracing_subscriber::Registry;
 use crate::span_ext::sink::SpanSink;
 use crate::span_ext::thread_guard::is_thread_gone;
 
-/// Who enters the span of an RPC.
+/// Who enters the span of an RPC, which decides the hub it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Enterer {
-    /// Polls the RPC itself: its hub is theirs.
+    /// Polls the RPC itself: gets the hub of the RPC.
     Runner,
-    /// Was given the span, as a task that reads the request.
+    /// Was given the span, such as a task that reads the request: gets a fork of that hub.
     Guest,
 }
 
@@ -33,8 +33,8 @@ pub(crate) struct SpanEntered<'a> {
     entered: Option<Entered<'a>>,
 }
 
-/// Enters the span of an RPC, whose sink is `sink`: that is told here, and has nothing to
-/// look up.
+/// Enters the span of an RPC. Its `sink` is called directly, so that our layer need not look the
+/// span up; see [`is_middleware_entering`].
 pub(crate) fn enter<'a>(
     span: &'a Span,
     sink: Option<&'a Arc<dyn SpanSink>>,
@@ -64,9 +64,9 @@ impl Drop for SpanEntered<'_> {
     }
 }
 
-/// Lets go of a span. Its registry lets go of the span around it by the dispatcher that is
-/// there, which must be their own: another one would be asked to close a span that it does
-/// not know, and may panic.
+/// Drops a span under its own dispatcher. As a span closes, its registry drops the parent by the
+/// current dispatcher: another one would be asked to close a span that it does not know, and may
+/// panic.
 pub(crate) fn drop_span(span: Span) {
     let own = span.with_subscriber(|(_, own)| {
         let registry = |of: &Dispatch| of.downcast_ref::<Registry>().map(std::ptr::from_ref);
@@ -80,7 +80,7 @@ pub(crate) fn drop_span(span: Span) {
 }
 
 fn while_entering<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
-    /// To the span before: another layer may make a call as it is told of this one.
+    /// Restores the value before: another layer may make a call of its own from `on_enter`.
     struct Reset(Option<u64>);
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -92,7 +92,8 @@ fn while_entering<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether it is the middleware that enters or leaves `span` just now.
+/// Whether the middleware is entering or leaving `span` at this moment, and tells its sink
+/// itself.
 pub(crate) fn is_middleware_entering(span: &Id) -> bool {
     let entering = MIDDLEWARE_SPAN.try_with(Cell::get).ok().flatten();
     entering == Some(span.into_u64())

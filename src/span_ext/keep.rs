@@ -1,4 +1,4 @@
-//! The sources of failures that tonic does not keep.
+//! Keeps sources of failures that tonic drops.
 
 use tonic::Status;
 use tracing::Span;
@@ -9,10 +9,10 @@ use crate::span_ext::thread_guard;
 /// Keeps the [source](Status::set_source) of the status that a stream of replies
 /// fails with, for the error event of the call. Returns the status as it is.
 ///
-/// tonic keeps the source of a status with which a handler fails; but one that a
-/// stream fails with is written to the trailers, which have no place for it. This
-/// keeps it in the call around the current span, the last one of a call counts, and
-/// only if the call fails with that very code and message.
+/// tonic keeps the source of a status that a handler returns. But a status that a stream fails
+/// with is written to the trailers, which have no place for a source. This function keeps it in
+/// the call around the current span. The last one that is kept counts, and only if the call
+/// fails with the same code and message.
 ///
 /// ```
 /// use std::sync::Arc;

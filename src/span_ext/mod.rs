@@ -1,5 +1,5 @@
-//! What tracing fields cannot carry, handed to the layer behind a span, and
-//! asked of it: by the middleware, and by applications.
+//! The way from a tracing span to the Sentry layer behind it, for what the fields of a span cannot
+//! carry. Used by the middleware, and by applications.
 
 mod enter;
 mod ext;

@@ -29,7 +29,7 @@ pin_project! {
             if let Some(guard) = this.guard {
                 guard.drop_watched(|has_panicked| {
                     let inner = this.inner.as_ref().get_ref().as_ref();
-                    // Asked by us alone, it must not panic.
+                    // Only this crate asks here, so a panic of it must not get out.
                     let ask = || inner.is_some_and(B::is_end_stream);
                     let is_at_end = !has_panicked && rpc::contained(ask).unwrap_or(false);
                     this.inner.set(None);
@@ -41,7 +41,7 @@ pin_project! {
 }
 
 impl<B: Body, O: Observer> ResponseBody<B, O> {
-    /// One that has ended.
+    /// A body that has ended.
     pub(crate) fn ended() -> Self {
         Self {
             inner: None,

@@ -50,7 +50,7 @@ impl<F, O: Observer> ResponseFuture<F, O> {
         }
     }
 
-    /// Of a call that panicked, and is to be answered.
+    /// For a call that panicked before it had a future, and is to be answered.
     pub(crate) fn panicked() -> Self {
         Self {
             inner: None,
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// Trailers alone, as there is no message to answer with.
+/// A trailers-only response with INTERNAL.
 fn answer_to_panic<B: Body, O: Observer>() -> Response<ResponseBody<B, O>> {
     let mut response = Response::new(ResponseBody::ended());
     *response.headers_mut() = rpc::internal_status();

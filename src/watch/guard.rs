@@ -1,4 +1,4 @@
-//! The one place that ends an RPC.
+//! Sees to it that an RPC ends exactly once.
 
 use std::error::Error;
 use std::thread;
@@ -22,11 +22,11 @@ pub(crate) struct CallGuard<O: Observer> {
     response: MessageCounter,
     /// `Some` once there is a response head.
     head: Option<SeenHead>,
-    /// Set while the watched part is polled: what is dropped with it set has
-    /// panicked, even if somebody has caught that panic by now.
+    /// Set while the watched part is polled. If it is still set as the guard is dropped, the poll
+    /// has panicked, even if somebody has caught that panic by now.
     polling: bool,
-    /// The watched part was dropped, and had said that it was at its end: a
-    /// caller need not poll a body that says so.
+    /// The watched part was dropped after it had announced its end: a caller need not poll such
+    /// a body again.
     is_at_end: bool,
 }
 
@@ -49,7 +49,7 @@ impl<O: Observer> CallGuard<O> {
             return Ok(poll());
         };
         self.polling = true;
-        // Left with the panic, so that it shows there.
+        // Inside, so that a panic unwinds through it: that is how the layer learns of it.
         let poll = || {
             let _entered = observer.enter();
             poll()
@@ -62,8 +62,8 @@ impl<O: Observer> CallGuard<O> {
         result
     }
 
-    /// Ends the RPC by a panic in its watched part, which is let go by `drop`.
-    /// Returns where the caller is to be answered.
+    /// Ends the RPC by a panic in its watched part, which `drop` drops. Returns if the caller is
+    /// to be answered; else the panic goes on.
     pub(crate) fn end_panicked(&mut self, panic: CaughtPanic, drop: impl FnOnce()) {
         let dropped = {
             let _entered = self.observer.as_ref().map(|observer| observer.enter());
@@ -113,9 +113,8 @@ impl<O: Observer> CallGuard<O> {
         }
     }
 
-    /// Drops the watched part where its own destructors are still observed.
-    /// `drop` is told whether the part has panicked, and tells whether it was
-    /// at its end.
+    /// Drops the watched part in the span, so that its destructors are still observed. `drop` is
+    /// given whether the part has panicked, and returns whether it was at its end.
     pub(crate) fn drop_watched(&mut self, drop: impl FnOnce(bool) -> bool) {
         let has_panicked = self.has_panicked();
         self.is_at_end = {
@@ -165,7 +164,7 @@ impl<O: Observer> CallGuard<O> {
         });
     }
 
-    /// Ends the RPC whose response is over and has brought no status.
+    /// Ends the RPC, whose response is over without a status.
     pub(crate) fn end_without_status(&mut self) {
         let outcome = self.outcome_without_status();
         self.end(outcome);
@@ -197,20 +196,20 @@ impl<O: Observer> CallGuard<O> {
     }
 }
 
-/// For who hears of an RPC piece by piece, and polls nothing.
+/// For hooks, which are told of an RPC piece by piece, and poll nothing.
 #[cfg(feature = "tower-http")]
 impl<O: Observer> CallGuard<O> {
     pub(crate) fn observer_mut(&mut self) -> Option<&mut O> {
         self.observer.as_mut()
     }
 
-    /// Whether the response said with its head that nothing follows: then nobody need
+    /// Says whether the head of the response announced that no body follows: then nobody need
     /// poll it.
     pub(crate) fn set_at_end(&mut self, is_at_end: bool) {
         self.is_at_end = is_at_end;
     }
 
-    /// How the RPC ends where nothing more is heard of it.
+    /// Sets how the RPC ends if nothing more is heard of it.
     pub(crate) fn foresee(&mut self, outcome: Outcome) {
         self.head = Some(SeenHead::Failed(outcome));
     }
@@ -223,12 +222,12 @@ impl<O: Observer> CallGuard<O> {
     }
 }
 
-/// A response head that did not end its RPC.
+/// A response head that did not end the RPC.
 #[derive(Debug)]
 enum SeenHead {
     Grpc,
-    /// With what its HTTP status means, or what is foreseen. A `grpc-status` in
-    /// trailers outranks it, as for the caller.
+    /// The outcome that its HTTP status means, or a foreseen one. A `grpc-status` in trailers
+    /// outranks it, as it does for the caller.
     Failed(Outcome),
 }
 
