@@ -9,7 +9,7 @@ pub(crate) const SERVER_SPAN: &str = "grpc.server";
 /// The name of the span of an RPC that a client makes.
 pub(crate) const CLIENT_SPAN: &str = "grpc.client";
 
-/// The name of the span by which a process looks at how it is set up.
+/// The name of the probe, the span by which `check_setup` finds layers.
 pub(crate) const PROBE_SPAN: &str = "sentry_tonic.check_setup";
 
 // https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
@@ -36,8 +36,7 @@ pub(crate) const RPC_SYSTEM_NAME: &str = "rpc.system.name";
 pub(crate) const RPC_STATUS_CODE: &str = "rpc.status_code";
 pub(crate) const RPC_METHOD_ORIGINAL: &str = "rpc.method_original";
 
-/// What methods are called that a server does not know: whoever calls them may
-/// make up any number of names.
+/// The name of methods that a server does not know: callers may make up any number of names.
 pub(crate) const UNKNOWN_METHOD: &str = "_OTHER";
 
 // https://getsentry.github.io/sentry-conventions/attributes/rpc/
@@ -52,7 +51,7 @@ pub(crate) const RPC_RESPONSE_MESSAGE_COUNT: &str = "rpc.response.message_count"
 pub(crate) const DROPPED_SPANS_COUNT: &str = "dropped_spans_count";
 pub(crate) const TRANSACTION_PART: &str = "transaction.part";
 
-/// Parameters of a call that its handler's spans tell.
+/// The prefix of fields for parameters of a call, on the spans of its handler.
 pub(crate) const PARAM_PREFIX: &str = "rpc.param.";
 
 // https://opentelemetry.io/docs/specs/semconv/registry/attributes/user/
@@ -80,10 +79,11 @@ pub(crate) const SENTRY_ORIGIN: &str = "sentry.origin";
 mod tests {
     use std::collections::BTreeMap;
 
-    /// What stands for a constant that the conventions' own crate does not have.
+    /// Stands for a constant that the crate of the conventions does not have.
     const NONE: &str = "there is none";
 
-    /// It knows the conventions of 1.42, which are older. One that it gains hides this.
+    /// That crate has the conventions of 1.42, which are older. Once it has the constant, that
+    /// shadows this one.
     const RPC_STATUS_CODE: &str = NONE;
 
     /// What OpenTelemetry has no constants for: Sentry's, those of the tracing layers,

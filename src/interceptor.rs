@@ -1,4 +1,4 @@
-//! For clients that can take nothing but an interceptor.
+//! An interceptor, for clients that cannot take a tower layer.
 
 use tonic::service::Interceptor;
 use tonic::{Request, Status};

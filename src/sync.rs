@@ -1,8 +1,9 @@
-//! What threads meet at: that of std, or of [loom], which plays through every way to meet.
+//! Locks and atomics: those of std, or of [loom], which tries every order in which threads may
+//! meet at them.
 //!
 //! `RUSTFLAGS="--cfg sentry_tonic_loom" cargo test --release --lib --target-dir target/loom loom`
 //!
-//! Under that flag no other tests work: what is of loom works inside its models alone.
+//! Under that flag no other tests work, as loom's types work only inside of its models.
 //!
 //! [loom]: https://docs.rs/loom
 
@@ -22,11 +23,11 @@ mod playing {
     use loom::sync::atomic::{AtomicUsize, Ordering};
     use loom::thread::{self, JoinHandle};
 
-    /// In words. What calls Sentry needs more than loom gives.
+    /// The stack of a thread, in words: code of Sentry needs more than loom's default.
     const STACK: usize = 0x8000;
 
-    /// That of std, where threads meet as they come to it. What it is set to must be made
-    /// without meeting anybody.
+    /// That of std, with an atomic that lets loom see when threads come to it. The closure that
+    /// makes the value must not wait for another thread.
     #[derive(Debug, Default)]
     pub(crate) struct OnceLock<T> {
         inner: std::sync::OnceLock<T>,
@@ -52,13 +53,12 @@ mod playing {
         }
     }
 
-    /// Runs `f` once for each way in which its threads may meet.
+    /// Runs `f` once for each order in which its threads may meet.
     pub(crate) fn model(f: impl Fn() + Send + Sync + 'static) {
         check(&Builder::new(), f);
     }
 
-    /// Where there are too many ways: those in which no more than so many threads are
-    /// interrupted.
+    /// Where there are too many orders: runs only those with at most so many preemptions.
     pub(crate) fn model_within(interrupted: usize, f: impl Fn() + Send + Sync + 'static) {
         let mut builder = Builder::new();
         builder.preemption_bound.get_or_insert(interrupted);

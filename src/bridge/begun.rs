@@ -9,7 +9,7 @@ use sentry_core::{
 };
 
 use crate::bridge::collector::Collector;
-use crate::bridge::duration::Start;
+use crate::bridge::duration::StartTime;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpan};
@@ -19,27 +19,27 @@ use crate::span_ext::{RpcStart, guarded};
 #[derive(Debug)]
 pub(crate) struct RootStart<'a> {
     pub(crate) base: &'a Arc<Hub>,
-    /// A span of the application to go on from.
-    pub(crate) inside: Option<&'a TransactionOrSpan>,
+    /// A Sentry span that the application made, to be the parent.
+    pub(crate) app_span: Option<&'a TransactionOrSpan>,
     pub(crate) name: &'a str,
     pub(crate) op: &'a str,
     pub(crate) origin: &'a str,
     pub(crate) incoming: Option<&'a IncomingTrace>,
-    /// Whether it is left out where there is no span to go on from.
+    /// Whether nothing is sent where there is no `app_span`.
     pub(crate) only_if_parent: bool,
-    pub(crate) start: Start,
+    pub(crate) start: StartTime,
     pub(crate) rpc: Option<&'a Arc<RpcStart>>,
-    /// What OpenTelemetry knows of it.
+    /// Its ids in OpenTelemetry.
     pub(crate) w3c: Option<&'a W3cSpan>,
-    /// Whether a failure in it that was told is not told again.
-    pub(crate) is_told_once: bool,
-    /// After which time it is cut.
+    /// Whether a failure that was reported in it is not reported again.
+    pub(crate) one_event_per_failure: bool,
+    /// The time after which it is cut into parts.
     pub(crate) part_duration: Option<Duration>,
 }
 
 /// A root that has begun.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct BegunRoot {
     pub(crate) span: TransactionOrSpan,
     pub(crate) is_sampled: bool,
     /// Whether `span` is a transaction, and not one inside the application's.
@@ -48,12 +48,12 @@ pub(crate) struct Begun {
     pub(crate) collector: Option<Arc<Collector>>,
 }
 
-impl Begun {
+impl BegunRoot {
     /// Begins a root whose hub is `hub`.
     pub(crate) fn new(start: &RootStart<'_>, hub: &Arc<Hub>, client: Option<&Arc<Client>>) -> Self {
-        match (start.inside, client) {
+        match (start.app_span, client) {
             // A lock of the application's span may be poisoned.
-            (Some(parent), client) => guarded(|| Self::inside(parent, start, client))
+            (Some(parent), client) => guarded(|| Self::in_app_span(parent, start, client))
                 .unwrap_or_else(|| Self::passive(hub, start, client)),
             (None, Some(client)) if !start.only_if_parent => Self::transaction(hub, start, client),
             (None, client) => Self::passive(hub, start, client),
@@ -61,7 +61,7 @@ impl Begun {
     }
 
     /// A span in a transaction of the application.
-    fn inside(
+    fn in_app_span(
         parent: &TransactionOrSpan,
         start: &RootStart<'_>,
         client: Option<&Arc<Client>>,
@@ -91,7 +91,7 @@ impl Begun {
     fn transaction(hub: &Arc<Hub>, start: &RootStart<'_>, client: &Arc<Client>) -> Self {
         let options = client.options();
         let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
-        // A trace that is refused must not come in by way of OpenTelemetry.
+        // A refused trace must not be continued by way of OpenTelemetry's ids.
         let is_refused = start.incoming.is_some() && incoming.is_none();
         let w3c = start.w3c.filter(|_| !is_refused);
         let mut context = context(start, incoming.map(|incoming| &incoming.trace), w3c);
@@ -102,8 +102,8 @@ impl Begun {
         context.set_sampled(sampling.sampled);
         let is_collected = match options.traces_sampling_strategy {
             TracesSamplingStrategy::Disabled => false,
-            // The real client counts what is lost, but for what its sampler
-            // decides, for it would be asked once more.
+            // Unsampled transactions start on the real client, so that it counts them; but not
+            // with a sampler, which it would ask once more.
             _ => sampling.by_sampler || sampling.sampled == Some(true),
         };
         let is_collected = is_collected && client.is_enabled();
@@ -139,10 +139,10 @@ impl Begun {
         }
     }
 
-    /// Nothing that Sentry would see: what is captured and sent in it belongs
-    /// to the trace of the scope that it begins in.
+    /// A root that sends no transaction: errors and headers in it belong to the trace of the
+    /// scope that it begins in.
     fn passive(hub: &Arc<Hub>, start: &RootStart<'_>, client: Option<&Arc<Client>>) -> Self {
-        // Here, too, may be a span whose lock is poisoned.
+        // A span on the scope may have a poisoned lock.
         let look = || hub.configure_scope(|scope| scope.iter_trace_propagation_headers().next());
         let trace = guarded(look)
             .flatten()
@@ -205,7 +205,7 @@ fn start_on(
     let (trace_id, span_id) = (context.trace_id(), context.span_id());
     let begin = || start_transaction_with_timestamp(context, start.start.at);
     let transaction = guarded(|| Hub::run(Arc::clone(hub), begin)).unwrap_or_else(|| {
-        // A client that the collector could not stand in for asked its sampler.
+        // The real client was used, for want of a collector, and its sampler panicked.
         let (name, op, span_id) = (start.name, start.op, Some(span_id));
         let parent_id = start.incoming.map(|incoming| incoming.trace.span_id);
         let context = TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id);

@@ -1,4 +1,4 @@
-//! Tracing events as breadcrumbs.
+//! What becomes a breadcrumb: events of tracing, calls, and events that are not sent.
 
 use std::error::Error;
 use std::time::SystemTime;
@@ -11,17 +11,17 @@ use crate::bridge::repeats::TRACING_FIELDS;
 use crate::bridge::visitor::{self, FieldSink, ValueVisitor};
 use crate::report::{self, CallBreadcrumb};
 
-/// Of a message, and of each text in the data: a hundred breadcrumbs go with every
-/// event.
+/// How much of a message and of each text in the data is kept: a hundred breadcrumbs go with
+/// every event.
 const MAX_TEXT_LEN: usize = 1024;
 
-/// What happened, kept for the errors that follow. Most are followed by none: it becomes a
-/// breadcrumb where one is asked for.
+/// A breadcrumb to be. Most are followed by no error, so that it is made into one only when an
+/// event needs it.
 #[derive(Debug)]
 pub(crate) enum Crumb {
     Event(EventCrumb),
     Call(CallBreadcrumb),
-    /// As somebody else has made it.
+    /// Made elsewhere, as by `before_breadcrumb`.
     Made(Box<Breadcrumb>),
 }
 
@@ -59,7 +59,7 @@ impl EventCrumb {
             data: Vec::new(),
         };
         event.record(&mut ValueVisitor(&mut crumb));
-        // `#[instrument(err)]` says no message, but an `error`.
+        // Events of `#[instrument(err)]` have no message, but a field `error`.
         if crumb.message.is_none()
             && let Some(error) = crumb.data.iter().position(is_error_text)
             && let (_, Value::String(text)) = crumb.data.remove(error)
@@ -108,7 +108,7 @@ impl FieldSink for EventCrumb {
         match (name, bounded(value)) {
             ("message", Value::String(text)) => self.message = Some(text),
             (name, value) => {
-                // Of two with one name the last one counts.
+                // Of two fields with one name, the last counts.
                 self.data.retain(|(known, _)| *known != name);
                 self.data.push((name, value));
             }
@@ -125,14 +125,14 @@ impl FieldSink for EventCrumb {
             .map(|error| {
                 let debug = report::bounded(MAX_TEXT_LEN, format_args!("{error:?}"));
                 let ty = parse_type_from_debug(&debug);
-                visitor::told(report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")))
+                visitor::text_value(report::bounded(MAX_TEXT_LEN, format_args!("{ty}: {error}")))
             })
             .collect();
         self.take(name, texts.into());
     }
 }
 
-/// An error event that is not sent.
+/// From an error event that is not sent.
 pub(crate) fn from_sentry_event(event: &sentry_core::protocol::Event<'_>) -> Breadcrumb {
     let error = event.exception.last().and_then(|e| e.value.clone());
     let message = event.message.clone().or(error);

@@ -1,4 +1,4 @@
-//! What events are told of the call that they are of.
+//! What is added to events of the call that they belong to.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use crate::fields;
 use crate::report;
 use crate::span_ext::RpcStart;
 
-/// What the fields of spans tell of the call that they are in, or of a root that is
-/// none. What they tell last counts.
+/// What the fields of spans say of the call that the spans are in, or of a root that is no
+/// call. The last value counts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FieldFacts {
     user: Option<Box<User>>,
@@ -33,7 +33,7 @@ impl FieldFacts {
         self.user.as_deref()
     }
 
-    /// Adds what an event does not say.
+    /// Adds to an event what it does not have.
     pub(crate) fn add_to(&self, event: &mut Event<'_>) {
         for (key, value) in &self.tags {
             let tag = event.tags.entry(key.clone());
@@ -46,8 +46,8 @@ impl FieldFacts {
     }
 }
 
-/// Adds what an event does not say of the call that it is of: the one that ends with
-/// it where `is_its_end`, whose context it has.
+/// Adds to an event what it does not have of its call. With `is_its_end`, it is the event of the
+/// call's failure, and its `rpc` context is completed; else a context that is there stays.
 pub(crate) fn add_call(
     event: &mut Event<'_>,
     rpc: &RpcStart,
@@ -85,7 +85,8 @@ pub(crate) fn add_call(
     }
 }
 
-/// Adds to the trace context of an event what the span of the call does not say.
+/// Adds the attributes of the call to the trace context of an event, where that is the context
+/// of the call's span.
 pub(crate) fn add_span_data(event: &mut Event<'_>, span_id: SpanId, rpc: &RpcStart) {
     if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
         && trace.span_id == span_id
@@ -94,7 +95,7 @@ pub(crate) fn add_span_data(event: &mut Event<'_>, span_id: SpanId, rpc: &RpcSta
     }
 }
 
-/// Adds attributes that the span does not say.
+/// Adds attributes that are not there.
 pub(crate) fn add_data(
     trace: &mut TraceContext,
     data: impl IntoIterator<Item = (Cow<'static, str>, Value)>,
@@ -104,8 +105,8 @@ pub(crate) fn add_data(
     }
 }
 
-/// Takes out of an event what the scope told of `outer`, the call around that which
-/// it is of: its people are others, and so are its tags.
+/// Removes from an event of the call `inner` the user and the tags that the scope has of
+/// `outer`, the call around it: they are not those of `inner`.
 pub(crate) fn forget_outer(event: &mut Event<'_>, outer: &RpcStart, inner: &RpcStart) {
     for (key, value) in &outer.facts.tags {
         if event.tags.get(key) == Some(value) {

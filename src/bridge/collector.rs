@@ -1,8 +1,9 @@
 //! Sends transactions with the sampling context of their trace.
 //!
-//! sentry-core decides itself what a transaction says of its trace, and asks a
-//! sampler itself. So each transaction is started on a second client, which
-//! samples everything, and whose transport hands it over to the real client.
+//! sentry-core neither takes a sampling context for a transaction, nor a sampling decision that
+//! was made elsewhere. So each transaction is started on a second client, which samples
+//! everything, and whose transport adds the context and hands the transaction to the real
+//! client.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -25,19 +26,18 @@ use crate::fields;
 use crate::propagation;
 use crate::span_ext::guarded;
 
-/// The time between two reports of unsampled transactions where no sampled one
-/// comes by to take the report along.
+/// How often unsampled transactions are reported, where no sampled one takes the report along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The second client of a real one.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    /// Has the second client.
+    /// A hub with the second client.
     hub: Arc<Hub>,
     client: Arc<Client>,
     made_at: Instant,
     /// In milliseconds from `made_at`.
-    report: Due,
+    report_due: Due,
 }
 
 /// One for each client that is alive.
@@ -77,8 +77,10 @@ impl Collector {
             );
         }
         let mut options = real.options().clone();
-        // Transactions tell their names.
-        let named = |integration: &Arc<dyn Integration>| Arc::new(Named(integration.name())) as _;
+        // Transactions list the names of integrations; these themselves must not be set up twice.
+        let named = |integration: &Arc<dyn Integration>| {
+            Arc::new(NamedIntegration(integration.name())) as _
+        };
         options.integrations = options.integrations.iter().map(named).collect();
         // sentry-core looks for it in the DSN as each transaction starts.
         options.org_id = propagation::org_id(&options);
@@ -91,11 +93,11 @@ impl Collector {
             hub: Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default())),
             client,
             made_at: Instant::now(),
-            report: Due::default(),
+            report_due: Due::default(),
         }
     }
 
-    /// Whose options say the same of a trace as those of the real one.
+    /// The second client: where options are asked for a sampling context, as good as the real one.
     pub(crate) fn client(&self) -> &Arc<Client> {
         &self.client
     }
@@ -104,13 +106,12 @@ impl Collector {
         &self.hub
     }
 
-    /// Has transactions that were not sampled reported to Sentry, now and then.
-    /// Sampled ones take the report along.
+    /// Has unsampled transactions reported to Sentry, once in a while.
     pub(crate) fn report_losses(&self) {
         let [now, interval] = [self.made_at.elapsed(), REPORT_INTERVAL]
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        if self.report.has_come(now, interval) {
-            // What is pending goes out with the next envelope, also an empty one.
+        if self.report_due.has_come(now, interval) {
+            // A client adds its pending report to any envelope, even an empty one.
             guarded(|| self.client.send_envelope(Envelope::new()));
         }
     }
@@ -147,10 +148,10 @@ fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>)
     collectors.iter().position(|(real, _)| is_of_client(real))
 }
 
-/// Stands for an integration of the real client, which was set up there.
-struct Named(&'static str);
+/// Has the name of an integration that was set up for the real client.
+struct NamedIntegration(&'static str);
 
-impl Integration for Named {
+impl Integration for NamedIntegration {
     fn name(&self) -> &'static str {
         self.0
     }
@@ -190,10 +191,11 @@ impl Transport for Forwarder {
     }
 }
 
-/// Adds what is known of the call that a transaction is, and returns what Sentry is told
-/// of its trace.
+/// Adds what is known of its call to a transaction, and returns the sampling context for its
+/// envelope.
 fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext> {
-    // They lead to it too where the scope has a trace context of its own.
+    // Where the scope has a trace context of its own, the parents of the spans lead to the
+    // transaction.
     let parents = transaction
         .spans
         .iter()
@@ -203,7 +205,7 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
         _ => None,
     };
     let found = || {
-        // The application has finished it, and holds its root.
+        // The application has finished the transaction itself.
         let by_own = trace.as_ref().and_then(|trace| trails::find_by(trace));
         let trail = by_own.or_else(|| parents.into_iter().find_map(trails::find))?;
         let own = trace
@@ -212,7 +214,7 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
         let id = own.map_or_else(|| trail.root_id(), |own| own.span_id);
         Some((trail, id))
     };
-    let (trail, id) = trails::take_sent().or_else(found)?;
+    let (trail, id) = trails::take_sending().or_else(found)?;
     trace = trace.filter(|trace| trace.span_id == id);
     let is_named = trace.is_some();
     trail.complete(id, trace.map(Box::as_mut), &mut transaction.spans);
@@ -223,7 +225,7 @@ fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext>
     context?.envelope()
 }
 
-/// What sentry-core does not do.
+/// Makes no span end before it starts: Sentry would reject the whole transaction.
 fn repair(transaction: &mut Transaction<'_>) {
     if let Some(ended_at) = &mut transaction.timestamp {
         *ended_at = duration::end(transaction.start_timestamp, *ended_at);

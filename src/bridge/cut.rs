@@ -15,7 +15,7 @@ use crate::bridge::trails;
 use crate::fields;
 use crate::span_ext::guarded;
 
-/// Until a part that is about to be sent has been.
+/// How long to wait for a part that is about to be sent.
 const SOON: Duration = Duration::from_millis(1);
 
 impl LocalRoot {
@@ -27,7 +27,8 @@ impl LocalRoot {
             let mut state = parts.lock();
             let due = state.due?;
             if now >= due && !state.retired.is_empty() {
-                // What it hands on is not there yet: a span is just finishing in it.
+                // The part before is not sent yet, as a span is finishing in it: name and tags
+                // that it hands on are not known.
                 return now.checked_add(SOON);
             }
             let again = now.checked_add(parts.after);
@@ -39,7 +40,7 @@ impl LocalRoot {
         if now < due {
             return Some(due);
         }
-        // It is not sent meanwhile, as it is not before a span in it.
+        // Counted as a span inside, so that the root is not sent meanwhile.
         if self.child_opened() {
             self.cut(parts);
             if let Some(root) = self.child_finished(None) {
@@ -69,7 +70,8 @@ impl LocalRoot {
         self.release_part(number, None);
     }
 
-    /// Its parent is the first part, so that a long stream is a list and not a staircase.
+    /// The parent of each part is the first one: as children of each other, the parts of a long
+    /// stream would be nested ever deeper.
     fn next_transaction(
         &self,
         parts: &Parts,
@@ -87,7 +89,7 @@ impl LocalRoot {
         next.set_sampled(true);
         let begin = || start_transaction_with_timestamp(next, now);
         let next = Hub::run(Arc::clone(&parts.hub), begin);
-        // By which it is known from the start.
+        // By this it is recognized as a part from the start.
         next.set_data(
             fields::TRANSACTION_PART,
             self.part().saturating_add(1).into(),
@@ -98,7 +100,7 @@ impl LocalRoot {
         next
     }
 
-    /// On a hub of its own, for that of the root may be current on another thread.
+    /// On a hub of its own, as that of the root may be current on another thread.
     pub(crate) fn send_part(&self, parts: &Parts, part: HeldPart) {
         let ended_at = parts
             .ended_at(part.number)
@@ -112,7 +114,8 @@ impl LocalRoot {
         });
         let mut state = parts.lock();
         if !std::mem::take(&mut state.is_handed_on) {
-            // It went nowhere, as where the application has finished it: so would all others.
+            // It was not sent, as when the application has finished it itself: neither would
+            // the others be.
             state.due = None;
         }
         drop(state);
@@ -121,7 +124,7 @@ impl LocalRoot {
         drop(sent);
     }
 
-    /// Has the next part begin with the name and the tags that the one which is being sent has.
+    /// Gives the next part the name and the tags of the part that is being sent.
     pub(crate) fn hand_on(&self, id: SpanId, sent: &SentTransaction<'_>) {
         if let Some(parts) = &self.parts
             && self.later_part_id().is_some_and(|current| current != id)
@@ -138,7 +141,7 @@ impl LocalRoot {
     }
 }
 
-/// Tells the next part what the one before has been told, unless it has been told already.
+/// Copies attributes and status of a part to the next one, unless that has its own by now.
 fn copy(before: &TransactionOrSpan, next: &Transaction) {
     let context = before.get_trace_context();
     {

@@ -14,7 +14,7 @@ use crate::propagation::{IncomingTrace, W3cSpan};
 use crate::report;
 use crate::span_ext::RpcStart;
 
-/// What Relay keeps of an operation.
+/// Relay, which takes Sentry's data in, cuts operations to this length.
 const MAX_OP_LEN: usize = 128;
 
 /// Fields of a span, parsed.
@@ -32,7 +32,7 @@ pub(crate) struct SpanFields {
     pub(crate) tags: Vec<(&'static str, String)>,
     /// `rpc.param.*`, by their full names.
     pub(crate) params: Vec<(&'static str, Value)>,
-    /// Of which this many bytes are told.
+    /// How many bytes of each parameter are kept.
     max_param_len: usize,
     /// `user.*`.
     pub(crate) user: Option<Box<User>>,
@@ -51,10 +51,10 @@ pub(crate) enum FieldStatus {
 /// A span that has not started.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// `None` where it has none, as many spans.
+    /// `None` where there are none, as with many spans.
     pub(crate) fields: Option<Box<SpanFields>>,
     pub(crate) rpc: Option<Arc<RpcStart>>,
-    /// Handed over for this span.
+    /// The trace that the application gave to this span.
     pub(crate) continued: Option<Arc<IncomingTrace>>,
 }
 
@@ -66,7 +66,7 @@ impl Draft {
         continued.or(rpc).or_else(fields)
     }
 
-    /// Whether the span begins a transaction whatever is around it.
+    /// Whether the span begins a transaction, even inside another span.
     pub(crate) fn is_root(&self) -> bool {
         let rpc = self.rpc.as_ref();
         let is_forced = |rpc: &Arc<RpcStart>| rpc.force_transaction || rpc.incoming.is_some();
@@ -87,7 +87,7 @@ impl SpanFields {
         fields
     }
 
-    /// Adds what was recorded later.
+    /// Adds fields that were recorded later.
     pub(crate) fn update(&mut self, later: Self) {
         let Self {
             name,
@@ -115,8 +115,8 @@ impl SpanFields {
     }
 }
 
-/// Of two values with one name the later one counts: a field may be recorded any number of
-/// times before its span starts.
+/// Replaces values by later ones of the same name: a field may be recorded any number of times
+/// before its span starts.
 fn replace<K: PartialEq, V>(known: &mut Vec<(K, V)>, later: Vec<(K, V)>) {
     for (name, value) in later {
         match known.iter_mut().find(|(known, _)| *known == name) {
@@ -130,25 +130,25 @@ fn replace<K: PartialEq, V>(known: &mut Vec<(K, V)>, later: Vec<(K, V)>) {
 #[derive(Debug)]
 pub(crate) struct Plan {
     metadata: &'static Metadata<'static>,
-    /// As fields of a span that is no RPC, and is recorded, say.
-    own: Named,
+    /// As its fields say, if the span is no RPC and is recorded.
+    own: NameAndOp,
     pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) is_root: bool,
-    /// Whether it is left out where there is no span around it.
+    /// Whether nothing is sent where there is no span around it.
     pub(crate) only_if_parent: bool,
     pub(crate) rpc: Option<Arc<RpcStart>>,
-    /// What OpenTelemetry knows of it.
+    /// Its ids in OpenTelemetry.
     pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
 /// A name and an operation.
 #[derive(Debug, Default)]
-struct Named {
+struct NameAndOp {
     name: Option<String>,
     op: Option<String>,
 }
 
-impl Named {
+impl NameAndOp {
     fn new(fields: &SpanFields) -> Self {
         Self {
             name: fields.name.as_ref().or(fields.otel_name.as_ref()).cloned(),
@@ -168,7 +168,7 @@ impl Plan {
         let fields = fields.filter(|_| is_recorded && rpc.is_none());
         Self {
             metadata,
-            own: fields.map(Named::new).unwrap_or_default(),
+            own: fields.map(NameAndOp::new).unwrap_or_default(),
             incoming: draft.incoming().cloned(),
             is_root: draft.is_root(),
             only_if_parent: rpc.is_some_and(|rpc| rpc.only_if_parent),
@@ -194,7 +194,7 @@ impl Plan {
 }
 
 impl FieldSink for SpanFields {
-    /// One character more shows that there is more.
+    /// For a parameter one character more than is kept, to tell whether it has to be cut.
     fn max_len(&self, name: &str) -> usize {
         match name {
             fields::SENTRY_OP => MAX_OP_LEN,

@@ -1,16 +1,17 @@
-//! What is due now and then.
+//! Work that is due once in a while, for whichever thread comes by.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// A time that comes again and again, each time for one thread.
+/// A recurring point in time, which each time one thread alone is given.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// When it comes next.
+    /// When it is due next, in the unit of the caller's clock.
     at: AtomicU64,
 }
 
 impl Due {
-    /// Whether it has come for who asks: for others, and again, it comes `interval` later.
+    /// Whether it is due, and the caller is the one to act. If so, it is due again after
+    /// `interval`.
     pub(crate) fn has_come(&self, now: u64, interval: u64) -> bool {
         let at = self.at.load(Ordering::Relaxed);
         let next = now.saturating_add(interval);

@@ -1,4 +1,4 @@
-//! How long a span takes, and how short it may be.
+//! When spans start and end, by clocks that may be set meanwhile.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,13 +10,13 @@ const MIN_DURATION: Duration = Duration::from_micros(1);
 
 /// When a span started.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+pub(crate) struct StartTime {
     pub(crate) at: SystemTime,
-    /// By a clock that nobody sets.
+    /// On the monotonic clock, which nobody can set.
     since: Instant,
 }
 
-impl Start {
+impl StartTime {
     pub(crate) fn now() -> Self {
         Self {
             at: report::now(),
@@ -24,7 +24,8 @@ impl Start {
         }
     }
 
-    /// Inside a span that started before: by one clock, none ends after what is around it.
+    /// Now, inside a span that started before, and by the clock of that: so no span ends after
+    /// the one around it.
     pub(crate) fn inside(outer: &Self) -> Self {
         let since = Instant::now();
         Self {
@@ -33,14 +34,15 @@ impl Start {
         }
     }
 
-    /// When the span ends that ends now: a clock that is set meanwhile makes it no longer.
+    /// The end of a span that ends now. A system clock that was set meanwhile does not change
+    /// its duration.
     pub(crate) fn end(&self) -> SystemTime {
         self.at + self.since.elapsed().max(MIN_DURATION)
     }
 }
 
-/// When a span ends that is finished at `ended_at`: the clock may have been set
-/// back.
+/// The end of a span that was finished at `ended_at`, or the earliest possible one: the clock
+/// may have been set back.
 pub(crate) fn end(started_at: SystemTime, ended_at: SystemTime) -> SystemTime {
     ended_at.max(started_at + MIN_DURATION)
 }

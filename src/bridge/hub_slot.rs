@@ -8,10 +8,10 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const FREE: u64 = 0;
 
-/// A hub of a local root, and who has it.
+/// A hub of a local root, and the thread that holds it.
 ///
-/// sentry-core panics in user code where `with_scope` runs on one hub on two
-/// threads, so that a slot that one thread holds is refused to all others.
+/// sentry-core panics in user code where `with_scope` runs on one hub on two threads. So a slot
+/// that one thread holds is refused to all others.
 #[derive(Debug)]
 pub(crate) struct HubSlot {
     pub(crate) hub: Arc<Hub>,
@@ -19,7 +19,7 @@ pub(crate) struct HubSlot {
     thread: AtomicU64,
     /// How often that thread has entered it; written by that thread alone.
     depth: AtomicU64,
-    /// Which part of the root the scope knows of.
+    /// The part of the root whose span is on the scope.
     pub(crate) part: AtomicU32,
 }
 

@@ -9,9 +9,8 @@ pub(crate) fn is_enabled(hub: &Hub) -> bool {
     hub.client().is_some_and(|client| client.is_enabled())
 }
 
-/// The pinned hub; else the current one; else, where a worker thread had its
-/// hub before the application had its client, the main one. `None` where
-/// nothing can be sent.
+/// The pinned hub; else the current one; else the main one, for worker threads whose hub was
+/// made before the application had a client. `None` where nothing can be sent.
 pub(crate) fn base_hub(pinned: Option<&Arc<Hub>>) -> Option<Arc<Hub>> {
     let enabled = |hub: Arc<Hub>| is_enabled(&hub).then_some(hub);
     match pinned {

@@ -15,7 +15,7 @@ use crate::propagation::W3cSpan;
 use crate::report::Redact;
 use crate::span_ext::{self, LayerSeen};
 
-/// Shorter ones would be nothing but parts.
+/// Shorter parts would hold next to nothing.
 const MIN_PART_DURATION: Duration = Duration::from_millis(10);
 
 /// A `tracing_subscriber` layer that reports spans and events to Sentry.
@@ -50,8 +50,8 @@ pub struct SentryGrpcLayer {
 impl SentryGrpcLayer {
     /// A layer with default options.
     ///
-    /// Touches [`Hub::main`], as `sentry::init` does: the thread that is first
-    /// to do so has the main hub as its own. That should be the main thread.
+    /// Touches [`Hub::main`], as `sentry::init` does: the first thread to do so gets the main
+    /// hub as its own. That should be the main thread.
     pub fn new() -> Self {
         let _ = Hub::main();
         span_ext::set_layer_fns(recording::LAYER_FNS);
@@ -114,23 +114,27 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// Whether a failure that Sentry was told of in a call is not told again.
+    /// Whether a failure of a call is sent to Sentry once only.
     ///
-    /// An `ERROR` event is left out where it repeats one that was sent in the call: the
-    /// same text, of its message, its field `error` and its chain, with the same other
-    /// fields; or that text with more before it (`cannot greet: ` and the text), or with
-    /// less. It is a breadcrumb of the errors that follow. The event of a status, or of
-    /// the panic that ends the call, also that of `sentry`'s panic integration, is left
-    /// out where any event was sent in the call. What the application captures is always
-    /// sent, and so are the panics of its tasks, and those that it catches.
+    /// An `ERROR` event is left out if it repeats one that was sent in the call. Its text is
+    /// made of its message, its field `error` and the chain of that. It repeats an event that
+    /// has the same text and the same other fields, or whose text has more or less in front:
+    /// `cannot greet: refused` repeats `refused`. An event that is left out becomes a
+    /// breadcrumb.
+    ///
+    /// The event of a failed status is left out if any event was sent in the call, and so is
+    /// that of the panic that ends the call, also if it comes from `sentry`'s panic integration.
+    ///
+    /// What the application captures itself is always sent. So are the panics of its tasks, and
+    /// those that it catches.
     ///
     /// Defaults to `true`.
     pub fn one_event_per_failure(self, one: bool) -> Self {
-        self.with(|options| options.is_told_once = one)
+        self.with(|options| options.one_event_per_failure = one)
     }
 
-    /// Which parameters of calls are tags, beside data: `table` for the field
-    /// `rpc.param.table`, whose tag has the field's name. A value is cut at 200 characters.
+    /// Which parameters of calls are tags as well as data: `table` for the field
+    /// `rpc.param.table`. The tag has the name of the field. A value is cut at 200 characters.
     ///
     /// Defaults to none.
     pub fn tag_params(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -138,9 +142,9 @@ impl SentryGrpcLayer {
         self.with(|options| options.params.tags = names)
     }
 
-    /// How secrets are taken out of parameters: told a name, `table`, and what it is,
-    /// `redact` returns what Sentry is told. Called for each, in the place where the
-    /// span starts or records it. Where it panics, that is `[Filtered]`.
+    /// How secrets are taken out of parameters: given a name, such as `table`, and the value,
+    /// `redact` returns the value that is sent. Called for each parameter, on the thread where
+    /// the span starts or records it. Where it panics, `[Filtered]` is sent.
     ///
     /// Defaults to `[Filtered]` for the values of names that contain `password`,
     /// `token`, `secret`, `key` or `authorization`, in any case. The last of this and
@@ -152,25 +156,25 @@ impl SentryGrpcLayer {
         self.with(|options| options.params.redact = Redact::With(Arc::new(redact)))
     }
 
-    /// Tells parameters as they are, passwords and all.
+    /// Sends parameters as they are, passwords and all.
     pub fn unredacted_params(self) -> Self {
         self.with(|options| options.params.redact = Redact::Off)
     }
 
-    /// How many bytes of a parameter are told. A debug message of `sentry` says where
-    /// one is cut.
+    /// How many bytes of a parameter are sent. Where one is cut, `sentry` logs a debug message.
     ///
     /// Defaults to 1024.
     pub fn max_param_len(self, bytes: usize) -> Self {
         self.with(|options| options.params.max_len = bytes)
     }
 
-    /// How to learn the ids that a span has in OpenTelemetry, so that it has the same ones
-    /// in Sentry: from whatever layer gives spans such ids, of whatever version. Called
-    /// once for each span, as it starts, on the thread where it is first entered or asked
-    /// for its headers, with no lock held; may have that layer start the span. Where it
-    /// panics, or returns `None`, or the trace is another one than in Sentry, the ids are
-    /// Sentry's own.
+    /// A function that returns the ids of a span in OpenTelemetry, so that the span has the same
+    /// ones in Sentry. It serves for any layer that gives spans such ids, of any version.
+    ///
+    /// Called once for each span, as it starts, on the thread where it is first entered or asked
+    /// for its headers, with no lock held. It may have that layer start the span. Where it
+    /// panics or returns `None`, or where the trace is not the one in Sentry, the span has ids
+    /// of Sentry's own.
     ///
     /// Defaults to asking tracing-opentelemetry 0.34, with the feature `opentelemetry`,
     /// and else to none.
@@ -178,11 +182,13 @@ impl SentryGrpcLayer {
         self.with(|options| options.otel_ids = Some(ids))
     }
 
-    /// How to tell OpenTelemetry of the parent that a span has in another service: whatever
-    /// layer gives spans ids there, of whatever version. Called with a span that is not
-    /// yet entered, for each call of a server that brings a trace, and by
-    /// [`SentrySpanExt::continue_trace`](crate::SentrySpanExt::continue_trace); with no lock
-    /// held. Where it panics, the span has no remote parent there.
+    /// A function that sets the parent of a span in OpenTelemetry, where that is in another
+    /// service. It serves for any layer that keeps spans for OpenTelemetry, of any version.
+    ///
+    /// Called with a span that is not yet entered, and with no lock held: for each call of a
+    /// server that brings a trace, and by
+    /// [`SentrySpanExt::continue_trace`](crate::SentrySpanExt::continue_trace). Where it panics,
+    /// the span has no remote parent in OpenTelemetry.
     ///
     /// Defaults to telling tracing-opentelemetry 0.34, with the feature `opentelemetry`,
     /// and else nobody.
@@ -190,28 +196,28 @@ impl SentryGrpcLayer {
         self.with(|options| options.otel_parent = Some(tell))
     }
 
-    /// How long a transaction goes on before it is sent, as the first of several parts: a call
-    /// whose stream is open for days, or a span around the work of a whole process, is seen
-    /// before its end.
+    /// How long a transaction goes on before it is cut: a part of it is sent, and another part
+    /// begins. So a call whose stream is open for days, or a span around the work of a whole
+    /// process, is seen before its end.
     ///
-    /// A transaction that has been open for this time, if it is sampled, is sent with the spans
-    /// that have finished in it, and without a status, unless it only waits for spans of tasks;
-    /// a thread of this crate's own, `sentry-parts`, sees to that, also where nothing happens. The call goes on in another transaction of the same
-    /// trace, with the same name, tags and attributes, whose parent is the first one; and so on
-    /// each time as much time has passed. Each says in `transaction.part` (1, 2, ...) which it
-    /// is, and the last one says how the call ended. A span that is open at a cut is in the part
-    /// in which it ends, and those in it, which name it as their parent, in the parts in which
-    /// they do. Errors are of the part in which they happen, with the breadcrumbs of the whole
-    /// call.
+    /// A sampled transaction that has been open for this time is sent with the spans that have
+    /// finished in it, and without a status, unless it only waits for spans of tasks. A thread of
+    /// this crate, `sentry-parts`, sees to that, even while nothing happens in the call. The call
+    /// goes on in another transaction of the same trace, with the same name, tags and attributes,
+    /// whose parent is the first one; and so on each time as much time has passed. Each part has
+    /// its number in `transaction.part` (1, 2, ...), and the last one says how the call ended.
     ///
-    /// A cut takes with it what the transaction keeps, so that each part has room for 1001
-    /// spans. Each part counts as a transaction in Sentry's quota, rates and durations, and goes
-    /// to the client that the first one went to. Spans in a transaction of
-    /// `sentry::start_transaction` are not cut. To OpenTelemetry, in sessions and in metrics, a call is one. Where a span is open
-    /// at a cut, names and tags that the application gave its Sentry span itself are lost, and
-    /// so are children that it makes of that by itself, until the span is entered again.
+    /// A span is in the part in which it ends, also if its parent ends in a later one. Errors are
+    /// in the part in which they happen, with the breadcrumbs of the whole call.
     ///
-    /// Up to a sixteenth of the time may go by before a cut. Less than 10 ms counts as 10 ms.
+    /// Each part has room for 1001 spans, counts as a transaction in Sentry's quota, rates and
+    /// durations, and goes to the client that the first one went to. For OpenTelemetry, sessions
+    /// and metrics a call is one. Spans in a transaction of `sentry::start_transaction` are not
+    /// cut. Names and tags that the application set itself on the Sentry span of a span that is
+    /// open at a cut are lost, and so are the children that it makes of that Sentry span, until
+    /// the span is entered again.
+    ///
+    /// A cut may be late by up to a sixteenth of the time. Less than 10 ms counts as 10 ms.
     ///
     /// Defaults to none: a transaction is sent as it ends.
     ///

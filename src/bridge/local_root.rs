@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use sentry_core::protocol::SpanId;
 use sentry_core::{Client, Hub, TransactionOrSpan};
 
-use crate::bridge::begun::{Begun, RootStart};
+use crate::bridge::begun::{BegunRoot, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::late::{self, Late};
+use crate::bridge::late_data::{self, LateData};
 use crate::bridge::part_clock;
 use crate::bridge::parts::Parts;
+use crate::bridge::sent_events::SentEvents;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::told::Told;
 use crate::bridge::trail::Trail;
 use crate::bridge::trails;
 use crate::report;
@@ -25,36 +25,37 @@ use crate::sync::{Mutex, MutexGuard};
 /// Shared by all spans of a local root.
 #[derive(Debug)]
 pub(crate) struct LocalRoot {
-    /// What the root began as.
+    /// The span that the root began with.
     pub(crate) first: TransactionOrSpan,
-    /// Where it is cut.
+    /// Set where it is to be cut into parts.
     pub(crate) parts: Option<Parts>,
-    /// Whether the spans in it are worth making.
+    /// Whether the spans in it are sent, and so worth making.
     pub(crate) is_sampled: bool,
     /// Whether the root is the span of an RPC.
     pub(crate) is_rpc: bool,
+    /// The root's own hub.
     pub(crate) main: Arc<HubSlot>,
     pub(crate) trail: Arc<Trail>,
-    /// That of the hub when the root began. Kept apart from it, for sentry-core
-    /// calls `before_breadcrumb` with its hub locked, and what is traced there
-    /// as a breadcrumb comes by here.
+    /// The client of the hub when the root began. Not asked of the hub later: sentry-core calls
+    /// `before_breadcrumb` with the hub locked, and events that are traced in there need the
+    /// client too.
     pub(crate) client: Option<Arc<Client>>,
-    /// Of the client, where the root is a transaction that goes through it.
+    /// Set where the root is a transaction that is sent by the collector of `client`.
     collector: Option<Arc<Collector>>,
-    inside: Mutex<Inside>,
+    inner: Mutex<InnerSpans>,
 }
 
-/// The recorded spans inside a root, not counting its own.
+/// The recorded spans inside a root, without the root's own span.
 #[derive(Debug, Default)]
-struct Inside {
+struct InnerSpans {
     /// How many have not finished.
     open: usize,
     /// The root's own span, once it has ended and only waits for those.
     waiting: Option<Arc<SpanCell>>,
     /// The root is being sent: it takes no more spans.
     is_sealed: bool,
-    late: VecDeque<(SpanId, Late)>,
-    /// How many have something to be told late, which are all where anything is.
+    late: VecDeque<(SpanId, LateData)>,
+    /// How many have finished and have late data. Either all spans of a root have some, or none.
     finished: u64,
 }
 
@@ -62,16 +63,24 @@ impl LocalRoot {
     pub(crate) fn begin(start: &RootStart<'_>) -> Arc<Self> {
         let hub = Arc::new(Hub::new_from_top(start.base));
         let client = hub.client();
-        let Begun {
+        let BegunRoot {
             span,
             is_sampled,
             is_transaction,
             trace,
             collector,
-        } = Begun::new(start, &hub, client.as_ref());
-        let told = start.rpc.map_or_else(Told::closed, |_| Told::default());
-        let trail = Trail::new(trace, start.base, is_transaction, told, start.is_told_once);
-        let is_named = start.inside.is_none() && !start.only_if_parent;
+        } = BegunRoot::new(start, &hub, client.as_ref());
+        let sent_events = start
+            .rpc
+            .map_or_else(SentEvents::closed, |_| SentEvents::default());
+        let trail = Trail::new(
+            trace,
+            start.base,
+            is_transaction,
+            sent_events,
+            start.one_event_per_failure,
+        );
+        let is_named = start.app_span.is_none() && !start.only_if_parent;
         match start.rpc {
             Some(rpc) => trail.set_rpc(rpc, is_named),
             None if is_named => trail.set_transaction(start.name),
@@ -81,7 +90,7 @@ impl LocalRoot {
             .as_ref()
             .map_or(0, |client| client.options().max_breadcrumbs);
         hub.configure_scope(|scope| {
-            if start.inside.is_none() {
+            if start.app_span.is_none() {
                 scope.clear_breadcrumbs();
             }
             scope.set_span(Some(span.clone()));
@@ -104,13 +113,13 @@ impl LocalRoot {
             trail,
             client,
             collector,
-            inside: Mutex::default(),
+            inner: Mutex::default(),
         });
         root.trail.set_root(&root);
         root
     }
 
-    /// Has the scope know who makes the call that this root is.
+    /// Sets user and tags of the call on the scope, and begins its session.
     pub(crate) fn open_call(&self, facts: &RpcFacts) {
         let hub = &self.main.hub;
         if facts.user.is_some() || !facts.tags.is_empty() {
@@ -142,7 +151,8 @@ impl LocalRoot {
         }
     }
 
-    /// Sentry takes the user of a transaction from the scope alone.
+    /// Sets the user that fields named on the scope: sentry-core takes the user of a transaction
+    /// from there alone.
     pub(crate) fn tell_user(&self, hub: &Hub) {
         if let Some(user) = self.trail.user() {
             hub.configure_scope(|scope| {
@@ -152,76 +162,77 @@ impl LocalRoot {
         }
     }
 
-    /// Whether its span has the attributes of the RPC that it is, and the spans inside
-    /// theirs. Else they get them as they are sent, and errors as they are captured.
+    /// Whether attributes are set on the spans of this root while they are open. Else they are
+    /// added to spans when these are sent, and to errors when they are captured.
     pub(crate) fn tells_attributes(&self) -> bool {
         self.is_sampled && self.collector.is_none()
     }
 
-    /// What is kept for the spans in the transaction of this id, and how many have finished.
-    pub(crate) fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, Late)>, u64) {
+    /// The late data of the spans in the transaction of this id, and how many have finished.
+    pub(crate) fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, LateData)>, u64) {
         self.take_late_of_part(id).unwrap_or_else(|| {
-            let mut inside = self.lock_inside();
-            let finished = std::mem::take(&mut inside.finished);
-            (std::mem::take(&mut inside.late), finished)
+            let mut inner = self.lock_inner();
+            let finished = std::mem::take(&mut inner.finished);
+            (std::mem::take(&mut inner.late), finished)
         })
     }
 
-    /// A hub for a thread that finds `busy` in use on another thread.
+    /// A fork of `busy`, for a thread that must not use `busy` itself.
     pub(crate) fn fork(&self, busy: &Arc<Hub>) -> Arc<HubSlot> {
         let hub = Hub::new_from_top(busy);
         hub.configure_scope(|scope| scope.set_span(Some(self.span().into_owned())));
         Arc::new(HubSlot::new(Arc::new(hub)))
     }
 
-    /// Counts a span inside, which must be made after this and finish; `false`
-    /// once the root is being sent.
+    /// Counts an open span inside, which must be made after this and finish. Returns `false`
+    /// once the root is being sent: then it takes no more spans.
     pub(crate) fn child_opened(&self) -> bool {
-        let mut inside = self.lock_inside();
-        if !inside.is_sealed {
-            inside.open += 1;
+        let mut inner = self.lock_inner();
+        if !inner.is_sealed {
+            inner.open += 1;
         }
-        !inside.is_sealed
+        !inner.is_sealed
     }
 
-    /// The root's own span, to be finished, if it has only waited for this child. Keeps what
-    /// the child is told as it is sent.
+    /// Counts a span inside as finished, and keeps its late data. Returns the root's own span if
+    /// it has only waited for this one: the caller has to finish it.
     #[must_use]
-    pub(crate) fn child_finished(&self, late: Option<(SpanId, Late)>) -> Option<Arc<SpanCell>> {
-        let mut inside = self.lock_inside();
-        inside.finished += u64::from(late.is_some());
-        if inside.late.len() < late::MAX {
-            inside.late.extend(late);
+    pub(crate) fn child_finished(&self, late: Option<(SpanId, LateData)>) -> Option<Arc<SpanCell>> {
+        let mut inner = self.lock_inner();
+        inner.finished += u64::from(late.is_some());
+        if inner.late.len() < late_data::MAX {
+            inner.late.extend(late);
         }
-        inside.open = inside.open.saturating_sub(1);
-        if inside.open > 0 {
+        inner.open = inner.open.saturating_sub(1);
+        if inner.open > 0 {
             return None;
         }
-        let own = inside.waiting.take()?;
-        self.seal(&mut inside);
+        let own = inner.waiting.take()?;
+        self.seal(&mut inner);
         Some(own)
     }
 
-    /// Has the root's own span, which has ended, wait for spans inside; `false`
-    /// where there is none to wait for.
+    /// Has the root's own span, which has ended, wait for open spans inside. Returns `false`
+    /// where there are none.
     pub(crate) fn wait_for_children(&self, own: &Arc<SpanCell>) -> bool {
-        let mut inside = self.lock_inside();
-        let waits = inside.open > 0;
+        let mut inner = self.lock_inner();
+        let waits = inner.open > 0;
         if waits {
-            inside.waiting = Some(Arc::clone(own));
+            inner.waiting = Some(Arc::clone(own));
         } else {
-            self.seal(&mut inside);
+            self.seal(&mut inner);
         }
         waits
     }
 
-    /// A root inside the application's transaction takes spans until that is sent.
-    fn seal(&self, inside: &mut Inside) {
+    /// Takes no more spans from now on; but a root inside a transaction of the application does,
+    /// until that is sent.
+    fn seal(&self, inner: &mut InnerSpans) {
         self.trail.set_over();
-        inside.is_sealed = self.trail.is_over();
+        inner.is_sealed = self.trail.is_over();
     }
 
-    fn lock_inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_inner(&self) -> MutexGuard<'_, InnerSpans> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

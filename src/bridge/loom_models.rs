@@ -9,7 +9,7 @@ use tracing::{Metadata, info_span};
 
 use crate::bridge::begun::RootStart;
 use crate::bridge::draft::SpanFields;
-use crate::bridge::duration::Start;
+use crate::bridge::duration::StartTime;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::Origin;
@@ -64,8 +64,15 @@ impl World {
         let client = transport().1;
         let hub = Arc::new(Hub::new(Some(client), Arc::default()));
         let transaction = hub.start_transaction(TransactionContext::new("manual", "manual"));
-        let inside = Some(TransactionOrSpan::from(transaction.clone()));
-        let root = cell(1, Origin::Root { base: hub, inside }, None);
+        let app_span = Some(TransactionOrSpan::from(transaction.clone()));
+        let root = cell(
+            1,
+            Origin::Root {
+                base: hub,
+                app_span,
+            },
+            None,
+        );
         root.start();
         Self { transaction, root }
     }
@@ -129,22 +136,22 @@ fn a_root_is_sent_once_after_all_spans_that_it_took() {
             1,
             Origin::Root {
                 base: Arc::clone(&base),
-                inside: None,
+                app_span: None,
             },
             None,
         );
         let root = LocalRoot::begin(&RootStart {
             base: &base,
-            inside: None,
+            app_span: None,
             name: "root",
             op: "root",
             origin: "manual",
             incoming: None,
             only_if_parent: false,
-            start: Start::now(),
+            start: StartTime::now(),
             rpc: None,
             w3c: None,
-            is_told_once: true,
+            one_event_per_failure: true,
             part_duration: None,
         });
         let (open, sent) = (Arc::new(Count::new(0)), Arc::new(Count::new(0)));

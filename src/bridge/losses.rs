@@ -1,4 +1,4 @@
-//! Sums of what was lost.
+//! Sums of lost data, for client reports.
 
 use std::sync::PoisonError;
 
@@ -8,10 +8,11 @@ use sentry_core::protocol::client_report::{ItemLoss, LossSource, Reason};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Told of by any thread, and taken by another one.
+/// Any thread adds losses; the thread of the outbox takes them.
 #[derive(Default)]
 pub(crate) struct Losses {
-    /// Who takes them looks often, and mostly for nothing. Written with the sums locked.
+    /// The taker looks often, and mostly in vain: this spares it the lock. Written with the
+    /// sums locked.
     are_there: AtomicBool,
     sums: Mutex<Vec<ItemLoss>>,
 }
@@ -37,7 +38,7 @@ impl Losses {
     }
 }
 
-/// There are as many sums as there are kinds and reasons.
+/// One sum for each kind of data and reason.
 pub(crate) fn add_to(sums: &mut Vec<ItemLoss>, loss: ItemLoss) {
     let same = |sum: &&mut ItemLoss| sum.category == loss.category && sum.reason == loss.reason;
     match sums.iter_mut().find(same) {

@@ -1,4 +1,4 @@
-//! What the spans of a layer are told of it.
+//! The options of a layer that its spans need.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,14 +15,14 @@ use crate::span_ext::OtelParentFn;
 pub(crate) struct LayerOptions {
     /// Tells the layers of a process apart.
     pub(crate) id: u64,
-    /// Whether a failure that was told is not told again.
-    pub(crate) is_told_once: bool,
-    /// How long a transaction goes on before it is sent in parts.
+    /// Whether a failure that was reported is not reported again.
+    pub(crate) one_event_per_failure: bool,
+    /// The time after which a transaction is cut into parts.
     pub(crate) part_duration: Option<Duration>,
     pub(crate) params: ParamOptions,
     pub(crate) otel_ids: Option<OtelIdsFn>,
     pub(crate) otel_parent: Option<OtelParentFn>,
-    /// Of the subscriber that the layer is in, which may be given out more than once.
+    /// The first dispatcher of the subscriber that the layer is in, once that is known.
     dispatch: Arc<RwLock<Option<WeakDispatch>>>,
 }
 
@@ -31,7 +31,7 @@ impl LayerOptions {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            is_told_once: true,
+            one_event_per_failure: true,
             part_duration: None,
             params: ParamOptions::default(),
             otel_ids: DEFAULT,
@@ -40,8 +40,9 @@ impl LayerOptions {
         }
     }
 
-    /// A layer in an `Option` or a `Vec` is not told where it is registered.
-    pub(crate) fn learn(&self, dispatch: &Dispatch) {
+    /// Remembers the subscriber, unless it is known. Called on several occasions: a layer in an
+    /// `Option` or a `Vec` gets no `on_register_dispatch`.
+    pub(crate) fn learn_dispatch(&self, dispatch: &Dispatch) {
         if self.otel_ids.is_some() && self.dispatch().is_none() {
             let learnt = Some(dispatch.downgrade());
             *self

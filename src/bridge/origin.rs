@@ -1,4 +1,4 @@
-//! Where a span stands when it is made.
+//! What is around a span when it is made, which decides whether it begins a root.
 
 use std::sync::Arc;
 
@@ -11,32 +11,35 @@ use crate::bridge::thread_stack;
 use crate::bridge::trail::Trail;
 use crate::bridge::trails;
 
-/// What a span goes on from.
+/// What a span is made in.
 #[derive(Debug)]
 pub(crate) enum Origin {
+    /// A span of the same subscriber.
     Child(Arc<SpanCell>),
-    /// A span of another subscriber, which nothing in this one leads to.
+    /// A span of another subscriber, found by the current hub.
     Beside(Arc<SpanCell>),
+    /// Nothing of ours: it begins a root.
     Root {
         base: Arc<Hub>,
-        inside: Option<TransactionOrSpan>,
+        app_span: Option<TransactionOrSpan>,
     },
-    Fork(Fork),
+    Fork(HubFork),
 }
 
 /// A hub that the application forked from that of a root, and bound where no
 /// tracing span leads to the root.
 #[derive(Debug)]
-pub(crate) struct Fork {
+pub(crate) struct HubFork {
     pub(crate) hub: Arc<Hub>,
-    /// Of the root.
+    /// The trail of the root.
     pub(crate) trail: Arc<Trail>,
-    /// On the hub's scope.
+    /// The span on the hub's scope.
     pub(crate) span: TransactionOrSpan,
 }
 
-impl Fork {
-    /// The current hub, where it is one, and of the pinned hub's client.
+impl HubFork {
+    /// The current hub, where it is such a fork; with a pinned hub, only if it has the same
+    /// client.
     pub(crate) fn current(pinned: Option<&Arc<Hub>>) -> Option<Self> {
         let hub = Hub::current();
         let span = span_on(&hub)?;
@@ -60,11 +63,11 @@ impl Fork {
 impl Origin {
     /// Whether there is nothing around the span.
     pub(crate) fn begins_a_trace(&self) -> bool {
-        matches!(self, Self::Root { inside: None, .. })
+        matches!(self, Self::Root { app_span: None, .. })
     }
 
-    /// Of a span that has no parent in its subscriber; `None` where there is
-    /// nobody to send it.
+    /// The origin of a span that has no parent in its subscriber; `None` where no client is
+    /// enabled.
     pub(crate) fn without_parent(
         pinned: Option<&Arc<Hub>>,
         attrs: &Attributes<'_>,
@@ -76,35 +79,38 @@ impl Origin {
                 Some(around) if attrs.is_contextual() => return Some(Self::Beside(around)),
                 Some(around) => {
                     let base = Arc::clone(around.base());
-                    return Some(Self::Root { base, inside: None });
+                    return Some(Self::Root {
+                        base,
+                        app_span: None,
+                    });
                 }
                 None => {}
             }
         }
         let on_current = match Arc::strong_count(&current) {
-            // That of the thread itself, and this one: nobody else can write to it.
+            // Held by the thread and by us alone: no other thread can write to it.
             2 => is_enabled(&current).then(|| current.configure_scope(|scope| scope.get_span())),
             _ => Some(span_on(&current)),
         };
         let on_current = on_current.flatten();
-        let fork = |span| Fork::new(Arc::clone(&current), span, pinned);
+        let fork = |span| HubFork::new(Arc::clone(&current), span, pinned);
         if let Some(fork) = on_current.clone().and_then(fork) {
             return Some(match attrs.is_contextual() {
                 true => Self::Fork(fork),
-                // Nothing of the root that it is a fork of.
+                // A span with `parent: None` has nothing of the root of the fork.
                 false => Self::Root {
                     base: Arc::clone(fork.trail.base()),
-                    inside: None,
+                    app_span: None,
                 },
             });
         }
         let base = base_hub(pinned)?;
-        let inside = match attrs.is_root() {
+        let app_span = match attrs.is_root() {
             true => None,
             false if Arc::ptr_eq(&base, &current) => on_current,
             false => span_on(&base),
         };
-        Some(Self::Root { base, inside })
+        Some(Self::Root { base, app_span })
     }
 }
 
@@ -113,7 +119,7 @@ fn span_on(hub: &Arc<Hub>) -> Option<TransactionOrSpan> {
     if !is_enabled(hub) {
         return None;
     }
-    // Of a copy: looking at a scope writes it back, and would undo what another
-    // thread writes to a hub that they share.
+    // On a copy: `configure_scope` writes the scope back, and would undo what another thread
+    // writes meanwhile to a hub that they share.
     Hub::new_from_top(hub).configure_scope(|scope| scope.get_span())
 }

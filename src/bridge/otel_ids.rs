@@ -7,10 +7,10 @@ use tracing::span::Id;
 
 use crate::propagation::W3cSpan;
 
-/// Tells the ids of a span of `Dispatch`, which it may start for them.
+/// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
 pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
 
-/// Where a layer is told of no other.
+/// Used unless the application gives the layer another function.
 #[cfg(feature = "opentelemetry")]
 pub(crate) const DEFAULT: Option<OtelIdsFn> = Some(of_layer);
 #[cfg(not(feature = "opentelemetry"))]
@@ -20,14 +20,14 @@ thread_local! {
     static IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, nothing is asked on this thread: an OpenTelemetry layer that is
-/// starting a span has it locked, and may trace an event of its own meanwhile.
+/// While it lives, no ids are asked for on this thread: an OpenTelemetry layer locks a span
+/// while it starts it, and may trace an event of its own meanwhile.
 #[derive(Debug)]
-pub(crate) struct Forbidden {
+pub(crate) struct OtelIdsForbidden {
     before: bool,
 }
 
-impl Forbidden {
+impl OtelIdsForbidden {
     pub(crate) fn new() -> Self {
         let before = IS_FORBIDDEN.try_with(|forbidden| forbidden.replace(true));
         Self {
@@ -36,7 +36,7 @@ impl Forbidden {
     }
 }
 
-impl Drop for Forbidden {
+impl Drop for OtelIdsForbidden {
     fn drop(&mut self) {
         let _ = IS_FORBIDDEN.try_with(|forbidden| forbidden.set(self.before));
     }
@@ -48,7 +48,7 @@ pub(crate) fn may_ask() -> bool {
         .unwrap_or(false)
 }
 
-/// As tracing-opentelemetry tells them.
+/// The ids that tracing-opentelemetry gave the span.
 #[cfg(feature = "opentelemetry")]
 fn of_layer(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
     use opentelemetry::trace::TraceContextExt;

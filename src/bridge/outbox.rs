@@ -1,8 +1,8 @@
-//! The thread of a `TraceTransport`.
+//! The queue and the thread of a `TraceTransport`.
 //!
-//! Envelopes wait here instead of inside the transport, which gets no more at a time than
-//! it has room for: of what it lost in a queue of its own, bytes would not tell the kind
-//! and number.
+//! Envelopes wait here instead of inside the inner transport, which is given no more at a time
+//! than it has room for. What it dropped from a queue of its own could not be counted: by then
+//! an envelope is bytes, and no longer says what it holds.
 
 use std::sync::Arc;
 use std::sync::mpsc::{
@@ -16,22 +16,22 @@ use sentry_core::protocol::client_report::Reason as LossReason;
 use sentry_core::{Envelope, Hub, Transport};
 
 use crate::bridge::losses::Losses;
-use crate::bridge::parcel::Packer;
+use crate::bridge::packer::Packer;
 use crate::span_ext::guarded;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Names of threads are cut after 15 bytes.
 const THREAD: &str = "sentry-outbox";
 
-/// Longer than any request takes.
-const LONG: Duration = Duration::from_secs(3_600);
+/// Longer than any request of a transport takes.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3_600);
 
-/// How long the thread lets more come before it has itself woken by the next one: that
-/// costs who sends as much as all else of sending, and would be for each envelope.
+/// How long the thread goes on looking before it sleeps until it is woken. Waking it for each
+/// envelope would double the cost of sending for the thread that sends.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// So many share the price of waking it.
-const MANY: usize = 32;
+/// How many envelopes wait, at most, before a sender wakes the thread: they share the cost.
+const WAKE_AT: usize = 32;
 
 /// Where envelopes wait for their turn.
 pub(crate) struct Outbox {
@@ -44,13 +44,13 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    /// The envelopes that wait. Flushes do not count, or they would have to wait
-    /// for room, however little time they have.
+    /// How many envelopes wait. Flushes do not count: they would have to wait for room,
+    /// however little time they have.
     waiting: AtomicUsize,
-    /// What waits is not sent any more.
+    /// The outbox was dropped: what still waits is not sent.
     is_abandoned: AtomicBool,
-    /// What had no room. The recorder would have the client make a report for the next
-    /// envelope, which most likely has no room either.
+    /// What had no room. Not given to the recorder: the client would put its report into the
+    /// next envelope, which most likely has no room either.
     lost: Losses,
 }
 
@@ -60,25 +60,26 @@ struct State {
 )]
 enum Job {
     Send(Envelope),
-    End(End),
+    End(EndRequest),
 }
 
-/// To be done when all that was sent before is gone.
-struct End {
-    way: Way,
-    /// `None` where that is too far away to tell.
+/// A flush or a shutdown, to be done once all that was sent before is gone.
+struct EndRequest {
+    kind: EndKind,
+    /// `None` where it is too far away for an `Instant`.
     deadline: Option<Instant>,
     done: SyncSender<bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
+pub(crate) enum EndKind {
     Flush,
     Shutdown,
 }
 
 impl Outbox {
-    /// With an inner transport that surely keeps as many as `at_once`.
+    /// `inner` is given up to `at_once` envelopes before it is waited for: it must have room
+    /// for as many.
     pub(crate) fn new(
         inner: Arc<dyn Transport>,
         capacity: usize,
@@ -89,12 +90,12 @@ impl Outbox {
         let state = Arc::default();
         let worker = Worker {
             inner,
-            inside: 0,
+            in_transport: 0,
             at_once,
             state: Arc::clone(&state),
             packer: Packer::new(recorder.clone()),
         };
-        // The thread must not be the first to look at it: it would be that of the main hub.
+        // The first thread to ask for the main hub becomes its owner: not that of the outbox.
         let _ = Hub::main();
         // Without a thread, what is sent is lost, and counted.
         let thread = thread::Builder::new()
@@ -109,7 +110,7 @@ impl Outbox {
         }
     }
 
-    /// Does not wait: where there is no room, the envelope is lost.
+    /// Queues the envelope. Never blocks: where there is no room, the envelope is lost.
     pub(crate) fn send(&self, envelope: Envelope) {
         let Some(before) = self.state.enter(self.capacity) else {
             return self.state.lost.add(&envelope, LossReason::QueueOverflow);
@@ -118,44 +119,44 @@ impl Outbox {
             let no_thread = Reason::InternalError;
             self.recorder.record_lost_data(&envelope, no_thread);
         }
-        // Most of the room is for what comes while the thread is still waking up.
-        if before + 1 == (self.capacity / 4).clamp(1, MANY) {
-            self.hurry();
+        // At a quarter of the capacity: more may come while the thread is waking up.
+        if before + 1 == (self.capacity / 4).clamp(1, WAKE_AT) {
+            self.wake();
         }
     }
 
-    fn hurry(&self) {
+    fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
         }
     }
 
     /// Whether all that was sent before was gone in time.
-    pub(crate) fn end(&self, way: Way, timeout: Duration) -> bool {
+    pub(crate) fn end(&self, kind: EndKind, timeout: Duration) -> bool {
         let (done, is_done) = mpsc::sync_channel(1);
-        let end = End {
-            way,
+        let end = EndRequest {
+            kind,
             deadline: Instant::now().checked_add(timeout),
             done,
         };
         if self.jobs.send(Job::End(end)).is_err() {
             return false;
         }
-        self.hurry();
+        self.wake();
         is_done.recv_timeout(timeout) == Ok(true)
     }
 }
 
 impl Drop for Outbox {
-    /// Does not wait for the thread: it may be amid a request, and who closes a client
-    /// has said how long that may take.
+    /// Does not wait for the thread, which may be in the middle of a request: closing a client
+    /// has a timeout of its own.
     fn drop(&mut self) {
         self.state.is_abandoned.store(true, Ordering::Release);
     }
 }
 
 impl State {
-    /// How many were waiting before, where there is room for one more.
+    /// Takes a place, if there is one; returns how many were waiting before.
     fn enter(&self, capacity: usize) -> Option<usize> {
         let more = |waiting: usize| (waiting < capacity).then_some(waiting.saturating_add(1));
         let order = Ordering::Relaxed;
@@ -174,7 +175,7 @@ impl State {
 struct Worker {
     inner: Arc<dyn Transport>,
     /// What the inner transport may not have sent yet.
-    inside: usize,
+    in_transport: usize,
     at_once: usize,
     state: Arc<State>,
     packer: Packer,
@@ -182,8 +183,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
-        // A hub holds its client, which would not go, and this thread with it. Nor is what
-        // happens here for the client: to send a panic of its transport makes another one.
+        // The hub of this thread would keep its client, and the client this thread. Nor may
+        // what happens here be reported to the client: to send the panic of a transport would
+        // panic again.
         guarded(|| Hub::current().bind_client(None));
         loop {
             let job = self.next(jobs);
@@ -194,7 +196,7 @@ impl Worker {
             // A transport may panic, and the next envelope is still to be sent.
             guarded(|| self.work(job));
         }
-        // It waits for a thread of its own, which may have panicked.
+        // A transport waits for its own thread as it is dropped, and that may have panicked.
         guarded(|| drop(self.inner));
     }
 
@@ -210,7 +212,7 @@ impl Worker {
     }
 
     fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        if let Some(job) = soon(jobs) {
+        if let Some(job) = next_within_linger(jobs) {
             return Ok(job);
         }
         match self.packer.report_due() {
@@ -234,42 +236,42 @@ impl Worker {
     }
 
     fn hand_over(&mut self, parcel: Envelope) {
-        // What a flush in too little time has left there.
-        if self.inside >= self.at_once {
+        // A flush that timed out has left envelopes there.
+        if self.in_transport >= self.at_once {
             self.wait_for_inner();
         }
         self.inner.send_envelope(parcel);
-        self.inside += 1;
-        if self.inside >= self.at_once || self.state.is_nothing_waiting() {
+        self.in_transport += 1;
+        if self.in_transport >= self.at_once || self.state.is_nothing_waiting() {
             self.wait_for_inner();
         }
     }
 
     fn wait_for_inner(&mut self) {
-        // It may panic.
-        self.inside = 0;
-        self.inner.flush(LONG);
+        // First, for the flush may panic.
+        self.in_transport = 0;
+        self.inner.flush(LONGEST_REQUEST);
     }
 
-    fn end(&mut self, end: &End) {
+    fn end(&mut self, end: &EndRequest) {
         self.report();
         let now = Instant::now();
         let left = end
             .deadline
-            .map_or(LONG, |end| end.saturating_duration_since(now));
-        let is_done = match end.way {
-            Way::Flush => self.inner.flush(left),
-            Way::Shutdown => self.inner.shutdown(left),
+            .map_or(LONGEST_REQUEST, |end| end.saturating_duration_since(now));
+        let is_done = match end.kind {
+            EndKind::Flush => self.inner.flush(left),
+            EndKind::Shutdown => self.inner.shutdown(left),
         };
-        // A flush that has not come to its end takes room in the queue itself.
-        self.inside = if is_done { 0 } else { self.at_once };
-        // Who asked may have stopped waiting.
+        // A flush that timed out takes a place in the queue of the transport itself.
+        self.in_transport = if is_done { 0 } else { self.at_once };
+        // The caller may have stopped waiting.
         let _ = end.done.try_send(is_done);
     }
 }
 
-/// A job that is there, or comes before long.
-fn soon(jobs: &Receiver<Job>) -> Option<Job> {
+/// The next job, if there is one or one comes within [`LINGER`].
+fn next_within_linger(jobs: &Receiver<Job>) -> Option<Job> {
     let start = Instant::now();
     loop {
         match jobs.try_recv() {

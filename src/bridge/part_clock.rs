@@ -1,5 +1,5 @@
-//! The thread that cuts transactions which have gone on for long: of a stream that idles,
-//! nothing else would come by.
+//! The thread that cuts long transactions into parts: an idle stream runs no code of its own
+//! that could.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,16 +16,16 @@ use crate::span_ext::guarded;
 /// Names of threads are cut after 15 bytes.
 const THREAD: &str = "sentry-parts";
 
-/// How often it looks in that time at the most.
+/// How often the thread wakes, at most, within the shortest duration of a part.
 const LOOKS: u32 = 16;
 
-/// The shortest time after which any root is cut, in milliseconds.
+/// The shortest duration of a part that any root has, in milliseconds.
 static SHORTEST: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// `None` where it cannot be started: then nothing is cut.
+/// The thread; `None` where it could not be started: then nothing is cut.
 static CLOCK: OnceLock<Option<Thread>> = OnceLock::new();
 
-/// Has roots cut that begin from now on, and are to be cut after this time.
+/// Starts the thread, unless it runs, and has it look often enough for parts of this duration.
 pub(crate) fn start(after: Duration) {
     let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
     if SHORTEST.load(Ordering::Relaxed) <= millis {
@@ -33,7 +33,7 @@ pub(crate) fn start(after: Duration) {
     }
     SHORTEST.fetch_min(millis, Ordering::Relaxed);
     let clock = CLOCK.get_or_init(|| {
-        // The thread must not be the first to look at it: it would be that of the main hub.
+        // The first thread to ask for the main hub becomes its owner: not this one.
         let _ = Hub::main();
         let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(run);
         if thread.is_err() {
@@ -47,20 +47,20 @@ pub(crate) fn start(after: Duration) {
 }
 
 fn run() {
-    // A hub holds its client, which would not go.
+    // The hub of this thread would keep its client for ever.
     guarded(|| Hub::current().bind_client(None));
     loop {
         let now = Instant::now();
         let mut next = None::<Instant>;
         trails::for_each(|trail| {
-            // With the last of a root may go whatever its scope holds.
+            // If the root ends here, whatever its scope holds is dropped here, and may panic.
             let due = guarded(move || trail.root()?.cut_if_due(now)).flatten();
             next = next.into_iter().chain(due).min();
         });
-        // Roots that were not seen have begun since.
+        // Roots that begin while the thread sleeps are seen in time for their first cut.
         let shortest = Duration::from_millis(SHORTEST.load(Ordering::Relaxed));
         let unseen = now.checked_add(shortest);
-        // Not for each of many roots: it looks at all of them.
+        // With many roots, it does not wake for each of them.
         let soonest = now.checked_add(shortest / LOOKS);
         match next.into_iter().chain(unseen).min().max(soonest) {
             Some(at) => thread::park_timeout(at.saturating_duration_since(Instant::now())),

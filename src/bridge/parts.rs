@@ -1,5 +1,5 @@
-//! A transaction that goes on for long, in parts: each is a transaction of the same trace, and
-//! what is told of a root goes to the one that is current.
+//! A long transaction in parts. Each part is a transaction of the same trace; spans, errors and
+//! attributes of the root go to the current one.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use sentry_core::protocol::{SpanId, TraceContext};
 use sentry_core::{Hub, TransactionOrSpan};
 
-use crate::bridge::again;
-use crate::bridge::duration::Start;
-use crate::bridge::late::{self, Late};
+use crate::bridge::carried_span;
+use crate::bridge::duration::StartTime;
+use crate::bridge::late_data::{self, LateData};
 use crate::bridge::local_root::LocalRoot;
 use crate::fields;
 use crate::span_ext::guarded;
@@ -21,22 +21,23 @@ use crate::span_ext::guarded;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) after: Duration,
-    /// Of the root, by whose clock it is cut.
-    pub(crate) start: Start,
-    /// Its client takes them.
+    /// When the root started: all its parts go by this clock.
+    pub(crate) start: StartTime,
+    /// The hub of the client that sends the parts.
     pub(crate) hub: Arc<Hub>,
-    /// How often the root was cut: most never are.
+    /// How often the root was cut: most roots never are.
     pub(crate) cuts: AtomicU32,
-    state: Mutex<State>,
+    state: Mutex<PartsState>,
 }
 
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct PartsState {
     current: Part,
     pub(crate) due: Option<Instant>,
-    /// That spans still finish in. The last of these sends it.
+    /// Parts before the current one that spans are still finishing in. The last such span
+    /// sends its part.
     pub(crate) retired: Vec<Part>,
-    /// The current one has what the one before was sent with.
+    /// The current part has taken over the name and the tags of the one before.
     pub(crate) is_handed_on: bool,
 }
 
@@ -46,16 +47,16 @@ pub(crate) struct Part {
     pub(crate) number: u32,
     id: SpanId,
     span: TransactionOrSpan,
-    /// The spans inside that are just being finished.
+    /// How many spans are finishing in it at this moment.
     finishing: usize,
     /// When it was cut.
     ended_at: Option<SystemTime>,
-    late: VecDeque<(SpanId, Late)>,
+    late: VecDeque<(SpanId, LateData)>,
     /// How many spans have finished in it.
     finished: u64,
 }
 
-/// A part that is not sent before it is released.
+/// A part that is not sent until it is released.
 #[derive(Debug)]
 pub(crate) struct HeldPart {
     pub(crate) number: u32,
@@ -78,10 +79,10 @@ impl Part {
 }
 
 impl Parts {
-    /// Of a root whose first transaction is `span`, made by the client of `hub`.
+    /// For a root whose first transaction is `span`, made by the client of `hub`.
     pub(crate) fn new(
         after: Duration,
-        start: Start,
+        start: StartTime,
         hub: &Arc<Hub>,
         id: SpanId,
         span: TransactionOrSpan,
@@ -91,7 +92,7 @@ impl Parts {
             start,
             hub: Arc::clone(hub),
             cuts: AtomicU32::new(0),
-            state: Mutex::new(State {
+            state: Mutex::new(PartsState {
                 current: Part::new(1, id, span),
                 due: Instant::now().checked_add(after),
                 retired: Vec::new(),
@@ -114,12 +115,13 @@ impl Parts {
         }
     }
 
-    /// The part, if it is now to be sent. Keeps what a span in it is told as it is.
-    fn release(&self, number: u32, late: Option<(SpanId, Late)>) -> Option<HeldPart> {
+    /// Releases a part, and keeps the late data of the span that finished in it. Returns the
+    /// part if it is to be sent now.
+    fn release(&self, number: u32, late: Option<(SpanId, LateData)>) -> Option<HeldPart> {
         let mut state = self.lock();
         let part = state.part(|part| part.number == number)?;
         part.finished += u64::from(late.is_some());
-        if part.late.len() < late::MAX {
+        if part.late.len() < late_data::MAX {
             part.late.extend(late);
         }
         part.finishing = part.finishing.saturating_sub(1);
@@ -131,7 +133,7 @@ impl Parts {
         })
     }
 
-    fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, Late)>, u64) {
+    fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, LateData)>, u64) {
         let mut state = self.lock();
         let part = state.part(|part| part.id == id);
         part.map(|part| (std::mem::take(&mut part.late), part.finished))
@@ -142,18 +144,18 @@ impl Parts {
         self.lock().part(|part| part.number == number)?.ended_at
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PartsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl PartsState {
     fn part(&mut self, is_it: impl Fn(&Part) -> bool) -> Option<&mut Part> {
         let mut all = std::iter::once(&mut self.current).chain(&mut self.retired);
         all.find(|part| is_it(part))
     }
 
-    /// Puts `next` in the place of the current part, which is held; its number.
+    /// Makes `next` the current part. The part before is held; returns its number.
     pub(crate) fn cut(&mut self, mut next: Part, now: SystemTime) -> u32 {
         next.number = self.current.number.saturating_add(1);
         let mut old = std::mem::replace(&mut self.current, next);
@@ -165,7 +167,7 @@ impl State {
     }
 }
 
-/// The root whose later part a transaction is.
+/// The id of the root that a transaction is a later part of, if it is one.
 pub(crate) fn root_of_part(context: &TraceContext) -> Option<SpanId> {
     let number = context.data.get(fields::TRANSACTION_PART)?.as_u64()?;
     context.parent_span_id.filter(|_| number > 1)
@@ -177,8 +179,8 @@ pub(crate) fn is_part_of(context: &TraceContext, root: SpanId) -> bool {
 }
 
 impl LocalRoot {
-    /// The transaction; where the root is a span inside a transaction of the application, that
-    /// span.
+    /// The transaction that is current; or the root's span, where that is inside a transaction
+    /// of the application.
     pub(crate) fn span(&self) -> Cow<'_, TransactionOrSpan> {
         match self.cut_parts() {
             Some(parts) => Cow::Owned(parts.lock().current.span.clone()),
@@ -198,13 +200,13 @@ impl LocalRoot {
         Some(self.cut_parts()?.lock().current.id)
     }
 
-    /// Whether this is of a part before the current one.
+    /// Whether `context` is that of a part before the current one.
     pub(crate) fn is_earlier_part(&self, context: &TraceContext) -> bool {
         let is_earlier = |current| context.span_id != current;
         self.later_part_id().is_some_and(is_earlier) && is_part_of(context, self.trail.root_id())
     }
 
-    /// The current transaction, in place of one before.
+    /// The current transaction, if `span` is an earlier one.
     pub(crate) fn renewed(&self, span: &TransactionOrSpan) -> Option<TransactionOrSpan> {
         let TransactionOrSpan::Transaction(transaction) = span else {
             return None;
@@ -215,27 +217,29 @@ impl LocalRoot {
         is_earlier.then(|| self.span().into_owned())
     }
 
-    /// A span to make others in that are made in `span`, which may be in a part before.
+    /// The parent for spans that are made in `span`: if that is in an earlier part, a stand-in
+    /// for it in the current one.
     pub(crate) fn around<'s>(&self, span: &'s TransactionOrSpan) -> Cow<'s, TransactionOrSpan> {
-        // Of a span, too, this is the context of its transaction.
+        // For a child span, too, sentry-core returns the context of its transaction.
         let is_in_current = |current| span.get_trace_context().span_id == current;
         match (self.later_part_id(), span) {
             (None, _) => Cow::Borrowed(span),
             (Some(current), _) if is_in_current(current) => Cow::Borrowed(span),
             (Some(_), TransactionOrSpan::Transaction(_)) => Cow::Owned(self.span().into_owned()),
             (Some(_), TransactionOrSpan::Span(span)) => {
-                Cow::Owned(again::stand_in(&self.span(), span.get_span_id()))
+                Cow::Owned(carried_span::stand_in(&self.span(), span.get_span_id()))
             }
         }
     }
 
-    /// Has a part wait for a span that is being finished in it.
+    /// Keeps the current part from being sent while a span finishes in it.
     pub(crate) fn hold_part(&self) -> Option<HeldPart> {
         Some(self.parts.as_ref()?.hold())
     }
 
-    /// A span has finished in the part, and has this to be told.
-    pub(crate) fn release_part(&self, number: u32, late: Option<(SpanId, Late)>) {
+    /// Undoes [`hold_part`](Self::hold_part): a span has finished in the part, and has this late
+    /// data.
+    pub(crate) fn release_part(&self, number: u32, late: Option<(SpanId, LateData)>) {
         if let Some(parts) = &self.parts
             && let Some(part) = parts.release(number, late)
         {
@@ -243,11 +247,14 @@ impl LocalRoot {
         }
     }
 
-    pub(crate) fn take_late_of_part(&self, id: SpanId) -> Option<(VecDeque<(SpanId, Late)>, u64)> {
+    pub(crate) fn take_late_of_part(
+        &self,
+        id: SpanId,
+    ) -> Option<(VecDeque<(SpanId, LateData)>, u64)> {
         Some(self.parts.as_ref()?.take_late(id))
     }
 
-    /// `None` for most roots.
+    /// `None` until the first cut.
     fn cut_parts(&self) -> Option<&Parts> {
         self.parts.as_ref().filter(|parts| parts.is_cut())
     }

@@ -1,4 +1,4 @@
-//! What the layer does with spans and events.
+//! [`SentryGrpcLayer`] as a `tracing_subscriber` layer: what it does with spans and events.
 
 use std::sync::Arc;
 #[cfg(feature = "tower-http")]
@@ -16,8 +16,8 @@ use crate::bridge::breadcrumb::{Crumb, EventCrumb};
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
 use crate::bridge::layer::SentryGrpcLayer;
-use crate::bridge::origin::{Fork, Origin};
-use crate::bridge::otel_ids::Forbidden;
+use crate::bridge::origin::{HubFork, Origin};
+use crate::bridge::otel_ids::OtelIdsForbidden;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
 use crate::fields;
@@ -25,8 +25,8 @@ use crate::propagation::TraceHeaders;
 #[cfg(feature = "tower-http")]
 use crate::span_ext::ParkedLink;
 use crate::span_ext::{
-    self, Aside, EnteredUnrecorded, Enterer, LayerFns, SpanLink, SpanSink, Unrecorded, guarded,
-    is_on_the_way,
+    self, EnteredUnrecorded, Enterer, LayerFns, LeftAside, SpanLink, SpanSink, Unrecorded, guarded,
+    is_being_entered,
 };
 
 pub(crate) const LAYER_FNS: LayerFns = LayerFns {
@@ -39,11 +39,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        self.options.learn(dispatch);
+        self.options.learn_dispatch(dispatch);
     }
 
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if *attrs.metadata().level() > self.span_level || !span_ext::is_free() {
+        if *attrs.metadata().level() > self.span_level || !span_ext::is_thread_free() {
             return;
         }
         if attrs.metadata().name() == fields::PROBE_SPAN {
@@ -53,8 +53,8 @@ where
         let Some(span) = ctx.span(id) else { return };
         let current = ctx.lookup_current();
         let asks_for_ids = self.options.otel_ids.is_some();
-        if asks_for_ids && current.as_ref().is_some_and(is_on_the_way) {
-            span.extensions_mut().replace(Aside);
+        if asks_for_ids && current.as_ref().is_some_and(is_being_entered) {
+            span.extensions_mut().replace(LeftAside);
             return;
         }
         let Some(origin) = self.origin(attrs, current.as_ref(), &ctx) else {
@@ -64,7 +64,7 @@ where
             span.extensions_mut().replace(Unrecorded);
             return;
         }
-        // The middleware tells of its spans by itself.
+        // The middleware hands over what it knows of its spans, and needs no fields read.
         let has_fields = !attrs.is_empty() && attrs.metadata().target() != fields::TARGET;
         let read = || SpanFields::read(&self.options, |visitor| attrs.record(visitor));
         let fields = has_fields.then(read);
@@ -96,10 +96,10 @@ where
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let level = *event.metadata().level();
         let is_error = level == Level::ERROR;
-        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_free() {
+        if !(is_error || level <= self.breadcrumb_level) || !span_ext::is_thread_free() {
             return;
         }
-        let _forbidden = Forbidden::new();
+        let _forbidden = OtelIdsForbidden::new();
         let find = match event.is_contextual() {
             true => innermost_cell,
             false => nearest_cell,
@@ -126,7 +126,7 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        if span_ext::is_passed(id) || !span_ext::is_alive() {
+        if span_ext::is_middleware_entering(id) || !span_ext::is_thread_alive() {
             return;
         }
         let cell = ctx.span(id).and_then(|span| self.cell_to_enter(&span));
@@ -136,7 +136,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        if !span_ext::is_passed(id) {
+        if !span_ext::is_middleware_entering(id) {
             thread_stack::exit(id.into_u64(), self.options.id);
         }
     }
@@ -144,7 +144,7 @@ where
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         let Some(span) = ctx.span(&id) else { return };
         let Some(cell) = cell(&span) else { return };
-        match span_ext::is_alive() {
+        match span_ext::is_thread_alive() {
             _ if cell.layer() != self.options.id => {}
             true => {
                 #[cfg(feature = "tower-http")]
@@ -181,7 +181,8 @@ impl SentryGrpcLayer {
         }
     }
 
-    /// Of a span that is not kept there is nothing to enter where the thread is in its root.
+    /// The cell to enter for `span`. An unrecorded span gets a cell only where the thread is not
+    /// in its root yet, for the sake of the hub.
     fn cell_to_enter<S>(&self, span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
     where
         S: for<'a> LookupSpan<'a>,
@@ -202,7 +203,7 @@ impl SentryGrpcLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        if !span_ext::is_alive() {
+        if !span_ext::is_thread_alive() {
             return None;
         }
         cell(&ctx.span(id)?).filter(|cell| cell.layer() == self.options.id)
@@ -211,7 +212,7 @@ impl SentryGrpcLayer {
     /// The hub for an event outside of any span.
     fn hub_outside(&self, event: &Event<'_>) -> Option<Arc<Hub>> {
         let pinned = self.hub.as_ref();
-        let fork = || Fork::current(pinned).filter(|_| event.is_contextual());
+        let fork = || HubFork::current(pinned).filter(|_| event.is_contextual());
         match fork() {
             Some(fork) => Some(fork.hub),
             None => base_hub(pinned),
@@ -260,7 +261,7 @@ impl SentryGrpcLayer {
     }
 }
 
-/// Ends an RPC that was left with its span, and whose end nobody has seen.
+/// Ends an RPC that was parked with its span, and whose end no hook has seen.
 #[cfg(feature = "tower-http")]
 fn end_parked<S>(span: &SpanRef<'_, S>, cell: &Arc<SpanCell>)
 where
@@ -280,12 +281,12 @@ fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
 }
 
 fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {
-    let fork = Fork::current(pinned)?;
+    let fork = HubFork::current(pinned)?;
     Some(fork.trail.headers(&fork.span, None))
 }
 
-/// Whether nobody would learn of a span: nothing of its root is sent, and it says
-/// nothing for the errors in it. It may yet be asked for, to begin a transaction.
+/// Whether a span needs no cell: nothing of its root is sent, and it has no fields for the
+/// errors in it. It gets one if it is asked for later, as to begin a transaction.
 fn is_for_nobody(attrs: &Attributes<'_>, origin: &Origin) -> bool {
     let is_in_nothing = match origin {
         Origin::Child(parent) => parent.is_for_nobody(),
@@ -312,7 +313,7 @@ where
     Some(())
 }
 
-/// Of the span that this thread is in, which tracing takes for `span`.
+/// The cell of the innermost span that this thread is in, which tracing takes for `span`.
 fn innermost_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
@@ -323,7 +324,7 @@ where
     }
 }
 
-/// The cell of the innermost span from `span` outwards that has one.
+/// The cell of `span`, or of the nearest span around it that has one.
 fn nearest_cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
@@ -335,7 +336,7 @@ fn cell<S>(span: &SpanRef<'_, S>) -> Option<Arc<SpanCell>>
 where
     S: for<'a> LookupSpan<'a>,
 {
-    as_cell(span_ext::own(span)?)
+    as_cell(span_ext::own_sink(span)?)
 }
 
 fn as_cell(sink: Arc<dyn SpanSink>) -> Option<Arc<SpanCell>> {

@@ -1,24 +1,24 @@
-//! Which failure an event tells of, so that none is told twice.
+//! Which failure an event reports, so that none is reported twice.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::thread;
 
 use sentry_core::protocol::{Context, Event, Value};
 
-/// Under these names sentry-tracing puts what an event of tracing holds, and where
-/// it was made, into contexts.
+/// The contexts in which sentry-tracing puts the fields and the source location of an event of
+/// tracing.
 pub(crate) const TRACING_FIELDS: &str = "Rust Tracing Fields";
 const TRACING_LOCATION: &str = "Rust Tracing Location";
 
-/// That of sentry's panic integration.
+/// The mechanism of sentry's panic integration.
 const PANIC_MECHANISM: &str = "panic";
 
-/// Of the text of a failure, as in `cannot greet: no such person: refused`.
+/// How many levels of a text are compared, as in `cannot greet: no such person: refused`.
 const MAX_LEVELS: usize = 8;
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     /// An `ERROR` event of tracing.
     Tracing,
     /// sentry's panic hook.
@@ -27,7 +27,7 @@ pub(crate) enum Source {
     Captured,
 }
 
-impl Source {
+impl EventSource {
     pub(crate) fn of(event: &Event<'_>) -> Self {
         let mut mechanisms = event.exception.iter().filter_map(|e| e.mechanism.as_ref());
         if event.contexts.contains_key(TRACING_LOCATION) {
@@ -40,20 +40,19 @@ impl Source {
     }
 }
 
-/// A failure by what is said of it, hashed: that may be long.
+/// A failure, by the hashes of the texts about it, which may be long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// All that is said.
+    /// All texts, joined.
     whole: u64,
-    /// What it was caused by, the outermost first: what follows the colons in it, and
-    /// the errors of its chain.
+    /// Its causes, the outermost first: what follows each colon, and the errors of the chain.
     causes: Vec<u64>,
-    /// The fields that are told with it.
+    /// The other fields of the event.
     fields: u64,
 }
 
 impl Failure {
-    /// `None` where nothing is said.
+    /// `None` where the event has no text.
     pub(crate) fn of(event: &Event<'_>) -> Option<Self> {
         let fields = match event.contexts.get(TRACING_FIELDS) {
             Some(Context::Other(fields)) => Some(fields),
@@ -73,7 +72,7 @@ impl Failure {
             causes: levels.chain(said.iter().skip(1).map(hash)).collect(),
             fields: fields.map_or(0, |fields| hash_fields(fields.iter())),
         };
-        // A panic hook that logs tells of the panic in whatever field.
+        // A panic hook that logs may put the text of the panic into any field.
         let texts = fields.filter(|_| thread::panicking());
         let texts = texts.into_iter().flat_map(|fields| fields.values());
         let texts = texts.filter_map(Value::as_str).map(hash);
@@ -83,15 +82,16 @@ impl Failure {
         })
     }
 
-    /// Whether it is `told` again: the same, or with more or with less around it.
-    pub(crate) fn repeats(&self, told: &Self) -> bool {
-        self.causes.contains(&told.whole)
-            || told.causes.contains(&self.whole)
-            || self.whole == told.whole && self.fields == told.fields
+    /// Whether it is `sent` once more: the same text, or one with more or less context around
+    /// it.
+    pub(crate) fn repeats(&self, sent: &Self) -> bool {
+        self.causes.contains(&sent.whole)
+            || sent.causes.contains(&self.whole)
+            || self.whole == sent.whole && self.fields == sent.fields
     }
 }
 
-/// A text and what follows the colons in it, as far as it has this many.
+/// A text, what follows its first colon, what follows the second, and so on.
 fn levels<'t>(text: &'t str) -> impl Iterator<Item = &'t str> {
     let inner = |text: &&'t str| {
         let (_, inner) = text.split_once(": ").or_else(|| text.split_once(":\n"))?;

@@ -6,38 +6,38 @@ use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{Client, TransactionOrSpan};
 
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{Head, SamplingContext, SentryTrace, TraceHeaders, W3cSpan};
+use crate::propagation::{SamplingContext, SentryTrace, TraceHead, TraceHeaders, W3cSpan};
 
-/// What a local root tells others of its trace.
+/// The trace of a local root, as other services and Sentry are told of it.
 #[derive(Debug)]
 pub(crate) struct RootTrace {
-    /// As another service would be told of the root.
+    /// The ids of the root's span, as another service would be told them.
     root: SentryTrace,
-    source: Source,
-    /// The `tracestate` that it came with, which belongs to others.
+    source: ContextSource,
+    /// The `tracestate` that the trace came with: opaque, and passed on.
     state: String,
 }
 
 /// Where the sampling context comes from.
 #[derive(Debug)]
-enum Source {
-    /// This root: it is the head.
+enum ContextSource {
+    /// The trace begins with this root.
     Head {
         sampling: Sampling,
         client: Arc<Client>,
-        /// Set when it first leaves: it must not change from then on.
+        /// Set when it is first handed out: it must not change after that.
         settled: OnceLock<SamplingContext>,
     },
-    /// From somebody before, once and for all.
+    /// The service that began the trace has set it.
     Settled(SamplingContext),
 }
 
 impl RootTrace {
-    /// Of a trace that begins here.
+    /// For a trace that begins here.
     pub(crate) fn head(root: &SentryTrace, sampling: Sampling, client: Arc<Client>) -> Self {
         Self {
             root: *root,
-            source: Source::Head {
+            source: ContextSource::Head {
                 sampling,
                 client,
                 settled: OnceLock::new(),
@@ -46,16 +46,16 @@ impl RootTrace {
         }
     }
 
-    /// Of a trace whose sampling context is settled.
+    /// For a trace whose sampling context is settled already.
     pub(crate) fn settled(root: &SentryTrace, sampling_context: SamplingContext) -> Self {
         Self {
             root: *root,
-            source: Source::Settled(sampling_context),
+            source: ContextSource::Settled(sampling_context),
             state: String::new(),
         }
     }
 
-    /// Where W3C's Trace Context names the same trace, it goes on with its state too.
+    /// Takes over the `tracestate` of `w3c`, if that names the same trace.
     pub(crate) fn with_state_of(mut self, w3c: Option<&W3cSpan>) -> Self {
         let same = w3c.filter(|w3c| w3c.trace_id == self.root.trace_id);
         self.state = same.map(|w3c| w3c.state.clone()).unwrap_or_default();
@@ -70,36 +70,37 @@ impl RootTrace {
         self.root.span_id
     }
 
-    /// What is settled of the trace. It leaves with this: `transaction` is asked at
-    /// the first time for the name to leave with.
+    /// The sampling context, settled from now on. The first call asks `transaction` for the name
+    /// that goes into it.
     pub(crate) fn sampling_context(
         &self,
         transaction: impl FnOnce() -> Option<String>,
     ) -> &SamplingContext {
         match &self.source {
-            Source::Head {
+            ContextSource::Head {
                 sampling,
                 client,
                 settled,
             } => settled.get_or_init(|| {
-                SamplingContext::head(Head {
+                SamplingContext::head(TraceHead {
                     trace_id: self.root.trace_id,
                     sampled: sampling.sampled,
                     sample_rate: sampling.rate,
                     sample_rand: sampling.rand,
-                    // Where nobody has decided, there is nothing to name yet.
+                    // Without a decision there may be no transaction to name.
                     transaction: sampling.sampled.and_then(|_| transaction()),
                     client: Arc::clone(client),
                 })
             }),
-            Source::Settled(context) => context,
+            ContextSource::Settled(context) => context,
         }
     }
 
-    /// What goes from `span`, else from the root, to another service. `part` is that of the root
-    /// which is current, where it is not the first. `w3c` is what
-    /// OpenTelemetry knows of the span, or of the nearest around it that it knows: where
-    /// the trace is the same there, so is a span that Sentry does not record.
+    /// The headers that go from `span`, else from the root, to another service.
+    ///
+    /// `part` is the current part of the root, unless that is the first. `w3c` has the ids of
+    /// the span in OpenTelemetry, or of the nearest span around it that has some: if the trace is
+    /// the same there, they also name a span that Sentry does not record.
     pub(crate) fn headers(
         &self,
         span: Option<&TransactionOrSpan>,

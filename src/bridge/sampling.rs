@@ -1,4 +1,4 @@
-//! Whether a trace is sampled.
+//! The sampling decision of a transaction.
 
 use sentry_core::{ClientOptions, TracesSamplingStrategy, TransactionContext};
 
@@ -6,18 +6,18 @@ use crate::fields;
 use crate::propagation::{IncomingTrace, SampleRand, SampleRate};
 use crate::span_ext::AboutRpc;
 
-/// Under this key a `traces_sampler` finds the rate of the head of the trace.
+/// The key under which a `traces_sampler` finds the rate of the service that began the trace.
 const PARENT_SAMPLE_RATE: &str = "parent_sample_rate";
 
-/// What was decided for a transaction, and by what.
+/// A decision, and what it was based on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sampling {
-    /// `None` where tracing is disabled, and nobody else has decided.
+    /// `None` where tracing is disabled, and no caller has decided.
     pub(crate) sampled: Option<bool>,
     /// The rate of this service; `None` where it did not decide.
     pub(crate) rate: Option<SampleRate>,
     pub(crate) rand: SampleRand,
-    /// Whether the sampler decided, who must not be asked once more.
+    /// Whether the sampler decided: it must not be asked a second time.
     pub(crate) by_sampler: bool,
 }
 
@@ -32,8 +32,8 @@ impl Sampling {
         }
     }
 
-    /// Decides as the options say: the sampler, which is asked here; else the
-    /// decision that came with the trace; else the rate.
+    /// Decides by the options: by the sampler, which is called here; else by the decision that
+    /// came with the trace; else by the rate.
     ///
     /// See <https://develop.sentry.dev/sdk/telemetry/traces/#sampling>.
     pub(crate) fn decide(
@@ -62,7 +62,7 @@ impl Sampling {
     }
 }
 
-/// Tells a sampler what the context has no field for.
+/// Adds what a sampler may want to know, and the context has no field for.
 fn describe(
     context: &mut TransactionContext,
     incoming: Option<&IncomingTrace>,
@@ -82,8 +82,8 @@ fn describe(
     }
 }
 
-/// That of the trace; where it came without one, one that agrees with what is
-/// known of the head's decision.
+/// The `sample_rand` of the trace; where it came without one, one that agrees with the decision
+/// that came with it.
 fn rand(context: &TransactionContext, incoming: Option<&IncomingTrace>) -> SampleRand {
     let trace_id = context.trace_id();
     let Some(incoming) = incoming else {

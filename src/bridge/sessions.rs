@@ -1,5 +1,4 @@
-//! Calls as sessions of [release health], where the client takes requests for
-//! sessions.
+//! Calls as sessions of [release health], where the client's session mode is `Request`.
 //!
 //! [release health]: https://develop.sentry.dev/sdk/telemetry/sessions/
 
@@ -7,8 +6,8 @@ use sentry_core::Hub;
 
 /// Begins the session of a call whose hub is `hub`.
 ///
-/// None that begins before 1970, by a clock that is set so: sentry-core panics where that
-/// ends, and with a lock held, so that it would count no other session any more.
+/// Not if the clock is set to before 1970: sentry-core would panic as that session ends, with
+/// a lock held, and count no session after that.
 #[cfg(feature = "release-health")]
 pub(crate) fn begin(hub: &Hub) {
     use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,8 +17,8 @@ pub(crate) fn begin(hub: &Hub) {
     }
 }
 
-/// Ends the session of a call whose hub is `hub`. That errors were sent in it, it
-/// knows.
+/// Ends the session of a call whose hub is `hub`. The session has counted the errors sent in it
+/// by itself.
 #[cfg(feature = "release-health")]
 pub(crate) fn end(hub: &Hub, has_panicked: bool) {
     use sentry_core::protocol::SessionStatus;

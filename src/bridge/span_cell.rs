@@ -1,4 +1,4 @@
-//! What lives behind a tracing span: a Sentry span that starts late and
+//! What stands for a tracing span in this crate: its Sentry span, which starts late and
 //! finishes once.
 
 use std::sync::{Arc, PoisonError};
@@ -12,13 +12,13 @@ use tracing::span::Id;
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::{Draft, Plan, SpanFields};
-use crate::bridge::duration::Start;
+use crate::bridge::duration::StartTime;
 use crate::bridge::hub_slot::HubSlot;
 use crate::bridge::options::LayerOptions;
-use crate::bridge::origin::{Fork, Origin};
+use crate::bridge::origin::{HubFork, Origin};
 use crate::bridge::otel_ids;
-use crate::bridge::span_state::{Live, State};
-use crate::bridge::told::Told;
+use crate::bridge::sent_events::SentEvents;
+use crate::bridge::span_state::{LiveSpan, SpanState};
 use crate::fields;
 use crate::propagation::W3cSpan;
 use crate::span_ext::{self, RpcStart, guarded};
@@ -31,20 +31,20 @@ pub(crate) struct SpanCell {
     key: u64,
     pub(crate) metadata: &'static Metadata<'static>,
     pub(crate) parent: Option<Arc<Self>>,
-    /// What a local root that begins here forks its hub from.
+    /// The hub that a local root which begins here is forked from.
     base: Arc<Hub>,
-    /// A span of the application that was current when this one was made.
-    inside: Option<TransactionOrSpan>,
-    pub(crate) fork: Option<Fork>,
-    pub(crate) start: Start,
-    /// Of an RPC inside a root.
-    pub(crate) told: Told,
-    /// Set once, with the state locked.
-    live: OnceLock<Live>,
-    /// The hub of who runs the span, once it was entered outside of the root's
-    /// other spans.
+    /// A Sentry span that the application made, which was on the scope when this one was made.
+    app_span: Option<TransactionOrSpan>,
+    pub(crate) fork: Option<HubFork>,
+    pub(crate) start: StartTime,
+    /// For the span of an RPC inside a root.
+    pub(crate) sent_events: SentEvents,
+    /// Set once, with `state` locked.
+    live: OnceLock<LiveSpan>,
+    /// The hub of the task that runs the span; set when a thread enters it that is in no other
+    /// span of the root.
     pub(crate) home: OnceLock<Arc<HubSlot>>,
-    state: Mutex<State>,
+    state: Mutex<SpanState>,
 }
 
 impl SpanCell {
@@ -55,34 +55,34 @@ impl SpanCell {
         origin: Origin,
         fields: Option<Box<SpanFields>>,
     ) -> Self {
-        let (base, parent, inside, fork) = match origin {
+        let (base, parent, app_span, fork) = match origin {
             Origin::Child(parent) | Origin::Beside(parent) => {
                 (Arc::clone(&parent.base), Some(parent), None, None)
             }
-            Origin::Root { base, inside } => (base, None, inside, None),
+            Origin::Root { base, app_span } => (base, None, app_span, None),
             Origin::Fork(fork) => (Arc::clone(fork.trail.base()), None, None, Some(fork)),
         };
         let outer = parent.as_ref().map(|parent| &parent.start);
-        let start = outer.map_or_else(Start::now, Start::inside);
+        let start = outer.map_or_else(StartTime::now, StartTime::inside);
         Self {
             options,
             key,
             metadata,
             parent,
             base,
-            inside,
+            app_span,
             fork,
             start,
-            told: Told::default(),
+            sent_events: SentEvents::default(),
             live: OnceLock::new(),
             home: OnceLock::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(SpanState {
                 field_status: fields.as_ref().and_then(|fields| fields.status),
                 draft: Draft {
                     fields,
                     ..Draft::default()
                 },
-                ..State::default()
+                ..SpanState::default()
             }),
         }
     }
@@ -103,8 +103,8 @@ impl SpanCell {
         Arc::clone(&self.options)
     }
 
-    /// Whether nothing of the spans in it is sent, and OpenTelemetry, which may give them
-    /// ids, knows nothing of it.
+    /// Whether spans in it need no cells: nothing of the root is sent, and OpenTelemetry, which
+    /// could give them ids, does not know it.
     pub(crate) fn is_for_nobody(&self) -> bool {
         self.live()
             .is_some_and(|live| !live.root.is_sampled && live.w3c.is_none())
@@ -114,13 +114,13 @@ impl SpanCell {
         &self.base
     }
 
-    /// What it has once it has started.
-    pub(crate) fn live(&self) -> Option<&Live> {
+    /// `None` before it has started.
+    pub(crate) fn live(&self) -> Option<&LiveSpan> {
         self.live.get()
     }
 
     /// Starts the span, its ancestors first, unless it has started.
-    pub(crate) fn start(&self) -> &Live {
+    pub(crate) fn start(&self) -> &LiveSpan {
         if let Some(live) = self.live() {
             return live;
         }
@@ -137,10 +137,10 @@ impl SpanCell {
         self.start_alone()
     }
 
-    /// Whether it has started, or can on this thread: a sampler that is asked
-    /// for a span must not start that span.
+    /// Whether it has started, or may start on this thread now: code that Sentry calls to start
+    /// a span, such as a sampler, must not start that span.
     pub(crate) fn may_start(&self) -> bool {
-        self.live().is_some() || span_ext::is_free()
+        self.live().is_some() || span_ext::is_thread_free()
     }
 
     fn parent_to_start(&self) -> Option<&Self> {
@@ -153,10 +153,10 @@ impl SpanCell {
 
     /// Makes the Sentry span. No lock is held meanwhile, for a sampler may be
     /// asked; of two threads that meet here, the first to be done wins.
-    fn start_alone(&self) -> &Live {
+    fn start_alone(&self) -> &LiveSpan {
         let (mut plan, parent) = {
             let mut state = self.lock();
-            // The draft is gone with the winner.
+            // Another thread has won, and has taken the draft.
             if let Some(live) = self.live() {
                 return live;
             }
@@ -169,16 +169,16 @@ impl SpanCell {
             (Plan::new(&state.draft, self.metadata, is_recorded), parent)
         };
         let plan_rpc = plan.rpc.clone();
-        // An OpenTelemetry layer starts the span for it.
+        // An OpenTelemetry layer starts its own span to tell the ids.
         plan.w3c = self.w3c();
         let made = match (parent, &self.fork) {
-            (Some(parent), _) => Live::child(parent, &plan, self.start.at),
+            (Some(parent), _) => LiveSpan::child(parent, &plan, self.start.at),
             (None, Some(fork)) if !plan.is_root => {
-                Live::in_fork(fork, plan, self.start, &self.options)
+                LiveSpan::in_fork(fork, plan, self.start, &self.options)
             }
             (None, _) => {
-                let inside = self.inside.as_ref().filter(|_| !plan.is_root);
-                Live::root(&plan, &self.base, inside, self.start, &self.options)
+                let app_span = self.app_span.as_ref().filter(|_| !plan.is_root);
+                LiveSpan::root(&plan, &self.base, app_span, self.start, &self.options)
             }
         };
         let mut fields = None;
@@ -219,9 +219,9 @@ impl SpanCell {
         let id = Id::from_u64(self.key);
         let dispatch = self.options.dispatch().or_else(|| {
             get_default(|dispatch| {
-                let sink = span_ext::find(&id, dispatch)?;
+                let sink = span_ext::find_sink(&id, dispatch)?;
                 std::ptr::addr_eq(Arc::as_ptr(&sink), self).then(|| {
-                    self.options.learn(dispatch);
+                    self.options.learn_dispatch(dispatch);
                     dispatch.clone()
                 })
             })
@@ -230,7 +230,7 @@ impl SpanCell {
         ids.filter(W3cSpan::is_valid).map(Arc::new)
     }
 
-    /// Takes fields that are recorded after the span was made.
+    /// Takes fields that were recorded after the span was made.
     pub(crate) fn record(&self, fields: Box<SpanFields>) {
         let live = {
             let mut state = self.lock();
@@ -247,18 +247,18 @@ impl SpanCell {
         self.set_fields(live, *fields);
     }
 
-    /// This span and those that it is in, from it outwards.
+    /// This span and those around it, the innermost first.
     pub(crate) fn around(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |cell| cell.parent.as_deref())
     }
 
-    /// Of an RPC that has started.
+    /// The RPC that it is the span of, once it has started.
     pub(crate) fn started_rpc(&self) -> Option<Arc<RpcStart>> {
         self.lock().rpc.clone()
     }
 
-    pub(crate) fn told_by_fields(&self) -> FieldFacts {
-        self.lock().told.clone()
+    pub(crate) fn field_facts(&self) -> FieldFacts {
+        self.lock().field_facts.clone()
     }
 
     /// The id of its span in Sentry, where it has one inside a root.
@@ -283,7 +283,7 @@ impl SpanCell {
         state.saw_panic = true;
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SpanState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentry_core::Hub;
 
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::span_state::Live;
+use crate::bridge::span_state::LiveSpan;
 use crate::span_ext::guarded;
 
 impl SpanCell {
@@ -17,7 +17,7 @@ impl SpanCell {
     /// Leaves a span inside a root unfinished, on a thread where nothing of Sentry
     /// can be called any more.
     pub(crate) fn abandon(&self) {
-        let is_inside = |live: &&Live| !live.is_root && live.is_recorded();
+        let is_inside = |live: &&LiveSpan| !live.is_root && live.is_recorded();
         let Some(live) = self.live().filter(is_inside) else {
             return;
         };
@@ -28,7 +28,7 @@ impl SpanCell {
     }
 
     /// Finishes the span; if it is a root, once those inside it have.
-    pub(crate) fn finish_or_wait(self: &Arc<Self>, live: &Live) {
+    pub(crate) fn finish_or_wait(self: &Arc<Self>, live: &LiveSpan) {
         {
             let mut state = self.lock();
             if state.ended_at.is_none() {
@@ -66,7 +66,7 @@ impl SpanCell {
             let hub = Arc::clone(&live.root.main.hub);
             guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
         } else {
-            let late = self.late(&live.root, &span);
+            let late = self.take_late_data(&live.root, &span);
             guarded(|| span.into_owned().finish_with_timestamp(ended_at));
             let late = match part {
                 Some(part) => {

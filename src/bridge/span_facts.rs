@@ -1,5 +1,4 @@
-//! What is told of a span, and of the call that it is in, beside its name and its
-//! times.
+//! Fields and facts on their way to the right Sentry span, call and root.
 
 use std::sync::Arc;
 
@@ -9,26 +8,26 @@ use sentry_core::protocol::{SpanId, Value};
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::SpanFields;
-use crate::bridge::late::Late;
+use crate::bridge::late_data::LateData;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::span_state::Live;
+use crate::bridge::span_state::LiveSpan;
 use crate::fields;
 use crate::report;
 use crate::span_ext::{RpcStart, guarded};
 
 impl SpanCell {
-    /// Tells what fields say that are known as the span starts: whatever is set on its
-    /// Sentry span is set later, and holds.
-    pub(crate) fn set_first_fields(&self, live: &Live, mut fields: SpanFields) {
+    /// Sets the fields that are known as the span starts. They may be added late: whatever the
+    /// application sets on the Sentry span comes after them, and outranks them.
+    pub(crate) fn set_first_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let is_inside = matches!(live.recorded().as_deref(), Some(TransactionOrSpan::Span(_)));
         if is_inside && !live.root.tells_attributes() {
-            self.lock().late = std::mem::take(&mut fields.data);
+            self.lock().late_data = std::mem::take(&mut fields.data);
         }
         self.set_fields(live, fields);
     }
 
-    pub(crate) fn set_fields(&self, live: &Live, mut fields: SpanFields) {
+    pub(crate) fn set_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let params = std::mem::take(&mut fields.params);
         let user = fields
             .user
@@ -36,7 +35,7 @@ impl SpanCell {
             .and_then(|user| report::bounded_user(*user));
         guarded(|| {
             if let Some(user) = user {
-                self.tell_call(live, |told| told.add_user(user));
+                self.tell_call(live, |facts| facts.add_user(user));
             }
             if !params.is_empty() {
                 self.set_params(live, params);
@@ -45,9 +44,9 @@ impl SpanCell {
         });
     }
 
-    /// Parameters are those of the call: they stand on its span, and on this one
-    /// where there is no call around it.
-    fn set_params(&self, live: &Live, params: Vec<(&'static str, Value)>) {
+    /// Sets parameters on the span of the call around this one; on this one where there is no
+    /// call.
+    fn set_params(&self, live: &LiveSpan, params: Vec<(&'static str, Value)>) {
         let options = &self.options().params;
         let mut data = Vec::new();
         let mut tags = Vec::new();
@@ -57,7 +56,7 @@ impl SpanCell {
             tags.extend(options.tag(field, name, &told));
             data.push((field, told));
         }
-        self.tell_call(live, |told| told.add_tags(&tags));
+        self.tell_call(live, |facts| facts.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
         if let Some(span) = of_rpc.unwrap_or(live).recorded() {
@@ -65,21 +64,21 @@ impl SpanCell {
         }
     }
 
-    /// Tells the innermost call around the span, else the root.
-    fn tell_call(&self, live: &Live, tell: impl FnOnce(&mut FieldFacts)) {
+    /// Changes the facts of the innermost server call around the span, else those of the root.
+    fn tell_call(&self, live: &LiveSpan, tell: impl FnOnce(&mut FieldFacts)) {
         let mut calls = self.rpcs(&live.root).filter(|rpc| rpc.is_server());
         match calls.next().filter(|call| !call.is_root()) {
-            Some(call) => tell(&mut call.lock().told),
+            Some(call) => tell(&mut call.lock().field_facts),
             None => live.root.trail.tell(tell),
         }
     }
 
-    /// What its span is told as it is sent, and not while it lives.
-    pub(crate) fn late(
+    /// What is to be added to its Sentry span when that is sent.
+    pub(crate) fn take_late_data(
         &self,
         root: &LocalRoot,
         span: &TransactionOrSpan,
-    ) -> Option<(SpanId, Late)> {
+    ) -> Option<(SpanId, LateData)> {
         let TransactionOrSpan::Span(span) = span else {
             return None;
         };
@@ -87,11 +86,11 @@ impl SpanCell {
             return None;
         }
         let mut state = self.lock();
-        let data = std::mem::take(&mut state.late);
+        let data = std::mem::take(&mut state.late_data);
         let late = match &state.rpc {
-            _ if !self.is_of_middleware() => Late::Source(self.metadata, data),
-            Some(rpc) => Late::Call(Arc::clone(rpc), data),
-            None => Late::Name(self.metadata),
+            _ if !self.is_of_middleware() => LateData::Source(self.metadata, data),
+            Some(rpc) => LateData::Call(Arc::clone(rpc), data),
+            None => LateData::Name(self.metadata),
         };
         drop(state);
         let id = guarded(|| span.get_span_id())?;
@@ -103,12 +102,13 @@ impl SpanCell {
     }
 }
 
-impl Live {
-    /// Tells what the middleware knows of its call.
+impl LiveSpan {
+    /// Sets what the middleware knows of its call.
     pub(crate) fn set_facts(&self, rpc: &RpcStart) {
         let facts = &rpc.facts;
         guarded(|| {
-            // Of a call inside a root, the trail tells its own events.
+            // The events of a call inside another root get it from the trail: the scope is that
+            // of the outer one.
             if self.is_root {
                 self.root.open_call(facts);
             }

@@ -1,4 +1,4 @@
-//! What is handed to a span, and asked of it, past its fields.
+//! [`SpanCell`] as the middleware and applications see it: see [`SpanSink`].
 
 use std::any::Any;
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use crate::bridge::call_facts;
 use crate::bridge::origin::Origin;
 use crate::bridge::sessions;
 use crate::bridge::span_cell::SpanCell;
-use crate::bridge::span_state::Live;
+use crate::bridge::span_state::LiveSpan;
 use crate::bridge::thread_stack;
 use crate::fields;
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::span_ext::{Enterer, OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_alive};
+use crate::span_ext::{
+    Enterer, OtelParentFn, RpcEnd, RpcStart, SpanSink, guarded, is_thread_alive,
+};
 
 impl SpanSink for SpanCell {
     fn sends_pii(&self) -> bool {
@@ -26,8 +28,8 @@ impl SpanSink for SpanCell {
         client.is_some_and(|client| client.options().send_default_pii)
     }
 
-    fn learn(&self, dispatch: &Dispatch) {
-        self.options().learn(dispatch);
+    fn learn_dispatch(&self, dispatch: &Dispatch) {
+        self.options().learn_dispatch(dispatch);
     }
 
     fn otel_parent(&self) -> Option<OtelParentFn> {
@@ -39,7 +41,7 @@ impl SpanSink for SpanCell {
     }
 
     fn enter(self: Arc<Self>, by: Enterer) {
-        if is_alive() {
+        if is_thread_alive() {
             thread_stack::enter(self, by);
         }
     }
@@ -51,14 +53,14 @@ impl SpanSink for SpanCell {
     fn keep_status(&self, status: Status) {
         if let Some(rpc) = self.around().find(|cell| cell.is_of_middleware()) {
             let mut state = rpc.lock();
-            let let_go = match state.rpc_status {
+            let released = match state.rpc_status {
                 None => state.kept.replace(Box::new(status)),
-                // It may hold the span, and nobody asks for it any more.
+                // Too late: nobody asks for it any more, and what it holds may hold the span.
                 Some(_) => Some(Box::new(status)),
             };
             drop(state);
-            // Its source may do anything when it is dropped.
-            guarded(|| drop(let_go));
+            // The source of a status may do anything as it is dropped: not under the lock.
+            guarded(|| drop(released));
         }
     }
 
@@ -96,7 +98,7 @@ impl SpanSink for SpanCell {
     ) -> Arc<dyn SpanSink> {
         let options = self.shared_options();
         let cell = Self::new(options, id.into_u64(), metadata, Origin::Child(self), None);
-        // It is too late to say what it starts with.
+        // A span that was entered can no longer be given a trace to continue.
         cell.lock().is_starting = was_entered;
         Arc::new(cell)
     }
@@ -104,13 +106,13 @@ impl SpanSink for SpanCell {
     fn end(self: Arc<Self>, end: RpcEnd<'_>) {
         let live = self.start();
         self.lock().rpc_status = Some(end.status);
-        // Elsewhere is no hub to tell anything by.
-        if !is_alive() {
-            guarded(|| self.was_told(live));
+        // Without a hub, nothing can be reported.
+        if !is_thread_alive() {
+            guarded(|| self.has_sent_event(live));
             return self.abandon();
         }
-        self.tell(live, &end);
-        // Whatever else holds the tracing span, the RPC is over.
+        self.report_end(live, &end);
+        // The RPC is over, even if somebody still holds the tracing span.
         self.finish_or_wait(live);
     }
 
@@ -120,44 +122,47 @@ impl SpanSink for SpanCell {
 }
 
 impl SpanCell {
-    fn tell(&self, live: &Live, end: &RpcEnd<'_>) {
+    /// Reports the end of the RPC: on its span, by a breadcrumb, an event and its session.
+    fn report_end(&self, live: &LiveSpan, end: &RpcEnd<'_>) {
         if let Some(path) = end.unknown_method {
             guarded(|| live.forget_name(path));
         }
-        // Also where there is no event to send: it lets hubs go.
-        let was_told = guarded(|| self.was_told(live)).unwrap_or(false);
-        let is_told_once = self.options().is_told_once;
-        let event = end.event.filter(|_| !(was_told && is_told_once));
+        // Asked even where there is no event to send: it lets go of hubs.
+        let has_sent_event = guarded(|| self.has_sent_event(live)).unwrap_or(false);
+        let one_event_per_failure = self.options().one_event_per_failure;
+        let event = end
+            .event
+            .filter(|_| !(has_sent_event && one_event_per_failure));
         let event = event.and_then(|event| guarded(event).flatten());
-        let is_told = live.root.is_sampled || event.is_some();
-        if let Some(span) = live.recorded().filter(|_| is_told) {
+        let is_sent = live.root.is_sampled || event.is_some();
+        if let Some(span) = live.recorded().filter(|_| is_sent) {
             let mut data = (end.data)();
             if let Some(message) = end.message {
                 let description = fields::OTEL_STATUS_DESCRIPTION.into();
                 data.push((description, message.into()));
             }
             guarded(|| {
-                // The event of a failure has it too.
+                // Also where only the event is sent: it takes its trace context from the span.
                 span.set_status(end.status);
                 if live.tells_attributes() || live.is_root && event.is_some() {
                     if live.is_root && live.root.parts.is_some() {
-                        // Of a span that may be cut just now.
+                        // The root may be cut at this moment, and its next part needs them too.
                         live.root.trail.keep_end(data.clone());
                     }
                     attributes::set(&span, data, attributes::NO_TAGS);
                 } else if live.is_root {
                     live.root.trail.keep_end(data);
                 } else {
-                    self.lock().late = data;
+                    self.lock().late_data = data;
                 }
             });
         }
         if let Some(breadcrumb) = end.breadcrumb {
-            guarded(|| live.leave(breadcrumb(), event.is_some()));
+            guarded(|| live.leave_breadcrumb(breadcrumb(), event.is_some()));
         }
         if let Some(mut event) = event {
             self.complete(live, &mut event);
-            // Its span is entered: the hub of the RPC is current.
+            // The span is entered, so that the current hub is that of the RPC.
             guarded(|| Hub::with_active(|hub| hub.capture_event(event)));
         }
         let is_session = |rpc: &Arc<RpcStart>| rpc.facts.is_session;
@@ -167,7 +172,7 @@ impl SpanCell {
     }
 
     /// Adds what is known of the call to the event of its failure.
-    fn complete(&self, live: &Live, event: &mut Event<'_>) {
+    fn complete(&self, live: &LiveSpan, event: &mut Event<'_>) {
         let Some(rpc) = self.started_rpc() else {
             return;
         };
@@ -179,7 +184,8 @@ impl SpanCell {
         };
         let is_poisoned = |span: &TransactionOrSpan| guarded(|| span.get_status()).is_none();
         if live.recorded().as_deref().is_some_and(is_poisoned) {
-            // sentry-core would ask that span for it, and send nothing.
+            // Without one, sentry-core would ask the span for its trace context, panic, and send
+            // nothing.
             let trace = TraceContext {
                 trace_id: trail.trace_id(),
                 span_id: trail.root_id(),
@@ -190,10 +196,10 @@ impl SpanCell {
         call_facts::add_call(event, &rpc, own, true);
     }
 
-    /// Whether an event was sent in this RPC, which is at its end.
-    fn was_told(&self, live: &Live) -> bool {
-        // Both are closed: what they keep holds the root.
-        let root = live.is_root && live.root.trail.told.close();
-        self.told.close() || root
+    /// Whether an event was sent in this RPC, which ends here.
+    fn has_sent_event(&self, live: &LiveSpan) -> bool {
+        // Closes both: the hubs that they keep hold the root.
+        let root = live.is_root && live.root.trail.sent_events.close();
+        self.sent_events.close() || root
     }
 }

@@ -1,4 +1,5 @@
-//! The changing part of a span, and what it has once it has started.
+//! The state of a [`SpanCell`](crate::bridge::span_cell::SpanCell): what changes in its life,
+//! and what it has once it has started.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use std::time::SystemTime;
 use sentry_core::protocol::{SpanStatus, Value};
 use sentry_core::{Hub, TransactionOrSpan};
 
-use crate::bridge::again::Again;
 use crate::bridge::attributes;
 use crate::bridge::begun::RootStart;
 use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::FieldFacts;
+use crate::bridge::carried_span::CarriedSpan;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
-use crate::bridge::duration::Start;
-use crate::bridge::late;
+use crate::bridge::duration::StartTime;
+use crate::bridge::late_data;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
-use crate::bridge::origin::Fork;
+use crate::bridge::origin::HubFork;
 use crate::bridge::parts::HeldPart;
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpan};
@@ -28,20 +29,20 @@ const ORIGIN_TRACING: &str = "auto.tracing";
 
 /// The part of a span that changes.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct SpanState {
     pub(crate) draft: Draft,
-    /// What it starts with has been read.
+    /// The draft has been read: changes to it come too late.
     pub(crate) is_starting: bool,
     /// Of an RPC that has started.
     pub(crate) rpc: Option<Arc<RpcStart>>,
-    /// What fields tell of an RPC that a server received inside a root.
-    pub(crate) told: FieldFacts,
-    /// What a stream of the RPC failed with.
+    /// What fields say of the call, where the span is that of a server's RPC inside a root.
+    pub(crate) field_facts: FieldFacts,
+    /// The status that a stream of the RPC failed with, kept for its source.
     pub(crate) kept: Option<Box<tonic::Status>>,
     pub(crate) rpc_status: Option<SpanStatus>,
-    /// What its span is told as it is sent, and not while it lives: how the RPC ended, or
-    /// what the fields said that a span of another kind started with.
-    pub(crate) late: Vec<(Cow<'static, str>, Value)>,
+    /// Attributes that are added when the span is sent: how the RPC ended; for a span of
+    /// another kind, what its fields said as it started.
+    pub(crate) late_data: Vec<(Cow<'static, str>, Value)>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,
@@ -51,7 +52,7 @@ pub(crate) struct State {
     pub(crate) is_finished: bool,
 }
 
-impl State {
+impl SpanState {
     /// The status to finish with.
     pub(crate) fn status(&self) -> FinalStatus {
         let (status, is_certain) = match (self.rpc_status, self.field_status) {
@@ -70,41 +71,40 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct FinalStatus {
     pub(crate) status: SpanStatus,
-    /// Whether it outranks one that the application set on the Sentry span.
+    /// Whether it outranks a status that the application set on the Sentry span.
     pub(crate) is_certain: bool,
 }
 
 /// A span that has started.
 #[derive(Debug, Clone)]
-pub(crate) struct Live {
+pub(crate) struct LiveSpan {
     pub(crate) root: Arc<LocalRoot>,
     /// Whether `root` began with this span.
     pub(crate) is_root: bool,
-    /// Its span in Sentry as it began; `None` where nothing would come of it.
+    /// Its span in Sentry, as it was first made; `None` where none is recorded.
     first: Option<TransactionOrSpan>,
-    /// Where it may have to begin again.
-    again: Option<Arc<Again>>,
-    /// What OpenTelemetry knows of it, or of the nearest around it that it knows.
+    /// Set where its root may be cut while it is open.
+    carried: Option<Arc<CarriedSpan>>,
+    /// Its ids in OpenTelemetry; else those of the nearest span around it that has some.
     pub(crate) w3c: Option<Arc<W3cSpan>>,
 }
 
-impl Live {
-    /// Begins a local root; `inside` a span of the application, where there is
-    /// one.
+impl LiveSpan {
+    /// Begins a local root: a transaction, or where there is an `app_span`, a child of that.
     pub(crate) fn root(
         plan: &Plan,
         base: &Arc<Hub>,
-        inside: Option<&TransactionOrSpan>,
-        start: Start,
+        app_span: Option<&TransactionOrSpan>,
+        start: StartTime,
         options: &LayerOptions,
     ) -> Self {
-        // Of one whose lock is poisoned, nothing will be sent.
+        // A span whose lock is poisoned is never sent.
         let is_sound = |span: &&TransactionOrSpan| guarded(|| span.get_status()).is_some();
-        let inside = inside.filter(is_sound);
+        let app_span = app_span.filter(is_sound);
         let root = LocalRoot::begin(&RootStart {
             base,
-            inside,
-            name: match inside {
+            app_span,
+            name: match app_span {
                 Some(_) => plan.name(),
                 None => report::bounded_name(plan.name()),
             },
@@ -118,14 +118,14 @@ impl Live {
             start,
             rpc: plan.rpc.as_ref(),
             w3c: plan.w3c.as_deref(),
-            is_told_once: options.is_told_once,
+            one_event_per_failure: options.one_event_per_failure,
             part_duration: options.part_duration,
         });
         Self {
             first: Some(root.first.clone()),
             root,
             is_root: true,
-            again: None,
+            carried: None,
             w3c: plan.w3c.clone(),
         }
     }
@@ -134,10 +134,10 @@ impl Live {
     pub(crate) fn child(parent: &Self, plan: &Plan, started_at: SystemTime) -> Self {
         let root = &parent.root;
         let around = parent.first.as_ref().unwrap_or(&root.first);
-        let again = again(root, around, started_at);
+        let carried = carry(root, around, started_at);
         let first = record_inside(root, || parent.around(), plan, started_at);
         Self {
-            again: again.filter(|_| first.is_some()),
+            carried: carried.filter(|_| first.is_some()),
             root: Arc::clone(root),
             is_root: false,
             first,
@@ -148,19 +148,19 @@ impl Live {
     /// Starts a span in a fork of a root's hub. Once the root has been sent, it
     /// begins a root that goes on from it.
     pub(crate) fn in_fork(
-        fork: &Fork,
+        fork: &HubFork,
         mut plan: Plan,
-        start: Start,
+        start: StartTime,
         options: &LayerOptions,
     ) -> Self {
         if let Some(root) = fork.trail.root() {
-            let again = again(&root, &fork.span, start.at);
+            let carried = carry(&root, &fork.span, start.at);
             let around = || root.around(&fork.span);
             let first = record_inside(&root, around, &plan, start.at);
-            // It may be sent just now.
+            // Nothing was recorded: perhaps the root was sent a moment ago.
             if first.is_some() || !fork.trail.is_over() {
                 return Self {
-                    again: again.filter(|_| first.is_some()),
+                    carried: carried.filter(|_| first.is_some()),
                     root,
                     is_root: false,
                     first,
@@ -174,54 +174,57 @@ impl Live {
         Self::root(&plan, fork.trail.base(), None, start, options)
     }
 
-    /// Whether the span has its attributes while it lives. The transaction has where it was
-    /// made, unless it is an RPC: nobody else would tell.
+    /// Whether attributes are set on the span while it is open, instead of when it is sent. A
+    /// transaction that is no RPC has those that say where it was made set at once: nothing adds
+    /// them later.
     pub(crate) fn tells_attributes(&self) -> bool {
         self.root.tells_attributes() || self.is_root && !self.root.is_rpc
     }
 
-    /// Of one that was made in vain: another thread has started the span.
+    /// Undoes a start: another thread was first.
     pub(crate) fn discard(self) {
         if !self.is_root && self.first.is_some() {
-            give_back(&self.root);
+            uncount(&self.root);
         }
     }
 
-    /// Whether something comes of it in Sentry.
+    /// Whether there is a span in Sentry.
     pub(crate) fn is_recorded(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Its span in Sentry, in the part of its root that is current.
+    /// Its span in the current part of its root.
     pub(crate) fn recorded(&self) -> Option<Cow<'_, TransactionOrSpan>> {
         let first = self.first.as_ref()?;
-        Some(match &self.again {
+        Some(match &self.carried {
             _ if self.is_root => self.root.span(),
-            Some(again) => again.in_current(&self.root, first),
+            Some(carried) => carried.in_current(&self.root, first),
             None => Cow::Borrowed(first),
         })
     }
 
-    /// Its span in a part of its root, which is held from now on; `None` where that is not cut.
+    /// Its span, and the part of the root that the span is in, which is held until it is
+    /// released; `None` where roots are not cut.
     pub(crate) fn hold(&self) -> Option<(HeldPart, Cow<'_, TransactionOrSpan>)> {
         let first = self.first.as_ref()?;
-        let again = self.again.as_ref()?;
+        let carried = self.carried.as_ref()?;
         loop {
             let part = self.root.hold_part()?;
-            match again.in_part(&part, first) {
+            match carried.in_part(&part, first) {
                 Some(span) => return Some((part, span)),
-                // It is in a later one by now.
+                // The span has moved on to a later part meanwhile.
                 None => self.root.release_part(part.number, None),
             }
         }
     }
 
-    /// What spans are made in that are made in it.
+    /// The parent in Sentry of the spans that are made in it.
     fn around(&self) -> Cow<'_, TransactionOrSpan> {
         self.recorded().unwrap_or_else(|| self.root.span())
     }
 
-    /// Takes the span's name, which is `path`, for one of any number.
+    /// Replaces the span's name by [`UNKNOWN_METHOD`](fields::UNKNOWN_METHOD), and keeps `path`
+    /// as an attribute: callers may make up any number of paths.
     pub(crate) fn forget_name(&self, path: &str) {
         if self.is_root {
             self.root.trail.set_transaction(fields::UNKNOWN_METHOD);
@@ -230,16 +233,16 @@ impl Live {
             span.set_name(fields::UNKNOWN_METHOD);
             let original = (fields::RPC_METHOD_ORIGINAL, path.into());
             attributes::set(&span, [original], attributes::NO_TAGS);
-            if let Some(again) = &self.again {
-                again.keep(Some(fields::UNKNOWN_METHOD), None, &[]);
+            if let Some(carried) = &self.carried {
+                carried.keep(Some(fields::UNKNOWN_METHOD), None, &[]);
             }
         }
     }
 
-    /// Leaves a breadcrumb of what the span was, for the errors that follow: those
-    /// of its root, or where it is one, those of who began it.
-    /// Where `is_told`, an error of its own follows.
-    pub(crate) fn leave(&self, breadcrumb: CallBreadcrumb, is_told: bool) {
+    /// Leaves the breadcrumb of a call for the errors that follow: in its root, or where it is
+    /// the root, on the hub that the root was forked from. With `has_event`, an event of the
+    /// call itself follows, and is to have it too.
+    pub(crate) fn leave_breadcrumb(&self, breadcrumb: CallBreadcrumb, has_event: bool) {
         let Some(client) = &self.root.client else {
             return;
         };
@@ -247,7 +250,7 @@ impl Live {
             let base = self.root.trail.base();
             base.add_breadcrumb(breadcrumb.to_breadcrumb());
         }
-        if !self.is_root || is_told {
+        if !self.is_root || has_event {
             self.root
                 .trail
                 .add_breadcrumb(Crumb::Call(breadcrumb), client);
@@ -257,8 +260,8 @@ impl Live {
     pub(crate) fn set_fields(&self, fields: SpanFields) {
         let Some(span) = self.recorded() else { return };
         let name = fields.name.or(fields.otel_name);
-        if let Some(again) = &self.again {
-            again.keep(name.as_deref(), fields.op.as_deref(), &fields.tags);
+        if let Some(carried) = &self.carried {
+            carried.keep(name.as_deref(), fields.op.as_deref(), &fields.tags);
         }
         if let Some(name) = name {
             let is_transaction = self.is_root && self.root.trail.is_transaction();
@@ -280,30 +283,30 @@ impl Live {
     }
 }
 
-/// For a span that is about to be made inside a root: if that is cut meanwhile, it counts as one
-/// of the part before, and is made once more as it finishes.
-fn again(
+/// Prepares a span that is about to be made in `around` for a cut of its root. Called before
+/// the span is made: if a cut comes between, the span counts as one of the part before, and is
+/// made once more as it finishes.
+fn carry(
     root: &LocalRoot,
     around: &TransactionOrSpan,
     started_at: SystemTime,
-) -> Option<Arc<Again>> {
+) -> Option<Arc<CarriedSpan>> {
     root.parts.as_ref()?;
     let parent = match around {
         TransactionOrSpan::Transaction(_) => None,
         TransactionOrSpan::Span(span) => guarded(|| span.get_span_id()),
     };
-    Some(Arc::new(Again::new(root.part(), parent, started_at)))
+    Some(Arc::new(CarriedSpan::new(root.part(), parent, started_at)))
 }
 
-/// Takes back that a span inside `root` was counted.
-fn give_back(root: &LocalRoot) {
+/// Undoes [`LocalRoot::child_opened`], for a span that was not made after all.
+fn uncount(root: &LocalRoot) {
     if let Some(own) = root.child_finished(None) {
         own.finish();
     }
 }
 
-/// The Sentry span of a span inside `root`; `None` where nothing would come of
-/// it.
+/// Makes the Sentry span of a span inside `root`; `None` where none is to be recorded.
 fn record_inside<'s>(
     root: &LocalRoot,
     around: impl FnOnce() -> Cow<'s, TransactionOrSpan>,
@@ -318,12 +321,12 @@ fn record_inside<'s>(
     let id = w3c.map(|w3c| w3c.span_id).unwrap_or_default();
     let (op, name) = match root.tells_attributes() {
         true => (plan.op(), plan.name()),
-        // What fields say is set with them.
-        false => late::NAMELESS,
+        // Name and operation are added with the other attributes, as the span is sent.
+        false => late_data::NAMELESS,
     };
     let span = guarded(|| around().start_child_with_details(&op, name, id, started_at));
     if span.is_none() {
-        give_back(root);
+        uncount(root);
     }
     Some(span?.into())
 }

@@ -13,24 +13,25 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::{self, TrailId};
 use crate::span_ext::Enterer;
 
-/// One enter of one span.
+/// A span that was entered once.
 struct Entry {
     cell: Arc<SpanCell>,
     slot: Arc<HubSlot>,
-    /// What `scope.span` was before, where this enter changed it.
+    /// The span on the scope before, where entering replaced it.
     restore: Option<Option<TransactionOrSpan>>,
     guard: Option<HubSwitchGuard>,
-    /// The trail of this thread before.
+    /// The trail that the thread was in before.
     trail_before: TrailId,
-    /// Exited while spans entered later were still in: it leaves with them.
+    /// It was exited before spans that were entered later: it is removed after them.
     exited: bool,
+    /// The thread was panicking as it was entered.
     in_panic: bool,
 }
 
 /// Where a thread is in a root.
 struct Here {
     slot: Arc<HubSlot>,
-    /// Not in a span of another root since.
+    /// No span of another root was entered since.
     is_last: bool,
     cell: Arc<SpanCell>,
 }
@@ -77,14 +78,14 @@ impl ThreadStack {
         let here = self.here(&live.root);
         let current = Hub::current();
         let is_inside = here.is_some();
-        // As where a handler reads its request.
+        // Entered in itself, as where a handler reads the body of its request.
         let is_again = here
             .as_ref()
             .is_some_and(|here| here.is_at(&cell, &current));
         let slot = match here {
             Some(here) => {
-                // Where the application switched to a hub of its own inside the
-                // span, its choice holds for the spans inside.
+                // If the application has switched to a hub of its own inside the span, the
+                // spans inside use that.
                 let slot = if here.is_last && !Arc::ptr_eq(&here.slot.hub, &current) {
                     Arc::new(HubSlot::new(Arc::clone(&current)))
                 } else {
@@ -95,8 +96,8 @@ impl ThreadStack {
             }
             None => cell.acquire_slot(live, self.number, by),
         };
-        // A root's hub has its span to begin with, and what the application puts in its
-        // place is the application's choice.
+        // The hub of a root has the root's span from the start; if the application has replaced
+        // it, that stays.
         let has_span = is_again || live.is_root && !is_inside;
         let restore = match live.recorded() {
             Some(span) if !has_span => set_span(&slot.hub, &span),
@@ -167,9 +168,9 @@ pub(crate) fn is_in(root: &Arc<LocalRoot>) -> bool {
     last_in(root).is_some()
 }
 
-/// The span that this thread is in, where `current` is the one that tracing takes for it: of one
-/// that is entered in itself, as that of a client is whose server reads the request on the same
-/// task, tracing does not know that it is the innermost.
+/// The innermost span that this thread is in; `current` is the one that tracing takes for it.
+/// tracing is wrong where a span is entered again inside another one, as when a server reads its
+/// request on the task of the client: the request body enters the span of the client.
 pub(crate) fn innermost(current: Arc<SpanCell>) -> Arc<SpanCell> {
     let inner = with(|stack| {
         let entries = stack.entries.try_borrow().ok()?;
@@ -183,7 +184,7 @@ pub(crate) fn innermost(current: Arc<SpanCell>) -> Arc<SpanCell> {
     inner.flatten().unwrap_or(current)
 }
 
-/// Makes the hub of the cell's root current, and the cell its span.
+/// Enters the span: makes a hub of its root current, with the span on its scope.
 pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
     if !cell.may_start() {
         return;
@@ -192,7 +193,7 @@ pub(crate) fn enter(cell: Arc<SpanCell>, by: Enterer) {
     with(|stack| stack.enter(cell, by));
 }
 
-/// Runs `f` in the span, with a hub of its own, for a thread that is elsewhere.
+/// Runs `f` as if in the span, on a fork of its hub, on a thread that is not in it.
 pub(crate) fn run_beside(cell: &SpanCell, f: impl FnOnce()) {
     let live = cell.start();
     let slot = live.root.fork(&cell.hub_beside(&live.root));
@@ -244,7 +245,7 @@ impl Entry {
     }
 }
 
-/// Has the scope know the part of the root that is current, where it knows one before.
+/// Replaces the span on the scope by that of the root's current part, if it is of an earlier one.
 fn renew_span(slot: &HubSlot, root: &LocalRoot) {
     let part = root.part();
     if slot.part.swap(part, Ordering::Relaxed) != part {
@@ -257,7 +258,7 @@ fn renew_span(slot: &HubSlot, root: &LocalRoot) {
     }
 }
 
-/// Sets the span of the hub's scope; what was there before, if it changed.
+/// Sets the span on the hub's scope; returns what was there before, if that was another.
 fn set_span(hub: &Hub, span: &TransactionOrSpan) -> Option<Option<TransactionOrSpan>> {
     hub.configure_scope(|scope| {
         let before = scope.get_span();

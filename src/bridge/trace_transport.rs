@@ -1,4 +1,4 @@
-//! A transport that does not lose what envelopes say of their trace.
+//! A transport that keeps the sampling context of envelopes.
 
 use std::any::type_name_of_val;
 use std::cell::RefCell;
@@ -11,20 +11,20 @@ use std::time::Duration;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
-use crate::bridge::outbox::{Outbox, Way};
+use crate::bridge::outbox::{EndKind, Outbox};
 use crate::bridge::trail::Trail;
 
-/// That of sentry's transports.
+/// The default capacity of sentry's transports.
 const DEFAULT_CAPACITY: usize = 30;
 
-/// What sentry's transports are given at once: to wait for each costs as much as to send it,
-/// and of more, a client that has gone would have to wait for the last.
+/// How many envelopes sentry's transports are given at once. Waiting for each would cost as much
+/// as sending it; and with more, the end of a client would have to wait for more.
 const AT_ONCE: usize = 8;
 
-/// Events that were dropped on their way are not waited for any longer.
+/// Older events were dropped on their way, and are forgotten.
 const MAX_EXPECTED: usize = 8;
 
-/// Whether there is a transport to look for what events leave here.
+/// Whether there is a transport that takes expected events.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -68,27 +68,26 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// but `event_id`. Sentry then takes each service's part of a trace for a trace
 /// of its own when it samples and when it extrapolates counts.
 ///
-/// This transport writes such envelopes out, on a thread of its own, which hands
-/// them to the inner one. All other envelopes go through as they are, in their order.
-/// The thread comes for the first of them at once, and for what follows a hundred times a
-/// second, or where a quarter of the room is taken or 32 of them wait.
+/// This transport serializes such envelopes on a thread of its own, and hands the bytes to the
+/// inner transport. All other envelopes go through as they are. The order stays. The thread
+/// takes the first envelope at once, and those that follow a hundred times a second, or as soon
+/// as a quarter of the room is taken or 32 of them wait.
 ///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set ([1000 is better](crate::manual::performance#at-high-rates)); what comes while there is no room is lost,
-/// and reported to Sentry as lost to a `queue_overflow`. The inner transport gets one at a
-/// time, or up to eight where it is sentry's `DefaultTransportFactory` that makes it, whose
-/// queue has room for them. Client reports go on with an envelope that is not written out,
-/// with a flush,
-/// or by themselves after half a minute.
+/// set ([1000 is better](crate::manual::performance#at-high-rates)). What comes while there is no room is lost,
+/// and reported to Sentry as a `queue_overflow`. The inner transport gets one at a time, or up
+/// to eight where sentry's `DefaultTransportFactory` makes it, whose queue has room for them.
+/// Client reports go out with an envelope that is not serialized, with a flush, or by
+/// themselves after half a minute.
 ///
-/// Of what is written out, the inner transport knows but the bytes. It obeys only
+/// Of a serialized envelope, the inner transport knows only the bytes. It obeys only
 /// rate limits that cover all kinds of data; Sentry enforces the others on arrival,
 /// and counts what it refuses. What is lost to the network, or to limits that cover
 /// everything, is not reported.
 ///
-/// What was sent has left with [`Client::flush`](sentry_core::Client::flush) and
-/// [`Client::close`](sentry_core::Client::close), also with transports that keep nothing
-/// waiting, such as those for tests.
+/// [`Client::flush`](sentry_core::Client::flush) and
+/// [`Client::close`](sentry_core::Client::close) wait for this queue, too, whatever the inner
+/// transport is: a test transport has all envelopes only after a flush.
 ///
 /// ```
 /// use sentry_tonic::TraceTransport;
@@ -133,37 +132,38 @@ impl TransportFactory for TraceTransport {
             true => AT_ONCE.min(capacity),
             false => 1,
         };
-        Arc::new(Posting {
+        Arc::new(OutboxTransport {
             outbox: Outbox::new(inner, capacity, at_once, recorder),
         })
     }
 }
 
-/// Whether its transports have a queue of the capacity that the options say. What others
-/// have is not known. A name that is not recognized makes things slow, and loses nothing.
+/// Whether the factory makes sentry's transports, whose queues have the capacity in the options.
+/// What others have is not known. A type that is not recognized is sent one envelope at a time:
+/// slower, but nothing is lost.
 fn is_of_sentry(factory: &impl TransportFactory) -> bool {
     type_name_of_val(factory).starts_with("sentry::transports::")
 }
 
-struct Posting {
+struct OutboxTransport {
     outbox: Outbox,
 }
 
-impl Transport for Posting {
+impl Transport for OutboxTransport {
     fn send_envelope(&self, envelope: Envelope) {
         self.outbox.send(with_trace_of_event(envelope));
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        self.outbox.end(Way::Flush, timeout)
+        self.outbox.end(EndKind::Flush, timeout)
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {
-        self.outbox.end(Way::Shutdown, timeout)
+        self.outbox.end(EndKind::Shutdown, timeout)
     }
 }
 
-/// Gives the envelope of an error the context of the root that it belongs to.
+/// Adds the sampling context of its root to the envelope of an error.
 fn with_trace_of_event(envelope: Envelope) -> Envelope {
     let Some(event_id) = envelope.event().map(|event| event.event_id) else {
         return envelope;

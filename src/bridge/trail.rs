@@ -1,4 +1,4 @@
-//! What a local root leaves behind for the errors in it.
+//! What a local root keeps for the errors in it: breadcrumbs, names, and facts of its call.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,17 +10,17 @@ use sentry_core::{Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb::Crumb;
 use crate::bridge::call_facts::{self, FieldFacts};
-use crate::bridge::late;
+use crate::bridge::late_data;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::root_trace::RootTrace;
-use crate::bridge::told::Told;
+use crate::bridge::sent_events::SentEvents;
 use crate::bridge::trails;
 use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
 use crate::span_ext::RpcStart;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells one living trail from another.
+/// Identifies a trail while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrailId(usize);
 
@@ -41,8 +41,8 @@ impl TrailId {
     const NOBODY: Self = Self(0);
 }
 
-/// The story of a local root, for every event captured in it on whatever
-/// thread.
+/// What is added to every event captured in a local root, on whatever thread. Shared by the
+/// spans and the hubs of the root.
 #[derive(Debug)]
 pub(crate) struct Trail {
     trace: RootTrace,
@@ -53,28 +53,28 @@ pub(crate) struct Trail {
     root: OnceLock<Weak<LocalRoot>>,
     /// The transaction has been sent.
     is_over: AtomicBool,
-    /// Of the RPC that the root is.
-    pub(crate) told: Told,
-    /// Whether a failure that was told is not told again.
-    pub(crate) is_told_once: bool,
-    state: Mutex<State>,
+    /// For the RPC that the root is.
+    pub(crate) sent_events: SentEvents,
+    /// Whether a failure that was reported is not reported again.
+    pub(crate) one_event_per_failure: bool,
+    state: Mutex<TrailState>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct TrailState {
     pub(crate) breadcrumbs: VecDeque<Crumb>,
-    /// What the application has named the transaction.
+    /// The name that the application gave the transaction.
     transaction: Option<String>,
-    /// Whether it is named as its RPC, until then.
+    /// Whether it has the name of its RPC until then.
     is_named_by_rpc: bool,
-    /// How the RPC ended, where its span does not say so.
+    /// How the RPC ended, where its span does not have these attributes.
     end: Vec<(Cow<'static, str>, Value)>,
-    /// Set where the local root is an RPC.
+    /// Set where the root is an RPC.
     pub(crate) rpc: Option<Arc<RpcStart>>,
-    pub(crate) told: FieldFacts,
+    pub(crate) field_facts: FieldFacts,
 }
 
-impl State {
+impl TrailState {
     pub(crate) fn transaction(&self) -> Option<&str> {
         let rpc = self.rpc.as_ref().filter(|_| self.is_named_by_rpc);
         let own = self.transaction.as_deref();
@@ -87,8 +87,8 @@ impl Trail {
         trace: RootTrace,
         base: &Arc<Hub>,
         is_transaction: bool,
-        told: Told,
-        is_told_once: bool,
+        sent_events: SentEvents,
+        one_event_per_failure: bool,
     ) -> Arc<Self> {
         let trail = Arc::new(Self {
             trace,
@@ -96,8 +96,8 @@ impl Trail {
             is_transaction,
             root: OnceLock::new(),
             is_over: AtomicBool::new(false),
-            told,
-            is_told_once,
+            sent_events,
+            one_event_per_failure,
             state: Mutex::default(),
         });
         if is_transaction {
@@ -131,24 +131,24 @@ impl Trail {
         &self.base
     }
 
-    /// What is said of the trace; `name` is that of the transaction, where it is
-    /// better known than here.
+    /// The sampling context of the trace; `name` is that of the transaction, where the caller
+    /// knows a newer one.
     pub(crate) fn sampling_context(&self, name: Option<&str>) -> &SamplingContext {
         let own = || self.transaction();
         self.trace
             .sampling_context(|| name.map(str::to_owned).or_else(own))
     }
 
-    /// What goes from `span` to another service. Spans of a transaction that has
-    /// been sent are not sent any more: it speaks for them, but not to OpenTelemetry,
-    /// which goes on to export them.
+    /// The headers that go from `span` to another service. Once the transaction was sent, the
+    /// spans in it are not: then the headers name the transaction instead, but still the span
+    /// for OpenTelemetry, which does export it.
     pub(crate) fn headers(&self, span: &TransactionOrSpan, w3c: Option<&W3cSpan>) -> TraceHeaders {
         let span = Some(span).filter(|_| !self.is_over());
         let part = self.root().and_then(|root| root.later_part_id());
         self.trace.headers(span, part, w3c, || self.transaction())
     }
 
-    /// Of the span that the root is.
+    /// The id of the root's own span.
     pub(crate) fn root_id(&self) -> SpanId {
         self.trace.root_id()
     }
@@ -178,7 +178,7 @@ impl Trail {
         self.lock().transaction = Some(name.to_owned());
     }
 
-    /// The root is this RPC, whose name the transaction has where `is_named` by it.
+    /// Says that the root is `rpc`; with `is_named`, the transaction has its name.
     pub(crate) fn set_rpc(&self, rpc: &Arc<RpcStart>, is_named: bool) {
         let mut state = self.lock();
         state.rpc = Some(Arc::clone(rpc));
@@ -190,8 +190,8 @@ impl Trail {
         self.lock().end = end;
     }
 
-    /// Adds to the transaction of this id, by its trace context, what is known of its RPC, and
-    /// to its spans what is kept for them.
+    /// Adds what is known of the RPC to the transaction of this id, in its trace context, and
+    /// their late data to its spans.
     pub(crate) fn complete(
         &self,
         id: SpanId,
@@ -200,7 +200,7 @@ impl Trail {
     ) {
         let dropped = self.root_if_kept().map_or(0, |root| {
             let (late, finished) = root.take_late(id);
-            finished.saturating_sub(late::complete(spans, late))
+            finished.saturating_sub(late_data::add_to_spans(spans, late))
         });
         let Some(trace) = trace else { return };
         if dropped > 0 {
@@ -210,14 +210,14 @@ impl Trail {
         }
         let (rpc, end) = {
             let mut state = self.lock();
-            // A part may follow.
+            // Until the last part is sent, each needs them.
             let end = match self.is_over() {
                 true => std::mem::take(&mut state.end),
                 false => state.end.clone(),
             };
             (state.rpc.clone(), end)
         };
-        // As if it had been set last: how the call ended is nobody else's to say.
+        // Replaces what the application set: how the call ended is known here.
         for (name, value) in end {
             trace.data.insert(name.into_owned(), value);
         }
@@ -230,13 +230,13 @@ impl Trail {
         self.is_transaction
     }
 
-    /// Takes what fields tell of the root.
+    /// Changes the facts that fields of spans told.
     pub(crate) fn tell(&self, tell: impl FnOnce(&mut FieldFacts)) {
-        tell(&mut self.lock().told);
+        tell(&mut self.lock().field_facts);
     }
 
     pub(crate) fn user(&self) -> Option<User> {
-        self.lock().told.user().cloned()
+        self.lock().field_facts.user().cloned()
     }
 
     /// Adds a breadcrumb within the limits that `client` sets.
@@ -257,7 +257,7 @@ impl Trail {
         state.breadcrumbs.drain(..surplus);
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, TrailState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

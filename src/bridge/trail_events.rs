@@ -7,9 +7,9 @@ use sentry_core::protocol::{Context, Event, SpanId};
 
 use crate::bridge::breadcrumb::{self, Crumb};
 use crate::bridge::call_facts;
-use crate::bridge::place::Place;
-use crate::bridge::repeats::{Failure, Source};
-use crate::bridge::told::Told;
+use crate::bridge::event_place::EventPlace;
+use crate::bridge::repeats::{EventSource, Failure};
+use crate::bridge::sent_events::SentEvents;
 use crate::bridge::trace_transport;
 use crate::bridge::trail::Trail;
 use crate::fields;
@@ -19,9 +19,9 @@ use crate::span_ext;
 impl Trail {
     /// An event processor that adds this trail to events.
     ///
-    /// A hub that the application forked in one root and uses in another has
-    /// the processor of the first: it leaves events alone while the thread is in
-    /// a span of another root.
+    /// A hub that the application forked in one root and uses in another still has the
+    /// processor of the first root. So a processor leaves events alone while the thread is in a
+    /// span of another root.
     pub(crate) fn processor(
         self: &Arc<Self>,
         max_breadcrumbs: usize,
@@ -29,7 +29,7 @@ impl Trail {
         let trail = Arc::clone(self);
         move |mut event| {
             if !trail.is_elsewhere() {
-                let place = Place::of(trail.root_if_kept());
+                let place = EventPlace::of(trail.root_if_kept());
                 let held_back;
                 (event, held_back) = trail.admit(event, &place)?;
                 trail.apply(&mut event, &place, max_breadcrumbs);
@@ -44,52 +44,60 @@ impl Trail {
         }
     }
 
-    /// Gives an event back that is to be sent from the current hub, and how many were held
-    /// back before it. One that tells of a failure that was told is not.
-    fn admit(&self, mut event: Event<'static>, place: &Place) -> Option<(Event<'static>, u64)> {
+    /// Decides whether an event is sent from the current hub: returns it, and how many were held
+    /// back before it. `None` for an event that repeats a reported failure, or is held back.
+    fn admit(
+        &self,
+        mut event: Event<'static>,
+        place: &EventPlace,
+    ) -> Option<(Event<'static>, u64)> {
         let failure = Failure::of(&event);
-        report::clean(&mut event);
-        let all = || [&self.told].into_iter().chain(place.told());
-        // An event that is dropped takes from its hub what that says of the last one.
-        all().for_each(Told::settle);
-        let source = Source::of(&event);
-        let is_told = self.is_told_once
+        report::clean_event(&mut event);
+        let all = || [&self.sent_events].into_iter().chain(place.sent_events());
+        // First, while the hubs still know their last events: this one replaces the id, even if
+        // it is dropped.
+        all().for_each(SentEvents::settle);
+        let source = EventSource::of(&event);
+        let is_repeated = self.one_event_per_failure
             && match (source, &failure) {
-                (Source::Tracing, Some(failure)) => all().any(|told| told.has_told(failure)),
-                (Source::Panic, _) => place.told_in_call().unwrap_or(&self.told).has_sent_any(),
+                (EventSource::Tracing, Some(failure)) => all().any(|sent| sent.has_sent(failure)),
+                (EventSource::Panic, _) => place
+                    .sent_in_call()
+                    .unwrap_or(&self.sent_events)
+                    .has_sent_any(),
                 _ => false,
             };
-        if source == Source::Tracing {
+        if source == EventSource::Tracing {
             report::bounded_event(&mut event);
         }
         let event = match source {
-            // It may be that of the call, or none of its business.
-            Source::Panic if is_told => *span_ext::hold(event).err()?,
-            _ if is_told => {
+            // It is held until it is known whether this panic ends the call.
+            EventSource::Panic if is_repeated => *span_ext::hold_panic(event).err()?,
+            _ if is_repeated => {
                 self.keep_as_breadcrumb(&event);
                 return None;
             }
             _ => event,
         };
         let call = || place.call().or_else(|| self.lock().rpc.clone());
-        let call = if source == Source::Panic {
+        let call = if source == EventSource::Panic {
             call()
         } else {
             None
         };
         let Some(held_back) = call.map_or(Some(0), |call| call.admit_panic()) else {
-            all().for_each(Told::set_sent);
+            all().for_each(SentEvents::set_sent);
             return None;
         };
         let current = Hub::current();
         let main = place.main_hub().unwrap_or(&current);
-        for told in all() {
-            told.note(event.event_id, [&current, main], failure.as_ref());
+        for sent in all() {
+            sent.note(event.event_id, [&current, main], failure.as_ref());
         }
         Some((event, held_back))
     }
 
-    /// Keeps what an event says that is not sent, for the ones that follow.
+    /// Keeps an event that is not sent as a breadcrumb of those that follow.
     fn keep_as_breadcrumb(&self, event: &Event<'_>) {
         let root = self.root_if_kept();
         if let Some(client) = root.as_ref().and_then(|root| root.client.as_ref()) {
@@ -97,8 +105,8 @@ impl Trail {
         }
     }
 
-    fn apply(&self, event: &mut Event<'static>, place: &Place, max_breadcrumbs: usize) {
-        let (rpc, told) = {
+    fn apply(&self, event: &mut Event<'static>, place: &EventPlace, max_breadcrumbs: usize) {
+        let (rpc, field_facts) = {
             let state = self.lock();
             if !state.breadcrumbs.is_empty() {
                 let breadcrumbs = &mut event.breadcrumbs.values;
@@ -110,10 +118,10 @@ impl Trail {
             if event.transaction.is_none() {
                 event.transaction = state.transaction().map(str::to_owned);
             }
-            (state.rpc.clone(), state.told.clone())
+            (state.rpc.clone(), state.field_facts.clone())
         };
         if !place.tell_inner_call(event, rpc.as_deref()) {
-            told.add_to(event);
+            field_facts.add_to(event);
         }
         let span_id = self.renew_trace(event);
         if let Some(rpc) = &rpc {
@@ -124,7 +132,8 @@ impl Trail {
         }
     }
 
-    /// Has an event that is of the root be of its current part, whose id this returns.
+    /// Moves an event from an earlier part of the root to the current one; returns the id of the
+    /// transaction that it belongs to.
     fn renew_trace(&self, event: &mut Event<'_>) -> SpanId {
         let root = self.root_if_kept();
         let Some((root, current)) = root.and_then(|root| {

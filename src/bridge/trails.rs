@@ -1,7 +1,7 @@
-//! Which Sentry spans are ours.
+//! All trails of the process, by the ids of their roots.
 //!
-//! A hub that the application forked takes the span of its scope to tasks and
-//! threads where nothing else leads to the root of that span.
+//! A hub that the application forked takes the Sentry span on its scope to tasks and threads
+//! where no tracing span leads to its root. There the id of the span does.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::bridge::parts;
 use crate::bridge::trail::Trail;
 use crate::span_ext::guarded;
 
-/// Enough that threads seldom meet.
+/// Enough that threads seldom wait for each other.
 const SHARDS: usize = 16;
 
 type Shard = HashMap<SpanId, Weak<Trail>, BuildHasherDefault<IdHasher>>;
@@ -28,7 +28,7 @@ struct Trails {
     shards: [Mutex<Shard>; SHARDS],
 }
 
-/// Ids are random, and not chosen by others: their bytes are hash enough.
+/// Hashes ids by their own bytes: they are random, and no caller chooses them.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -39,12 +39,12 @@ impl Hasher for IdHasher {
         }
     }
 
-    /// Lengths are hashed by it.
+    /// Ignores the length that arrays hash first.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
-        // Spreads what generators with few random bits make over all of them: carries of
-        // the product go up alone, so that its upper half has to come down.
+        // Some generators make ids with few random bits. A product spreads them upwards alone,
+        // so its upper half is folded onto the lower one.
         let product = u128::from(self.0) * 0x9e37_79b9_7f4a_7c15;
         (product >> 64) as u64 ^ product as u64
     }
@@ -53,7 +53,7 @@ impl Hasher for IdHasher {
 impl Trails {
     fn shard(&self, id: SpanId) -> Option<MutexGuard<'_, Shard>> {
         let hash = BuildHasherDefault::<IdHasher>::default().hash_one(id);
-        // Other bits than those that the maps go by.
+        // Not the bits that the maps use.
         let index = (hash >> 32) % SHARDS as u64;
         let shard = self.shards.get(usize::try_from(index).ok()?)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
@@ -72,7 +72,7 @@ pub(crate) fn remove(id: SpanId) {
     }
 }
 
-/// Tells of all that there are. No lock is held meanwhile.
+/// Calls `tell` with each trail, with no lock held.
 pub(crate) fn for_each(mut tell: impl FnMut(Arc<Trail>)) {
     for shard in &TRAILS.shards {
         let trails: Vec<_> = {
@@ -89,21 +89,21 @@ pub(crate) fn find(id: SpanId) -> Option<Arc<Trail>> {
 }
 
 thread_local! {
-    /// Of the transaction that is being finished on this thread, and its id: its own trace
-    /// context may be that of the application.
-    static SENT: Cell<Option<(Arc<Trail>, SpanId)>> = const { Cell::new(None) };
+    /// The trail and the id of the transaction that is being finished on this thread. The id in
+    /// its trace context may be another one, set on the scope by the application.
+    static SENDING: Cell<Option<(Arc<Trail>, SpanId)>> = const { Cell::new(None) };
 }
 
 /// Finishes the transaction of this id.
 pub(crate) fn while_sending(trail: &Arc<Trail>, id: SpanId, finish: impl FnOnce()) {
-    let _ = SENT.try_with(|sent| sent.set(Some((Arc::clone(trail), id))));
+    let _ = SENDING.try_with(|sending| sending.set(Some((Arc::clone(trail), id))));
     finish();
-    // Where it was not sent.
-    drop(take_sent());
+    // It is still there if the transaction was not sent.
+    drop(take_sending());
 }
 
-pub(crate) fn take_sent() -> Option<(Arc<Trail>, SpanId)> {
-    SENT.try_with(Cell::take).ok().flatten()
+pub(crate) fn take_sending() -> Option<(Arc<Trail>, SpanId)> {
+    SENDING.try_with(Cell::take).ok().flatten()
 }
 
 /// The trail of the root that a transaction is, or is a later part of.
@@ -114,8 +114,8 @@ pub(crate) fn find_by(context: &TraceContext) -> Option<Arc<Trail>> {
 /// The trail of the root that a Sentry span is in; `None` where that is not one
 /// of ours.
 pub(crate) fn find_of(span: &TransactionOrSpan) -> Option<Arc<Trail>> {
-    // Of a span, too, this is the context of its transaction. Its lock may be
-    // poisoned.
+    // For a child span, too, sentry-core returns the context of its transaction. Its lock may
+    // be poisoned.
     let context = guarded(|| span.get_trace_context())?;
     find_by(&context)
 }
@@ -136,7 +136,7 @@ mod tests {
             });
             let hasher = BuildHasherDefault::<IdHasher>::default();
             let hashes: Vec<_> = ids.map(|id| hasher.hash_one(id)).collect();
-            // What shards and maps go by.
+            // The bits that shards and maps use.
             for (shift, bits) in [(32, 4), (0, 8), (57, 7)] {
                 let part = |hash: &u64| (hash >> shift) & ((1 << bits) - 1);
                 let parts: HashSet<_> = hashes.iter().map(part).collect();

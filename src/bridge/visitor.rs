@@ -1,4 +1,4 @@
-//! Reads tracing fields into what Sentry wants of them.
+//! Reads tracing fields as values for Sentry.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -12,23 +12,23 @@ use crate::report;
 pub(crate) trait FieldSink {
     fn take(&mut self, name: &'static str, value: Value);
 
-    /// Of how many bytes of a text it makes use.
+    /// How many bytes of a text it needs.
     fn max_len(&self, _name: &str) -> usize {
         report::MAX_TEXT_LEN
     }
 
     fn take_error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
         let text = report::bounded(self.max_len(name), format_args!("{error}"));
-        self.take(name, told(text));
+        self.take(name, text_value(text));
     }
 }
 
-/// A text, but for what a status that is printed in it tells of its metadata.
-pub(crate) fn told(text: String) -> Value {
+/// A text as a value, without the metadata of a `tonic::Status` that is printed in it.
+pub(crate) fn text_value(text: String) -> Value {
     report::without_metadata(&text).unwrap_or(text).into()
 }
 
-/// Turns what `tracing` shows into JSON values.
+/// Turns the values of fields into JSON.
 #[derive(Debug)]
 pub(crate) struct ValueVisitor<'a, T>(pub(crate) &'a mut T);
 
@@ -52,7 +52,7 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let name = field.name();
         let text = report::clip(value, self.0.max_len(name));
-        self.0.take(name, told(text.to_owned()));
+        self.0.take(name, text_value(text.to_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -62,6 +62,6 @@ impl<T: FieldSink> Visit for ValueVisitor<'_, T> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let name = field.name();
         let text = report::bounded(self.0.max_len(name), format_args!("{value:?}"));
-        self.0.take(name, told(text));
+        self.0.take(name, text_value(text));
     }
 }

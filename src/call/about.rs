@@ -1,4 +1,4 @@
-//! What Sentry may ask of a call.
+//! What is known of a call, for whoever reports it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::rpc::RpcSide;
 use crate::span_ext::AboutRpc;
 use crate::watch::RequestProgress;
 
-/// A call, and what the layer was told to say of it. Shared by all that know of the call.
+/// A call and the options of its layer. Shared by all parts of this crate that handle the call.
 #[derive(Debug)]
 pub(crate) struct AboutCall {
     pub(crate) head: CallHead,
     pub(crate) options: Arc<CallOptions>,
     pub(crate) progress: RequestProgress,
-    /// As the application names it.
+    /// The name that the application gives it.
     pub(crate) name: Option<String>,
     pub(crate) metadata: Metadata,
-    /// As the Sentry layer said.
+    /// Whether the Sentry client has `send_default_pii`.
     pub(crate) sends_pii: bool,
 }
 

@@ -4,7 +4,7 @@ use http::header;
 use http::request::Parts;
 use http::uri::Authority;
 
-/// What stands for the authority in HTTP/1.1, as grpc-web may come.
+/// The `host` header, which in HTTP/1.1 stands for the authority: grpc-web may come by that.
 pub(crate) fn host(parts: &Parts) -> Option<Authority> {
     let host = match parts.uri.authority() {
         Some(_) => None,
@@ -13,7 +13,7 @@ pub(crate) fn host(parts: &Parts) -> Option<Authority> {
     Authority::try_from(host?.as_bytes()).ok()
 }
 
-/// Whoever calls by one makes an authority up.
+/// Whether the call came by a Unix socket: there the caller makes up an authority.
 #[cfg(all(unix, feature = "transport"))]
 pub(crate) fn is_of_unix_socket(parts: &Parts) -> bool {
     use tonic::transport::server::UdsConnectInfo;
@@ -26,7 +26,7 @@ pub(crate) fn is_of_unix_socket(_: &Parts) -> bool {
     false
 }
 
-/// That of who is at the other end of the connection. Asks tonic, which knows where each of its transports puts the address.
+/// The address of the peer. Asks tonic, which knows where each of its transports puts it.
 #[cfg(feature = "transport")]
 pub(crate) fn remote_addr(parts: &mut Parts) -> Option<std::net::SocketAddr> {
     let extensions = std::mem::take(&mut parts.extensions);

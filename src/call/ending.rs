@@ -1,4 +1,4 @@
-//! What is told of a call that has ended.
+//! What is reported of a call that has ended.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sentry_core::protocol::{Context, Event, Value};
 use tonic::Code;
 
-use crate::call::rpc_call::{RpcCall, Seen};
+use crate::call::rpc_call::{RpcCall, SeenResponse};
 use crate::fields;
 use crate::report::{self, CallBreadcrumb, EventKind, OutcomeAttributes, RpcOutcome};
 use crate::rpc::{self, Outcome, RpcSide};
@@ -15,7 +15,7 @@ use crate::span_ext::{self, RpcEnd, SpanSink};
 use crate::watch::{Finished, Watch};
 
 impl RpcCall {
-    /// tonic answers so where there is no such method.
+    /// Whether tonic's router has answered, having no such method.
     fn is_unknown_method(&self, outcome: &Outcome) -> bool {
         self.about.head.side == RpcSide::Server
             && outcome.code == Code::Unimplemented
@@ -24,7 +24,7 @@ impl RpcCall {
 
     /// How it ended and what the response said, as attributes of the span.
     fn data(&self, finished: &Finished<'_>) -> Vec<(Cow<'static, str>, Value)> {
-        let Seen {
+        let SeenResponse {
             metadata, details, ..
         } = &self.response;
         let outcome = self.outcome_attributes(finished);
@@ -39,7 +39,7 @@ impl RpcCall {
 
     /// `None` where it is held back.
     fn event(&self, known: &RpcOutcome<'_>, finished: &Finished<'_>) -> Option<Event<'static>> {
-        // Made-up methods are one issue, and have one limit.
+        // All methods that do not exist are one issue with one limit: callers make them up.
         let is_unknown = self.is_unknown_method(&finished.outcome);
         let limiter = self.options().limiter.as_ref();
         let held_back = match limiter {
@@ -79,11 +79,11 @@ impl RpcCall {
         Some(event)
     }
 
-    /// Tells whoever is asked to be told how the call ended.
+    /// Reports the end of the call to metrics, OpenTelemetry and Sentry.
     pub(crate) fn tell(&self, finished: &Finished<'_>) {
         let sink = self.sink();
         let outcome = &finished.outcome;
-        // Of a stream, tonic tells no source.
+        // tonic does not keep the source of a status that a stream failed with.
         let kept = sink.and_then(|sink| sink.kept_status());
         let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
         let known = RpcOutcome {
@@ -97,11 +97,11 @@ impl RpcCall {
         let is_known =
             !self.is_unknown_method(outcome) && self.options().knows(&self.about.head.path);
         let metrics = &self.options().metrics;
-        // Of a call that a server receives, the address is not among its attributes.
+        // The address of the server is an attribute of the metrics of clients alone.
         let server = self.about.head.server.as_ref();
         let server = server.filter(|_| known.side == RpcSide::Client);
         span_ext::guarded(|| metrics.record(&known, is_known, server));
-        // A status says it all where nothing else is known.
+        // Without a panic or a cause, the span has all there is to say: its status.
         #[cfg(feature = "opentelemetry")]
         if known.is_panic || known.cause.is_some() {
             let exception = || report::otel_exception(&known, finished.panic);
@@ -110,7 +110,7 @@ impl RpcCall {
         if let Some(sink) = sink {
             self.tell_sentry(sink, &known, finished);
         }
-        // Its source may do anything when it is dropped.
+        // The source of a status may do anything as it is dropped.
         rpc::contained(|| drop(kept));
     }
 
@@ -129,7 +129,7 @@ impl RpcCall {
             )
         };
         let event = || self.event(known, finished);
-        // A panic that was not caught is for whoever catches it.
+        // A panic that goes on is reported by whoever catches it.
         let is_captured =
             known.is_panic || !outcome.has_panicked && self.options().capture.wants(known);
         let message = outcome.message.as_deref().map(report::scrubbed);

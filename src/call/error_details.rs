@@ -56,7 +56,10 @@ mod off {
     #[derive(Debug, Default)]
     pub(crate) struct SeenDetails;
 
-    #[expect(clippy::unused_self, reason = "the face of what reads them")]
+    #[expect(
+        clippy::unused_self,
+        reason = "has the signatures of the one that reads them"
+    )]
     impl SeenDetails {
         pub(crate) fn see(&mut self, _: &HeaderMap) {}
 

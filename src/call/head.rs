@@ -12,21 +12,21 @@ use crate::fields;
 use crate::report::SemanticConventions;
 use crate::rpc::{self, MethodPath, RpcSide};
 
-/// Of a DNS name; a caller may write more.
+/// The longest DNS name; a caller may write more.
 const MAX_HOST_LEN: usize = 253;
 
-/// Its side, its method, and who is at its ends.
+/// The side, the method and the addresses of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallHead {
     pub(crate) side: RpcSide,
     pub(crate) path: MethodPath,
-    /// Whether there is such a method, as far as is known.
+    /// Whether the method exists, as far as is known.
     is_known: bool,
     pub(crate) server: Option<Authority>,
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// The names of a method, in either generation of semantic conventions.
+/// The names of a method, as the semantic conventions in use have them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MethodNames<'a> {
     pub(crate) system: Option<&'static str>,
@@ -37,7 +37,7 @@ pub(crate) struct MethodNames<'a> {
 }
 
 impl CallHead {
-    /// Of a call that a server received.
+    /// For a call that a server received.
     pub(crate) fn of_server(path: &MethodPath, parts: &Parts, options: &CallOptions) -> Self {
         let server = match address::is_of_unix_socket(parts) {
             true => None,
@@ -52,7 +52,7 @@ impl CallHead {
         }
     }
 
-    /// Of a call that a client makes.
+    /// For a call that a client makes.
     pub(crate) fn of_client(path: &MethodPath, server: Option<&Uri>) -> Self {
         Self {
             side: RpcSide::Client,
@@ -63,7 +63,7 @@ impl CallHead {
         }
     }
 
-    /// By which OpenTelemetry knows it: see
+    /// The name of its span in OpenTelemetry: see
     /// <https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/#span-name>.
     pub(crate) fn otel_name(&self) -> &str {
         match self.is_known {
@@ -87,7 +87,7 @@ impl CallHead {
         }
     }
 
-    /// As Sentry knows it.
+    /// The path, for Sentry; `_OTHER` for a method that does not exist.
     pub(crate) fn known_path(&self) -> &str {
         match self.is_known {
             true => self.path.full(),
@@ -95,7 +95,7 @@ impl CallHead {
         }
     }
 
-    /// Its service and its method, as Sentry knows them.
+    /// The service and the method, for Sentry.
     pub(crate) fn known_as(&self) -> (&str, &str) {
         match self.is_known {
             true => (self.path.service(), self.path.method()),

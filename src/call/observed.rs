@@ -1,4 +1,4 @@
-//! Calls on their way through a layer, joined to what watches them.
+//! Calls on their way through a tower layer: opened, watched, and not twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use tracing::debug;
 use crate::call::rpc_call::{RpcCall, RpcScope};
 use crate::fields;
 use crate::rpc::RpcSide;
-use crate::watch::{self, Deadline, Guard};
+use crate::watch::{self, CallGuard, Deadline};
 
 /// The request body that a service below this crate's middleware receives.
 ///
@@ -37,15 +37,15 @@ pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
 /// The future of a call through this crate's middleware.
 pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
 
-/// Left in the extensions of a request that is observed, for the case that a
-/// layer is applied twice. A type for each side, for one without a value needs no memory.
+/// Left in the extensions of a request that is observed, in case the layer is applied twice. A
+/// type for each side: without a value, it needs no memory.
 #[derive(Debug, Clone, Copy)]
 struct ByServer;
 #[derive(Debug, Clone, Copy)]
 struct ByClient;
 
-/// Marks a request as observed on `side` alone, for a server may pass its extensions on to
-/// a client. Returns whether it was.
+/// Marks a request as observed on `side`, and on no other: a server may pass the extensions of
+/// its request on to a client. Returns whether it was marked for `side`.
 fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
     let was_marked = match side {
         RpcSide::Server => {
@@ -63,7 +63,8 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
     was_marked
 }
 
-/// Says so once, for the options of the inner layer have no effect.
+/// Logs once for each side that there are two layers: the options of the inner one have no
+/// effect.
 fn saw_two_layers(side: RpcSide) {
     let layer = match side {
         RpcSide::Server => "GrpcServerLayer",
@@ -102,7 +103,7 @@ pub(crate) fn observe<B>(
     (Request::from_parts(parts, body), call)
 }
 
-/// Whether a layer on this side has the call already.
+/// Whether another layer on this side observes the call already.
 #[cfg(feature = "tower-http")]
 pub(crate) fn is_observed(side: RpcSide, parts: &Parts) -> bool {
     match side {
@@ -122,7 +123,7 @@ pub(crate) fn make<B, F>(
         return ResponseFuture::new(call(request), None);
     };
     let request = request.map(|body| RequestBody::new(body, Some(rpc.scope())));
-    let mut guard = Guard::new(rpc, deadline);
+    let mut guard = CallGuard::new(rpc, deadline);
     match guard.poll(|| call(request)) {
         Ok(future) => ResponseFuture::new(future, Some(guard)),
         Err(panic) => {

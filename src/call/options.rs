@@ -1,4 +1,4 @@
-//! What both layers can be told.
+//! The options that client and server layer share.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::watch::OnPanic;
 type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
 type FingerprintFn = dyn Fn(&RpcOutcome<'_>) -> Vec<String> + Send + Sync;
 
-/// Of one method and code, in a minute: more tell no more.
+/// For one method and code, in a minute: more of them tell nothing new.
 const DEFAULT_MAX_EVENTS: u32 = 100;
 
 /// How the calls of a layer are shown in Sentry.
@@ -65,13 +65,13 @@ impl CallOptions {
         }
     }
 
-    /// Whether there is such a method, as far as is known.
+    /// Whether the method exists, as far as is known.
     pub(crate) fn knows(&self, path: &MethodPath) -> bool {
         self.known.as_ref().is_none_or(|known| known.matches(path))
     }
 
-    /// As the application names a call, where it does. A naming function that panics
-    /// must not take the call with it.
+    /// The name that the application gives a call. Where its function panics, there is none, and
+    /// the call goes on.
     pub(crate) fn name_of(&self, parts: &Parts) -> Option<String> {
         let name = self.name.as_ref()?;
         rpc::contained(|| {
@@ -83,7 +83,7 @@ impl CallOptions {
         })
     }
 
-    /// The metadata of a request that is told.
+    /// The metadata of a request that may be sent.
     pub(crate) fn metadata_of(&self, parts: &Parts, sends_pii: bool) -> Metadata {
         let mut metadata = Metadata::default();
         let MetadataOptions {
@@ -94,8 +94,8 @@ impl CallOptions {
         metadata
     }
 
-    /// Issues are grouped as the application says, or as they are by default where
-    /// it panics.
+    /// The fingerprint that the application gives an event; `None` for the default one, also
+    /// where its function panics.
     pub(crate) fn fingerprint(&self, outcome: &RpcOutcome<'_>) -> Option<Vec<String>> {
         let fingerprint = self.fingerprint.as_ref()?;
         rpc::contained(|| fingerprint(outcome))

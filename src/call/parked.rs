@@ -1,4 +1,4 @@
-//! A call that is watched by hooks: each of them is given its span alone.
+//! A call that is watched by hooks, which are given nothing but its span.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,11 +7,11 @@ use tracing::Span;
 
 use crate::call::rpc_call::RpcCall;
 use crate::span_ext::{self, Parked};
-use crate::watch::{Deadline, Guard, Watch};
+use crate::watch::{CallGuard, Deadline, Watch};
 
 /// The guard of a call, which stays with the span of the call.
 #[derive(Debug)]
-pub(crate) struct ParkedCall(Mutex<Option<Guard<RpcCall>>>);
+pub(crate) struct ParkedCall(Mutex<Option<CallGuard<RpcCall>>>);
 
 impl ParkedCall {
     /// Leaves the call with its span, and returns that.
@@ -19,14 +19,15 @@ impl ParkedCall {
         let span = rpc.take_span();
         span_ext::park(&span, || {
             rpc.progress().set_unseen();
-            let guard = Guard::new(rpc, deadline);
+            let guard = CallGuard::new(rpc, deadline);
             Arc::new(Self(Mutex::new(Some(guard))))
         });
         span
     }
 
-    /// Tells what was left with `span` what has become known, unless the call is over.
-    pub(crate) fn with(span: &Span, see: impl FnOnce(&mut Guard<RpcCall>)) {
+    /// Has `see` tell the call that was parked with `span` what has become known, unless it is
+    /// over.
+    pub(crate) fn with(span: &Span, see: impl FnOnce(&mut CallGuard<RpcCall>)) {
         let Some(parked) = span_ext::parked::<Self>(span) else {
             return;
         };
@@ -57,12 +58,12 @@ impl ParkedCall {
         }
     }
 
-    // Taken, so that no lock is held while others are told.
-    fn take(&self) -> Option<Guard<RpcCall>> {
+    // Taken out, so that no lock is held while the end is reported.
+    fn take(&self) -> Option<CallGuard<RpcCall>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn put_back(&self, guard: Guard<RpcCall>) {
+    fn put_back(&self, guard: CallGuard<RpcCall>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     }
 }

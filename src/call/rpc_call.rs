@@ -1,4 +1,4 @@
-//! One observed RPC: joins what is watched to what is reported.
+//! One observed RPC: joins how it is watched to what is reported of it.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ use crate::span_ext::{
 };
 use crate::watch::{Finished, Observer, OnPanic, RequestProgress, Watch};
 
-/// The span of a running RPC.
+/// A running RPC and its span.
 #[derive(Debug)]
 pub struct RpcCall {
     pub(crate) span: Span,
-    /// The layer's end of it; `None` where none of ours records it.
+    /// What records the span; `None` where no layer of ours does.
     sink: Option<Arc<dyn SpanSink>>,
-    /// It is left alone, with all that is traced in it.
+    /// Nothing is reported of it, nor of what is traced in it.
     is_ignored: bool,
     pub(crate) about: Arc<AboutCall>,
-    pub(crate) response: Seen,
+    pub(crate) response: SeenResponse,
 }
 
-/// What a response said, as far as it is told.
+/// What is kept of a response.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SeenResponse {
     has_head: bool,
     pub(crate) metadata: Metadata,
     pub(crate) details: SeenDetails,
 }
 
-/// Enters the span of an RPC and has no say in its end.
+/// Enters the span of an RPC, but does not end it: for request bodies.
 #[derive(Debug)]
 pub struct RpcScope {
     span: Span,
@@ -53,7 +53,7 @@ pub struct RpcScope {
 /// In a call, until it is dropped.
 #[derive(Debug)]
 pub struct RpcEntered<'a> {
-    // Ahead of the span: what is told is told in it.
+    // Dropped before the span: it sends events in it.
     _held: Option<HeldPanics>,
     _span: SpanEntered<'a>,
     _muted: Option<Muted>,
@@ -69,7 +69,7 @@ impl RpcCall {
     ) -> Option<Self> {
         let mut head = CallHead::of_server(path, parts, options);
         let span = span::open(&head, options.conventions);
-        // What a caller gets for a panic does not depend on who listens.
+        // What a caller gets for a panic must not depend on whether a layer wants the span.
         let is_wanted =
             !span.is_disabled() || options.on_panic != OnPanic::Ignore || options.metrics.is_on();
         if !is_wanted {
@@ -95,7 +95,7 @@ impl RpcCall {
         is_wanted.then(|| Self::new(span, head, options))
     }
 
-    /// Of a call that is to be left alone.
+    /// For a call of which nothing is to be reported.
     pub(crate) fn ignore(path: &MethodPath, parts: &Parts, options: &Arc<CallOptions>) -> Self {
         let head = CallHead::of_server(path, parts, options);
         Self {
@@ -110,7 +110,7 @@ impl RpcCall {
             span,
             is_ignored: false,
             about: Arc::new(AboutCall::new(head, options)),
-            response: Seen::default(),
+            response: SeenResponse::default(),
         }
     }
 
@@ -135,15 +135,15 @@ impl RpcCall {
         }
     }
 
-    /// Tells the Sentry layer what this span is; `complete` is asked only where there is
-    /// one.
+    /// Tells the Sentry layer that this is the span of an RPC; `complete` is called only where
+    /// there is such a layer.
     pub(crate) fn announce(&mut self, parts: &Parts, complete: impl FnOnce(&mut RpcStart)) {
         let Some(sink) = &self.sink else {
             return;
         };
         self.span
-            .with_subscriber(|(_, dispatch)| sink.learn(dispatch));
-        // Nobody else knows of the call yet.
+            .with_subscriber(|(_, dispatch)| sink.learn_dispatch(dispatch));
+        // It is not shared yet.
         if let Some(about) = Arc::get_mut(&mut self.about) {
             about.sends_pii = sink.sends_pii();
             about.name = about.options.name_of(parts);
@@ -185,8 +185,8 @@ impl RpcCall {
         cfg!(panic = "unwind") && self.on_panic() != OnPanic::Ignore
     }
 
-    /// Tells an OpenTelemetry layer of the metadata that is asked for, which the Sentry
-    /// layer is told of by itself.
+    /// Sets the captured metadata on the span in OpenTelemetry; the Sentry layer gets it with
+    /// [`announce`](Self::announce).
     #[cfg(feature = "opentelemetry")]
     pub(crate) fn tell_otel(&self, request: &HeaderMap) {
         let MetadataOptions {
@@ -208,8 +208,7 @@ impl RpcCall {
     }
 }
 
-/// For who is given the span alone each time that something becomes known of the call:
-/// what stays with the span must not hold it.
+/// For a call that is parked with its span, and must not hold it.
 #[cfg(feature = "tower-http")]
 impl RpcCall {
     pub(crate) fn take_span(&mut self) -> Span {
@@ -239,7 +238,7 @@ impl Watch for RpcCall {
 
 impl Drop for RpcScope {
     fn drop(&mut self) {
-        span_ext::let_go(std::mem::replace(&mut self.span, Span::none()));
+        span_ext::drop_span(std::mem::replace(&mut self.span, Span::none()));
     }
 }
 
@@ -274,7 +273,7 @@ impl Observer for RpcCall {
         let options = &self.about.options.metadata;
         let sends_pii = self.about.sends_pii;
         if sends_pii || !options.response.is_empty() {
-            // A head that ends the call is what would have been its trailers.
+            // The head of a trailers-only response is its trailers.
             let is_last = self.response.has_head || Outcome::is_in(headers);
             let place = match is_last {
                 true => MetadataPlace::Trailer,
@@ -297,22 +296,22 @@ impl Observer for RpcCall {
         if self.is_ignored {
             return;
         }
-        // What cut the request off is what the call fails with; or tonic takes the request
-        // for one that is at its end, and misses its message. Nobody is there to read
-        // the answer.
+        // The request was cut off, so nobody is there to read the answer. It shows in how the
+        // call fails: with the error of the request body, or, where tonic took that for the
+        // end, for want of a message.
         if self.about.head.side == RpcSide::Server
             && let Some(cut) = self.progress().cut()
             && (finished.outcome == *cut || finished.outcome.is_of_cut_request())
         {
             finished.outcome = Outcome::dropped();
         }
-        // An OpenTelemetry layer takes the last exit for the end of a span.
+        // The last exit is the end of a span in OpenTelemetry.
         let entered = self.enter();
         self.outcome_attributes(&finished).record(&self.span);
         #[cfg(feature = "opentelemetry")]
         self.set_otel_attributes(&self.response.metadata);
         self.tell(&finished);
         drop(entered);
-        span_ext::let_go(self.span);
+        span_ext::drop_span(self.span);
     }
 }

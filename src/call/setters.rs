@@ -1,12 +1,11 @@
 //! The options that both layers have, in the same words.
 
-/// Setters of a builder whose `with_call` gives its
+/// Setters for a layer that has a method `with_call`, which gives its
 /// [`CallOptions`](crate::call::CallOptions) to a closure.
 macro_rules! call_setters {
     () => {
-        /// Which calls are left alone beside those of
-        /// [`ignore_services`](Self::ignore_services), by patterns for their paths: `*`
-        /// stands for any text, as in `/internal.*` or `*/Ping`.
+        /// Calls to leave alone besides those of [`ignore_services`](Self::ignore_services), by
+        /// patterns for their paths: `*` stands for any text, as in `/internal.*` or `*/Ping`.
         ///
         /// Defaults to none.
         pub fn ignore_methods(
@@ -17,11 +16,9 @@ macro_rules! call_setters {
             self.with_call(|call| call.ignored.set_methods(patterns))
         }
 
-        /// Which calls are left alone beside those of
-        /// [`ignore_services`](Self::ignore_services) and
-        /// [`ignore_methods`](Self::ignore_methods): those for which `ignores` returns
-        /// `true`. Called at most once for each call. Where it panics, the call is
-        /// observed.
+        /// Calls to leave alone besides those of [`ignore_services`](Self::ignore_services) and
+        /// [`ignore_methods`](Self::ignore_methods): those for which `ignores` returns `true`.
+        /// Called at most once for each call. Where it panics, the call is observed.
         ///
         /// Defaults to none.
         pub fn ignore_if(
@@ -48,14 +45,14 @@ macro_rules! call_setters {
             self.with_call(|call| call.capture = capture)
         }
 
-        /// How the events of failed calls are grouped into issues: by what
-        /// `fingerprint` returns, 32 parts and 1024 bytes of each. Called for each event of
-        /// this layer. Where it panics, the default holds; `{{ default }}` among the parts
-        /// stands for [what Sentry groups by].
+        /// How the events of failed calls are grouped into issues: by the parts that
+        /// `fingerprint` returns, up to 32 of them with 1024 bytes each. `{{ default }}` among
+        /// the parts stands for [what Sentry groups by]. Called for each event of this layer.
+        /// Where it panics, the default holds.
         ///
-        /// Defaults to the path of the method, the name of the code, and the type of
-        /// the innermost [source](crate::RpcOutcome::source), or `panic`: never to the
-        /// message, which may say anything.
+        /// Defaults to the path of the method, the name of the code, and the type of the
+        /// innermost [source](crate::RpcOutcome::source), or `panic`. The message, which may say
+        /// anything, is never part of it.
         ///
         /// [what Sentry groups by]: https://docs.sentry.io/platforms/rust/usage/sdk-fingerprinting/
         pub fn fingerprint(
@@ -70,10 +67,10 @@ macro_rules! call_setters {
         /// and for the panics of each method, so that a storm of failures does not use up
         /// a quota. `None` is no limit. Clones of the layer share it.
         ///
-        /// The event after some that were held back says how many in `held_back` of
-        /// its `rpc` context. Beyond 1024 methods and codes the rest have one limit
-        /// for each code. The panics of handlers that `sentry`'s panic integration tells of
-        /// count as its own do; what applications capture and trace themselves does not.
+        /// An event that is sent after others were held back has their number in `held_back` of
+        /// its `rpc` context. Beyond 1024 methods and codes, the rest have one limit for each
+        /// code. Panics of handlers that `sentry`'s panic integration reports count, too; what
+        /// applications capture and trace themselves does not.
         ///
         /// Defaults to 100.
         pub fn max_events_per_minute(self, max: impl Into<Option<u32>>) -> Self {
@@ -83,15 +80,15 @@ macro_rules! call_setters {
 
         /// Keys of the request's metadata whose values are captured: as
         /// `rpc.grpc.request.metadata.<key>` on the span, [with `_` for `-`][names], and
-        /// as `request_metadata` in the `rpc` context of events. Sixteen values of a key,
-        /// 1024 bytes of each.
+        /// as `request_metadata` in the `rpc` context of events. Up to sixteen values of a key
+        /// are captured, and 1024 bytes of each.
         ///
-        /// Of a key that is [denied](Self::deny_metadata), or whose value is marked
-        /// [sensitive](http::HeaderValue::set_sensitive), the value is `[Filtered]`; of a
-        /// `-bin` key its length.
+        /// A value is `[Filtered]` if its key is [denied](Self::deny_metadata) or it is marked
+        /// [sensitive](http::HeaderValue::set_sensitive). Of a `-bin` key, only the length of the
+        /// value is captured.
         ///
         /// With `send_default_pii` all metadata is captured, as
-        /// `rpc.request.metadata.<key>`, but for what HTTP and gRPC themselves say (`te`,
+        /// `rpc.request.metadata.<key>`, except for that of HTTP and gRPC themselves (`te`,
         /// `content-type`, `grpc-*`).
         ///
         /// Defaults to none.
@@ -125,9 +122,9 @@ macro_rules! call_setters {
             Ok(self.with_call(|call| call.metadata.response = keys))
         }
 
-        /// Terms by which secrets are known, beside the default ones: the value of
-        /// a key that contains one, in any case, is `[Filtered]`, even where the key is
-        /// asked for.
+        /// Terms by which secrets are recognized, besides the default ones: the value of a key
+        /// that contains one, in upper or lower case, is `[Filtered]`, even if the key is asked
+        /// for.
         ///
         /// The default ones are [Sentry's]: `auth`, `bearer`, `cookie`, `credential`,
         /// `csrf`, `identity`, `jwt`, `key`, `passwd`, `password`, `pwd`, `saml`, `secret`,
@@ -139,8 +136,8 @@ macro_rules! call_setters {
             self.with_call(|call| call.metadata.denied.add(terms))
         }
 
-        /// A tag of all calls of this layer: of their spans and of the events of
-        /// their failures. One that Sentry does not take is left out, as in
+        /// A tag of all calls of this layer, on their spans and on the events of their failures.
+        /// A tag that Sentry does not take is left out, as in
         /// [`RpcCaller::tag`](crate::RpcCaller::tag).
         ///
         /// Defaults to none.
@@ -149,15 +146,14 @@ macro_rules! call_setters {
             self.with_call(|call| call.tags.extend(tag))
         }
 
-        /// Whether events say, in a context `rpc`, of which call they are.
+        /// Whether events have a context `rpc` that says which call they belong to.
         ///
         /// Defaults to `true`.
         pub fn rpc_context(self, context: bool) -> Self {
             self.with_call(|call| call.rpc_context = context)
         }
 
-        /// By which names the spans of this layer tell their calls, to Sentry and to an
-        /// OpenTelemetry layer.
+        /// The names that the attributes of spans have, in Sentry and in an OpenTelemetry layer.
         ///
         /// Defaults to what `OTEL_SEMCONV_STABILITY_OPT_IN` says, see
         /// [`SemanticConventions::from_env`](crate::SemanticConventions::from_env), else to
@@ -169,16 +165,15 @@ macro_rules! call_setters {
             self.with_call(|call| call.conventions = conventions)
         }
 
-        /// Whether the duration of each call is a metric of Sentry,
-        /// `rpc.server.call.duration` or `rpc.client.call.duration` in seconds, [with the
-        /// attributes] `rpc.system.name`, `rpc.method`, `rpc.status_code`, `error.type` of
-        /// failures, and on a client `server.address` and `server.port`; where the client
-        /// of the hub that is current at the end has metrics enabled. Needs the feature
-        /// `sentry-metrics`.
+        /// Whether the duration of each call is a metric of Sentry: `rpc.server.call.duration` or
+        /// `rpc.client.call.duration`, in seconds. Its [attributes] are `rpc.system.name`,
+        /// `rpc.method`, `rpc.status_code`, for failures `error.type`, and on a client
+        /// `server.address` and `server.port`. The hub that is current as the call ends must have
+        /// a client with metrics enabled. Needs the feature `sentry-metrics`.
         ///
         /// Defaults to `false`.
         ///
-        /// [with the attributes]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/
+        /// [attributes]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/
         #[cfg(feature = "sentry-metrics")]
         pub fn sentry_metrics(self, metrics: bool) -> Self {
             self.with_call(|call| call.metrics.to_sentry = metrics)
@@ -189,9 +184,10 @@ macro_rules! call_setters {
         /// `rpc.client.call.duration`, [as the conventions say]. Needs the feature
         /// `opentelemetry-metrics`.
         ///
-        /// A server without [known methods](crate::GrpcServerLayer::known_methods) records
-        /// made-up ones by their names where something other than tonic's router refuses them,
-        /// such as a check of who calls: any number of them.
+        /// On a server, set [known methods](crate::GrpcServerLayer::known_methods) too if
+        /// anything other than tonic's router refuses calls, such as a check of who calls.
+        /// Without them, methods that callers make up are recorded by their names, any number of
+        /// them.
         ///
         /// Defaults to none.
         ///
@@ -203,12 +199,13 @@ macro_rules! call_setters {
         }
 
         /// Which methods stream, in either direction, by patterns for their paths as in
-        /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do
-        /// not say. It is `method_type` in the `rpc` context of events, `stream` or
-        /// `unary`; with `stream` there is a `stream_id`, the id of the call's span.
+        /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do not say
+        /// which they are. Events have it as `method_type` in their `rpc` context: `stream` or
+        /// `unary`. With `stream` they also have a `stream_id`, the id of the call's span.
         ///
-        /// Defaults to not knowing: a call is a `stream` once it has ended with more than
-        /// one message in either direction, and before that there is no `method_type`.
+        /// Defaults to not knowing: a call that ended with more than one message in either
+        /// direction is a `stream`; before that, and for other calls, there is no
+        /// `method_type`.
         pub fn streaming_methods(
             self,
             patterns: impl IntoIterator<Item = impl Into<String>>,

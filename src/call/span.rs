@@ -9,15 +9,15 @@ use crate::report::SemanticConventions;
 use crate::rpc::RpcSide;
 use crate::span_ext;
 
-/// A span with the fields of an RPC; late ones are empty. Each side has a name
-/// of its own, by which filters know it.
+/// Opens a span with the fields of an RPC; those that are recorded later are empty. A macro, as
+/// tracing takes only constants as names.
 macro_rules! rpc_span {
     ($name:expr, $kind:expr, $head:expr, $conventions:expr) => {{
         let names = $head.names($conventions);
         info_span!(
             target: fields::TARGET,
             $name,
-            // Ahead of the others: they are looked up by their names, in this order.
+            // First, as fields are looked up by name, in this order, when they are recorded.
             { fields::RPC_GRPC_STATUS_CODE } = Empty,
             { fields::RPC_STATUS_CODE } = Empty,
             { fields::RPC_RESPONSE_STATUS_CODE } = Empty,
@@ -42,7 +42,7 @@ macro_rules! rpc_span {
 }
 
 pub(crate) fn open(head: &CallHead, conventions: SemanticConventions) -> Span {
-    if span_ext::is_gone() {
+    if span_ext::is_thread_gone() {
         return Span::none();
     }
     match head.side {
@@ -51,7 +51,7 @@ pub(crate) fn open(head: &CallHead, conventions: SemanticConventions) -> Span {
     }
 }
 
-/// Says who makes a call, where that is found out for a span that somebody wants.
+/// Records the address of the peer, which is asked for only where the span is wanted.
 pub(crate) fn record_peer(span: &Span, head: &CallHead) {
     if let Some(peer) = &head.peer {
         tracing::record_all!(

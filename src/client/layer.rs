@@ -19,8 +19,8 @@ use crate::report::Capture;
 ///
 /// Goes below a generated client, on a `Channel` of any kind or on any tower
 /// stack that takes its requests. Requests that are not gRPC pass through
-/// untouched. Applied twice to the same call, it counts once; a retry layer above
-/// it makes each attempt a call, one below it makes them one.
+/// untouched. Applied twice to the same call, it counts once. With a retry layer above
+/// it each attempt is a call; with one below it all attempts are one call.
 ///
 /// The span is a child of the span in which the call is made, and a transaction
 /// where there is none. The request gets the headers `sentry-trace` and
@@ -109,11 +109,11 @@ impl GrpcClientLayer {
     ///
     /// An event has the exceptions of the status and of its
     /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out where another event was sent in the call before its end: as
-    /// far as the hub tells that captured it, by its last event. A fingerprint on the
-    /// scope does not replace its own; `before_send` can.
+    /// It is left out if another event was sent in the call before its end, as far as the
+    /// `last_event_id` of the hub that captured that shows it. A fingerprint on the scope does
+    /// not replace that of the event; `before_send` can.
     ///
-    /// Defaults to none: what a failed call means, its caller knows.
+    /// Defaults to none: only the caller knows what a failed call means.
     pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
         self.with_call(|call| call.capture = Capture::Codes(codes.into_iter().collect()))
     }
@@ -123,20 +123,21 @@ impl GrpcClientLayer {
     /// The URI of the server, for `server.address`, `server.port` and
     /// [`trace_propagation_targets`](Self::trace_propagation_targets).
     ///
-    /// A request above a `tonic::transport::Channel` says nothing of its server.
-    /// Where it does, as with `GreeterClient::with_origin`, that counts. Leave it
-    /// out for a Unix socket, for which `Endpoint::uri` is `http://tonic`.
+    /// A request above a `tonic::transport::Channel` does not name its server.
+    /// Where it does, as with `GreeterClient::with_origin`, that counts. Do not set
+    /// this for a Unix socket, for which `Endpoint::uri` is `http://tonic`.
     ///
     /// Defaults to none.
     pub fn endpoint(self, uri: Uri) -> Self {
         self.with(|options| options.endpoint = Some(uri))
     }
 
-    /// Whether a call that is made outside of any span is left out of Sentry,
-    /// instead of being a transaction. The server is told of a trace all the
-    /// same: that of the current scope, to which errors outside of any span
-    /// belong too. All such calls of a scope are one trace, which servers that
-    /// decide for themselves sample as one.
+    /// Whether a call that is made outside of any span is left out of Sentry, instead of being a
+    /// transaction.
+    ///
+    /// The request carries a trace all the same: that of the current scope, to which errors
+    /// outside of any span belong too. All such calls of a scope are one trace, and a server
+    /// that decides for itself samples all of them or none.
     ///
     /// Defaults to `false`.
     pub fn only_if_parent(self, only: bool) -> Self {
@@ -144,9 +145,9 @@ impl GrpcClientLayer {
     }
 
     /// Whether calls that carry `sentry-trace` carry [`traceparent`] too, for services that
-    /// know nothing of Sentry. It names the same span, and takes the place of one that
-    /// is there, as does the `tracestate` that the trace came with. Where it came
-    /// with none, one that is there stays.
+    /// know nothing of Sentry. It names the same span, and replaces a `traceparent` that the
+    /// request has. A `tracestate` that the trace came with replaces one that the request has;
+    /// without one, that of the request stays.
     ///
     /// Sentry calls this [`propagateTraceparent`].
     ///
@@ -160,10 +161,10 @@ impl GrpcClientLayer {
 
     /// Which calls carry `sentry-trace` and `baggage`: those whose URL,
     /// `http://host:port/helloworld.Greeter/SayHello`, contains one of these.
-    /// Where the server is not [known](Self::endpoint), that is the path alone.
+    /// Where the server is not [known](Self::endpoint), the path alone is compared.
     /// A short one may match more than is meant: `payments` is in the path of a
-    /// `payments.v1.Payments` on any host. With none, no call does; traces of incoming
-    /// requests go on all the same.
+    /// `payments.v1.Payments` on any host. With an empty list no call carries them; traces of
+    /// incoming requests are continued all the same.
     ///
     /// Sentry calls these [`tracePropagationTargets`][targets].
     ///

@@ -1,4 +1,4 @@
-//! What a client layer can be told, shared by all the services it makes.
+//! The options of a client layer, shared by all the services it makes.
 
 use std::sync::Arc;
 

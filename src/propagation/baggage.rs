@@ -19,11 +19,11 @@ const SENTRY_PREFIX: &str = "sentry-";
 const MAX_LEN: usize = 8192;
 const MAX_MEMBERS: usize = 64;
 
-/// Enough for what most traces tell, so that it need not grow.
+/// Enough for the members of most traces, so that the buffer need not grow.
 const USUAL_LEN: usize = 320;
 
-/// What every implementation reads back, also one that takes `+` for a space or
-/// splits at the last `=`.
+/// Percent-encodes all but these, so that every implementation reads values back: also one that
+/// takes `+` for a space, or splits at the last `=`.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -31,14 +31,14 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// What is left of the limits.
+/// How much of the limits is used.
 #[derive(Debug, Clone, Default)]
-struct Filling {
+struct Usage {
     len: usize,
     members: usize,
 }
 
-impl Filling {
+impl Usage {
     fn with(&self, len: usize) -> Self {
         let separator = usize::from(self.members > 0);
         Self {
@@ -49,10 +49,10 @@ impl Filling {
 
     /// Whether a member of this length fits; if so, it is counted.
     fn take(&mut self, len: usize) -> bool {
-        let filling = self.with(len);
-        let fits = filling.len <= MAX_LEN && filling.members <= MAX_MEMBERS;
+        let usage = self.with(len);
+        let fits = usage.len <= MAX_LEN && usage.members <= MAX_MEMBERS;
         if fits {
-            *self = filling;
+            *self = usage;
         }
         fits
     }
@@ -62,12 +62,13 @@ impl Filling {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Baggage {
     list: String,
-    filling: Filling,
-    /// The list, for all requests that have none of their own.
+    usage: Usage,
+    /// The list as a header value, made once for all requests that have no `baggage` of their
+    /// own.
     header: OnceLock<Option<HeaderValue>>,
 }
 
-/// Whether it has gone out makes no difference.
+/// Compares the members; whether the header value was made does not matter.
 impl PartialEq for Baggage {
     fn eq(&self, other: &Self) -> bool {
         self.list == other.list
@@ -82,25 +83,25 @@ impl Baggage {
         (!self.list.is_empty()).then_some(self.list.as_str())
     }
 
-    /// The members by their keys, without the prefix of these.
+    /// The members, each with its key without the prefix.
     pub(crate) fn by_key(&self) -> impl Iterator<Item = (&str, &str)> {
         members(&self.list).filter_map(|member| Some((sentry_key(member)?, member)))
     }
 
-    /// Adds a member whose key, `sentry-<key>=`, and value need no encoding, unless that
-    /// is more than anybody would read.
+    /// Adds a member, if it fits. `key` is `sentry-<key>=`; neither it nor `value` needs
+    /// encoding.
     pub(crate) fn push_plain(&mut self, key: &str, value: &str) {
         self.push([key, value]);
     }
 
-    /// Adds a member of any value.
+    /// Adds a member with any text as its value, if it fits.
     pub(crate) fn push_text(&mut self, key: &str, value: &str) {
         self.push(std::iter::once(key).chain(utf8_percent_encode(value, VALUE)));
     }
 
-    /// Adds the Sentry members of `list`, as they are. What may not stand in a
-    /// header is percent-encoded, for then it reads the same. `see` is shown what was
-    /// added, by its key without the prefix.
+    /// Adds the Sentry members of `list` as they are. Only bytes that no header may have are
+    /// percent-encoded, which does not change the value. `see` is given each added member, and
+    /// its key without the prefix.
     pub(crate) fn extend_sentry(&mut self, list: &str, mut see: impl FnMut(&str, &str)) {
         for member in members(list) {
             if let Some(key) = sentry_key(member).filter(|key| is_token(key)) {
@@ -112,7 +113,7 @@ impl Baggage {
         }
     }
 
-    /// Adds the member that these are the parts of, if it fits.
+    /// Adds the member that is made of these texts, if it fits; returns whether it does.
     fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) -> bool {
         let end = self.list.len();
         if self.list.is_empty() {
@@ -122,7 +123,7 @@ impl Baggage {
         }
         let start = self.list.len();
         self.list.extend(member);
-        let fits = self.filling.take(self.list.len() - start);
+        let fits = self.usage.take(self.list.len() - start);
         if !fits {
             self.list.truncate(end);
         }
@@ -137,8 +138,8 @@ impl Baggage {
 
     /// Adds these members to the `baggage` of a request.
     ///
-    /// What is there stays as it is, but for members of Sentry, of which there
-    /// can be one set. Members that go over the limits are left out.
+    /// Members of others stay as they are; those of Sentry are replaced. Members that would go
+    /// over the limits are left out.
     pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
         match headers.try_entry(BAGGAGE_NAME) {
             Ok(Entry::Occupied(_)) => self.merge_into(headers),
@@ -147,7 +148,7 @@ impl Baggage {
                     let _ = entry.try_insert(value);
                 }
             }
-            // It is full, perhaps with one of these.
+            // The map is full. It may have a `baggage` all the same.
             Err(_) => {
                 if headers.contains_key(BAGGAGE_NAME) {
                     self.merge_into(headers);
@@ -157,11 +158,11 @@ impl Baggage {
     }
 
     fn merge_into(&self, headers: &mut HeaderMap) {
-        let mut filling = Filling::default();
+        let mut usage = Usage::default();
         let mut list: Vec<&str> = Vec::new();
         let mut is_sensitive = false;
         let mut has_changed = false;
-        // What is not text cannot be part of a list, and is not ours to judge.
+        // Values that are not text cannot be joined into a list. They stay.
         let mut opaque = Vec::new();
         for value in headers.get_all(BAGGAGE_NAME) {
             match value.to_str() {
@@ -179,10 +180,10 @@ impl Baggage {
         }
         let lens = opaque.iter().map(HeaderValue::len);
         for len in lens.chain(list.iter().map(|member| member.len())) {
-            filling = filling.with(len);
+            usage = usage.with(len);
         }
         for member in self.as_str().into_iter().flat_map(members) {
-            if filling.take(member.len()) {
+            if usage.take(member.len()) {
                 list.push(member);
                 has_changed = true;
             }
@@ -198,7 +199,7 @@ impl Baggage {
         let mut values = opaque
             .into_iter()
             .chain((!value.is_empty()).then_some(value));
-        // In a full map there is room for one name.
+        // The map may be full: the removed name has left room for one.
         if let Some(first) = values.next()
             && let Ok(Entry::Vacant(entry)) = headers.try_entry(BAGGAGE_NAME)
             && let Ok(mut entry) = entry.try_insert_entry(first)
@@ -242,7 +243,7 @@ pub(crate) fn value(member: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// As `split_once`, whose search is made for long texts.
+/// As `split_once`, but faster on short texts.
 fn split_at(text: &str, separator: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|b| b == separator)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
@@ -257,7 +258,7 @@ fn is_token(key: &str) -> bool {
 
 fn escape(member: &str) -> Cow<'_, str> {
     let is_legal = |b: u8| b == b'\t' || matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
-    // To look at many at once takes less than to stop at the first.
+    // Checking all bytes is faster than stopping at the first illegal one: most have none.
     if member.bytes().fold(true, |all, b| all & is_legal(b)) {
         return member.into();
     }

@@ -1,4 +1,4 @@
-//! Sentry's ids as the bytes that they are.
+//! Ids of Sentry as bytes and as text.
 
 use std::fmt::Display;
 use std::hash::{Hash, Hasher};
@@ -52,10 +52,10 @@ pub(crate) fn parse<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
     (bytes != [0; LEN]).then_some(bytes)
 }
 
-/// sentry-types shows ids as text alone, which takes longer than all else that is done
-/// with them. What it hashes of them are their bytes.
+/// sentry-types gives ids out only as text, and formatting them would take longer than all else
+/// that is done with them. But hashing an id shows its bytes.
 fn bytes<const LEN: usize>(id: &(impl Hash + Display)) -> [u8; LEN] {
-    let mut taken = Taken(None);
+    let mut taken = HashedBytes(None);
     id.hash(&mut taken);
     taken.0.unwrap_or_else(|| of_text(&id.to_string()))
 }
@@ -66,22 +66,23 @@ fn of_text<const LEN: usize>(text: &str) -> [u8; LEN] {
     bytes.last_chunk().copied().unwrap_or([0; LEN])
 }
 
-/// What was hashed last that has this length.
-struct Taken<const LEN: usize>(Option<[u8; LEN]>);
+/// A hasher that keeps the last bytes of this length.
+struct HashedBytes<const LEN: usize>(Option<[u8; LEN]>);
 
-impl<const LEN: usize> Hasher for Taken<LEN> {
+impl<const LEN: usize> Hasher for HashedBytes<LEN> {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = bytes.try_into().ok().or(self.0);
     }
 
-    /// Lengths are hashed by it.
+    /// Ignores the length that arrays hash first.
     fn write_usize(&mut self, _: usize) {}
 
-    // Of a number it would be up to the machine in what order its bytes come.
+    // The byte order of a number depends on the machine: an id that is hashed as one is read as
+    // text.
     fn write_u64(&mut self, _: u64) {}
     fn write_u128(&mut self, _: u128) {}
 
-    /// Nobody asks for one.
+    /// Not used.
     fn finish(&self) -> u64 {
         0
     }

@@ -22,35 +22,34 @@ use crate::propagation::w3c_span::W3cSpan;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IncomingTrace {
     pub(crate) trace: SentryTrace,
-    /// Its members of Sentry's.
+    /// The Sentry members of its `baggage`.
     pub(crate) baggage: Arc<Baggage>,
     pub(crate) sample_rate: Option<SampleRate>,
     pub(crate) sample_rand: Option<SampleRand>,
     org_id: Option<OrganizationId>,
-    /// Named by `traceparent`.
+    /// Whether `traceparent` named it, and not `sentry-trace`.
     is_w3c: bool,
-    /// The span that `traceparent` names, also beside `sentry-trace`: of the same trace
-    /// or of another one.
+    /// The span that `traceparent` names. Beside a `sentry-trace`, that may be of another trace.
     pub(crate) w3c: Option<W3cSpan>,
 }
 
-/// What the headers of a request say, by name.
+/// The values of the trace headers of a request.
 #[derive(Default)]
-struct Values<'a> {
-    sentry_trace: Listed<'a>,
-    traceparent: Listed<'a>,
-    tracestate: Listed<'a>,
-    baggage: Listed<'a>,
+struct TraceHeaderValues<'a> {
+    sentry_trace: HeaderValues<'a>,
+    traceparent: HeaderValues<'a>,
+    tracestate: HeaderValues<'a>,
+    baggage: HeaderValues<'a>,
 }
 
-/// The values of one header, which seldom are several.
+/// The values of one header, of which there seldom are several.
 #[derive(Default)]
-struct Listed<'a> {
+struct HeaderValues<'a> {
     first: Option<&'a str>,
     others: Vec<&'a str>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> HeaderValues<'a> {
     fn push(&mut self, value: &'a str) {
         match self.first {
             None => self.first = Some(value),
@@ -74,7 +73,7 @@ impl<'a> Listed<'a> {
     }
 }
 
-impl<'a> FromIterator<&'a str> for Listed<'a> {
+impl<'a> FromIterator<&'a str> for HeaderValues<'a> {
     fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
         let mut values = values.into_iter();
         Self {
@@ -84,8 +83,8 @@ impl<'a> FromIterator<&'a str> for Listed<'a> {
     }
 }
 
-impl Values<'_> {
-    /// Of several it is not known which one is meant.
+impl TraceHeaderValues<'_> {
+    /// `None` for several values: which one is meant is not known.
     fn w3c(&self) -> Option<W3cSpan> {
         let span = traceparent::parse(self.traceparent.only()?)?;
         Some(span.with_state(self.tracestate.joined()))
@@ -93,15 +92,15 @@ impl Values<'_> {
 }
 
 impl IncomingTrace {
-    /// By the first of `formats` that is there and valid.
+    /// Read from the first of `formats` that is there and valid.
     pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
-        let values = |name: HeaderName| -> Listed<'_> {
+        let values = |name: HeaderName| -> HeaderValues<'_> {
             let values = headers.get_all(name).iter();
             values.filter_map(|value| value.to_str().ok()).collect()
         };
         let (sentry_trace, traceparent) = (values(SENTRY_TRACE_NAME), values(TRACEPARENT_NAME));
         sentry_trace.first.or(traceparent.first)?;
-        let values = Values {
+        let values = TraceHeaderValues {
             sentry_trace,
             traceparent,
             tracestate: values(TRACESTATE_NAME),
@@ -110,11 +109,11 @@ impl IncomingTrace {
         Self::new(&values, formats)
     }
 
-    /// From headers of any protocol. Names may be of any case.
+    /// Read from headers of any protocol, with names in upper or lower case.
     pub(crate) fn from_pairs<'k, 'v>(
         headers: impl IntoIterator<Item = (&'k str, &'v str)>,
     ) -> Option<Self> {
-        let mut values = Values::default();
+        let mut values = TraceHeaderValues::default();
         for (name, value) in headers {
             for (known, values) in [
                 (SENTRY_TRACE_HEADER, &mut values.sentry_trace),
@@ -130,7 +129,7 @@ impl IncomingTrace {
         Self::new(&values, &TraceFormats::default())
     }
 
-    /// As who receives `headers` has it, with whatever state it has for others.
+    /// The trace as a service that receives `headers` would read it, with its `tracestate`.
     pub(crate) fn from_own(headers: &TraceHeaders) -> Option<Self> {
         let incoming = Self::from_pairs(headers.iter())?;
         Some(Self {
@@ -141,15 +140,15 @@ impl IncomingTrace {
 
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
-        let values = Values {
-            sentry_trace: Listed::from_iter([value]),
-            ..Values::default()
+        let values = TraceHeaderValues {
+            sentry_trace: HeaderValues::from_iter([value]),
+            ..TraceHeaderValues::default()
         };
         Self::new(&values, &TraceFormats::default())
     }
 
-    /// The span that a span of OpenTelemetry is a child of. Whether Sentry samples the
-    /// trace does not say whether OpenTelemetry does.
+    /// The parent for a span in OpenTelemetry. Without a `traceparent` it counts as sampled: what
+    /// Sentry samples has nothing to do with what OpenTelemetry does.
     pub(crate) fn otel_parent(&self) -> W3cSpan {
         self.w3c.clone().unwrap_or_else(|| W3cSpan {
             is_sampled: true,
@@ -157,14 +156,14 @@ impl IncomingTrace {
         })
     }
 
-    /// Whether its head knows nothing of Sentry.
+    /// Whether the service that began it knows nothing of Sentry.
     pub(crate) fn is_foreign(&self) -> bool {
         self.is_w3c && self.baggage.as_str().is_none()
     }
 
     /// `None` where no format is there. Of several values of `sentry-trace`, the first
     /// valid one counts; all values of `baggage` are one list.
-    fn new(values: &Values<'_>, formats: &TraceFormats) -> Option<Self> {
+    fn new(values: &TraceHeaderValues<'_>, formats: &TraceFormats) -> Option<Self> {
         let w3c = values.w3c();
         let read = |format| match format {
             TraceFormat::SentryTrace => {
@@ -176,18 +175,18 @@ impl IncomingTrace {
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
         let mut baggage = Baggage::default();
-        let mut said = Said::default();
+        let mut said = BaggageFacts::default();
         for list in values.baggage.iter() {
             baggage.extend_sentry(list, |key, member| said.read(key, member, &trace));
         }
-        let Said {
+        let BaggageFacts {
             org_id,
             mut sample_rate,
             mut sample_rand,
             is_of_trace,
         } = said;
         if is_of_trace == Some(false) {
-            // What it says of another trace does not hold for this one.
+            // It belongs to another trace.
             baggage = Baggage::default();
             (sample_rate, sample_rand) = (None, None);
         }
@@ -202,8 +201,8 @@ impl IncomingTrace {
         })
     }
 
-    /// Whether a client with these options goes on with the trace. An
-    /// organization must not continue the traces of another one.
+    /// Whether a client with these options may continue the trace: not if it is one of another
+    /// organization.
     ///
     /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation>.
     pub(crate) fn is_for(&self, options: &ClientOptions) -> bool {
@@ -223,16 +222,16 @@ pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
     options.org_id.or_else(|| options.dsn.as_ref()?.org_id())
 }
 
-/// What baggage says of a trace, as far as that decides anything here.
+/// What the members of `baggage` say that is used here.
 #[derive(Default)]
-struct Said {
+struct BaggageFacts {
     org_id: Option<OrganizationId>,
     sample_rate: Option<SampleRate>,
     sample_rand: Option<SampleRand>,
     is_of_trace: Option<bool>,
 }
 
-impl Said {
+impl BaggageFacts {
     fn read(&mut self, key: &str, member: &str, trace: &SentryTrace) {
         match key {
             "org_id" => keep_first(&mut self.org_id, || value(member)?.parse().ok()),
@@ -251,7 +250,7 @@ impl Said {
     }
 }
 
-/// Of several values the first one counts that can be read.
+/// Keeps the first of several values that can be read.
 pub(crate) fn keep_first<T>(kept: &mut Option<T>, read: impl FnOnce() -> Option<T>) {
     if kept.is_none() {
         *kept = read();

@@ -1,12 +1,12 @@
-//! Facts of trace headers: what a request says of the trace it belongs to, and
-//! what is said of it to others.
+//! Trace headers: reading those of a request, and making those for other services. Knows
+//! nothing of spans.
 
 mod baggage;
 mod id;
 mod incoming;
-#[cfg(test)]
-mod made_up;
 mod outgoing;
+#[cfg(test)]
+mod properties;
 mod sample;
 mod sampling_context;
 mod sentry_trace;
@@ -18,7 +18,7 @@ mod w3c_span;
 pub(crate) use self::incoming::{IncomingTrace, org_id};
 pub use self::outgoing::TraceHeaders;
 pub(crate) use self::sample::{SampleRand, SampleRate};
-pub(crate) use self::sampling_context::{Head, SamplingContext};
+pub(crate) use self::sampling_context::{SamplingContext, TraceHead};
 pub(crate) use self::sentry_trace::SentryTrace;
 pub(crate) use self::targets::PropagationTargets;
 pub use self::trace_format::TraceFormat;

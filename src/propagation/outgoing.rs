@@ -22,7 +22,7 @@ pub struct TraceHeaders {
 }
 
 impl TraceHeaders {
-    /// `w3c` is the span as W3C names it, which OpenTelemetry may know better.
+    /// `w3c` has the ids for `traceparent`, which may be those of OpenTelemetry.
     pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Arc<Baggage>) -> Self {
         Self {
             sentry_trace: trace.to_text(),
@@ -65,10 +65,9 @@ impl TraceHeaders {
 
     /// Sets `sentry-trace`, and adds to the `baggage` that is there.
     ///
-    /// Members of others stay, also malformed ones; those of Sentry are
-    /// replaced. What would take `baggage` over 8192 bytes or 64 members is left
-    /// out, and so is what a map that is full has no room for. Of a `tonic::Request`,
-    /// `request.metadata_mut().as_mut()` is such a map.
+    /// Members of others stay, even malformed ones; those of Sentry are replaced. Members that
+    /// would take `baggage` over 8192 bytes or 64 members are left out, and so is what a full map
+    /// has no room for. The map of a `tonic::Request` is `request.metadata_mut().as_mut()`.
     pub fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace)
             && headers.try_insert(SENTRY_TRACE_NAME, value).is_ok()
@@ -77,12 +76,12 @@ impl TraceHeaders {
         }
     }
 
-    /// Sets `traceparent`, and `tracestate` where an OpenTelemetry layer says what it
-    /// is, or the trace came with one; else that, which belongs to others, stays. Of more than
-    /// 8192 bytes or 32 members, the first go on.
+    /// Sets `traceparent`. Sets `tracestate` too, if an OpenTelemetry layer has one for the span
+    /// or the trace came with one; else a `tracestate` that is there stays. Only its first members
+    /// are passed on, up to 8192 bytes and 32 members.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
-            // Without it a state is of no use to anybody.
+            // A `tracestate` is no use without it.
             if headers.try_insert(TRACEPARENT_NAME, value).is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! The numbers that decide which traces are kept.
+//! The numbers of the sampling decision: `sample_rate` and `sample_rand`.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use crate::propagation::id::{self, Hex};
 
 const MILLION: u32 = 1_000_000;
 
-/// A number in `[0, 1]` of at most six digits after the point, as most are: to print any
-/// number takes far longer.
+/// A number in `[0, 1]` with at most six digits after the point. Most are such, and they print
+/// much faster than any `f64`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Millionths(u32);
 
@@ -47,7 +47,7 @@ impl Digits {
     }
 }
 
-/// A rate in `[0, 1]`, as it is printed: what others read is what decides.
+/// A rate in `[0, 1]`. Decisions compare with the printed rate, which is what other services read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SampleRate {
     rate: f32,
@@ -56,8 +56,7 @@ pub(crate) struct SampleRate {
 }
 
 impl SampleRate {
-    /// What is out of range counts as the nearest rate, what is not a number
-    /// as 0.
+    /// A rate out of range becomes the nearest one in it; NaN becomes 0.
     pub(crate) fn new(rate: f32) -> Self {
         let rate = if rate.is_nan() {
             0.0
@@ -65,7 +64,8 @@ impl SampleRate {
             rate.clamp(0.0, 1.0)
         };
         let of_six_digits = Millionths::nearest(rate.into()).get();
-        // No two such numbers are the same rate.
+        // If that is the same `f32`, it is what the rate prints as: no other number of six digits
+        // is.
         let printed = Some(of_six_digits)
             .filter(|read| *read as f32 == rate)
             .or_else(|| rate.to_string().parse().ok())
@@ -126,7 +126,7 @@ impl SampleRand {
         }
     }
 
-    /// As some service of the trace wrote it.
+    /// Reads what another service of the trace wrote.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let value: f64 = text.parse().ok()?;
         (0.0..1.0).contains(&value).then_some(Self(value))

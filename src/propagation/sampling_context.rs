@@ -1,5 +1,5 @@
-//! The dynamic sampling context: what the head of a trace tells everybody of
-//! it, for Sentry to sample the trace as a whole.
+//! The dynamic sampling context: what the service that begins a trace (its head) tells all others
+//! and Sentry, so that Sentry can sample the trace as a whole.
 //!
 //! See <https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/>.
 
@@ -14,14 +14,14 @@ use crate::propagation::incoming::{IncomingTrace, keep_first, org_id};
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 
-/// One that does not change any more.
+/// A dynamic sampling context, which does not change any more.
 #[derive(Debug)]
 pub(crate) enum SamplingContext {
-    /// As it came. A trace that came without one stays without.
+    /// As it arrived. A trace that came without one stays without.
     Frozen(Arc<Baggage>),
-    /// Of a trace that begins here.
+    /// For a trace that begins here.
     Head {
-        head: Head,
+        head: TraceHead,
         org_id: Option<OrganizationId>,
         baggage: OnceLock<Arc<Baggage>>,
     },
@@ -29,7 +29,7 @@ pub(crate) enum SamplingContext {
 
 /// What is known of a trace that begins here.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct TraceHead {
     pub(crate) trace_id: TraceId,
     /// `None` where the decision is left to others.
     pub(crate) sampled: Option<bool>,
@@ -40,8 +40,7 @@ pub(crate) struct Head {
 }
 
 impl SamplingContext {
-    /// That of a trace which goes on here: nothing is added, and nothing
-    /// changed.
+    /// For a trace that is continued: nothing is added or changed.
     pub(crate) fn frozen(incoming: &IncomingTrace) -> Self {
         Self::Frozen(Arc::clone(&incoming.baggage))
     }
@@ -51,24 +50,24 @@ impl SamplingContext {
         Self::Frozen(Arc::default())
     }
 
-    pub(crate) fn head(head: Head) -> Self {
+    pub(crate) fn head(head: TraceHead) -> Self {
         Self::Head {
-            // It is looked for in the DSN.
+            // Kept, as it may have to be parsed out of the DSN.
             org_id: org_id(head.client.options()),
             head,
             baggage: OnceLock::new(),
         }
     }
 
-    /// For a trace of the application's own making, of which sentry-core tells
-    /// less than it knows.
+    /// For a trace that the application began by sentry-core, which does not give out its rate and
+    /// its random number.
     pub(crate) fn of_application(
         trace: &SentryTrace,
         context: Option<&TraceContext>,
         client: &Arc<Client>,
     ) -> Self {
         if context.is_some_and(|context| context.parent_span_id.is_some()) {
-            // It has a head elsewhere, whose word is lost.
+            // It began in another service, whose sampling context is lost.
             return Self::empty();
         }
         let strategy = &client.options().traces_sampling_strategy;
@@ -80,10 +79,10 @@ impl SamplingContext {
             (Some(rate), Some(sampled)) => SampleRand::consistent(trace.trace_id, rate, sampled),
             _ => SampleRand::of_trace(trace.trace_id),
         };
-        // A decision against the rate was asked for. That others were, nobody
-        // can tell.
+        // A decision that contradicts the rate was made otherwise: then the rate is left out. One
+        // that agrees may have been, too, but that cannot be seen.
         let is_consistent = |rate: &SampleRate| trace.sampled == Some(sample_rand.is_below(*rate));
-        Self::head(Head {
+        Self::head(TraceHead {
             trace_id: trace.trace_id,
             sampled: trace.sampled,
             sample_rate: sample_rate.filter(is_consistent),
@@ -93,7 +92,7 @@ impl SamplingContext {
         })
     }
 
-    /// For other services.
+    /// The context for other services.
     pub(crate) fn baggage(&self) -> &Arc<Baggage> {
         match self {
             Self::Frozen(baggage) => baggage,
@@ -105,7 +104,7 @@ impl SamplingContext {
         }
     }
 
-    /// For Sentry; `None` where it would be of no use to it.
+    /// The context for the header of an envelope; `None` where Sentry would not accept it.
     pub(crate) fn envelope(&self) -> Option<DynamicSamplingContext> {
         match self {
             Self::Frozen(baggage) => envelope(baggage),
@@ -114,11 +113,11 @@ impl SamplingContext {
     }
 }
 
-impl Head {
+impl TraceHead {
     fn baggage(&self, org_id: Option<OrganizationId>) -> Baggage {
         let options = self.client.options();
         let mut baggage = Baggage::default();
-        // What all others are of no use without comes first.
+        // First the members without which the others are no use: the limits cut from the end.
         let trace_id = Hex::new(id::trace_id(self.trace_id));
         baggage.push_plain("sentry-trace_id=", trace_id.as_str());
         if let Some(key) = non_empty(self.public_key()) {
@@ -151,7 +150,7 @@ impl Head {
         let options = self.client.options();
         let text = |value| non_empty(value).map(str::to_owned);
         let public_key = text(self.public_key())?;
-        let known = Typed {
+        let known = ContextFields {
             sample_rate: self.sample_rate,
             sample_rand: Some(self.sample_rand),
             sampled: self.sampled,
@@ -172,9 +171,9 @@ fn non_empty(value: Option<&str>) -> Option<&str> {
     value.filter(|value| !value.is_empty())
 }
 
-/// What the type of sentry-types holds, beside what Sentry takes none without.
+/// The optional fields of the type in sentry-types.
 #[derive(Default)]
-struct Typed {
+struct ContextFields {
     sample_rate: Option<SampleRate>,
     sample_rand: Option<SampleRand>,
     sampled: Option<bool>,
@@ -184,7 +183,7 @@ struct Typed {
     org_id: Option<OrganizationId>,
 }
 
-fn typed(trace_id: TraceId, public_key: String, typed: Typed) -> DynamicSamplingContext {
+fn typed(trace_id: TraceId, public_key: String, typed: ContextFields) -> DynamicSamplingContext {
     let mut context = DynamicSamplingContext::new()
         .with_trace_id(trace_id)
         .with_public_key(public_key);
@@ -213,12 +212,12 @@ fn typed(trace_id: TraceId, public_key: String, typed: Typed) -> DynamicSampling
     context
 }
 
-/// As much as the type of sentry-types holds; `None` without the two keys that
-/// Sentry takes none without.
+/// What the type in sentry-types can hold of `baggage`; `None` without the two keys that Sentry
+/// requires.
 fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
     let mut trace_id = None;
     let mut public_key = None;
-    let mut known = Typed::default();
+    let mut known = ContextFields::default();
     for (key, member) in baggage.by_key() {
         let read = || value(member);
         let text = |kept| keep_first(kept, || Some(read()?.into_owned()));

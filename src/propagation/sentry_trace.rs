@@ -26,8 +26,8 @@ pub(crate) struct SentryTrace {
 }
 
 impl SentryTrace {
-    /// `None` for anything else than Sentry sends. Ids that are all zero are
-    /// refused too: Sentry drops a whole transaction over one.
+    /// `None` for anything that Sentry's SDKs do not send, and for ids of zeros alone, for which
+    /// Sentry drops a whole transaction.
     pub(crate) fn parse(value: &str) -> Option<Self> {
         let (trace_id, rest) = value.trim().split_at_checked(TRACE_ID_DIGITS)?;
         let (span_id, rest) = rest.strip_prefix('-')?.split_at_checked(SPAN_ID_DIGITS)?;
@@ -48,8 +48,8 @@ impl SentryTrace {
 }
 
 impl SentryTrace {
-    /// A caller that records its part wants the trace sampled. One that does not may have
-    /// nobody to record it for, and leaves the decision open.
+    /// A caller that records its part wants the trace sampled. One that does not may have no
+    /// backend at all: the decision stays open.
     pub(crate) fn of_w3c(span: &W3cSpan) -> Self {
         Self {
             trace_id: span.trace_id,

@@ -1,4 +1,4 @@
-//! Which services are told of a trace.
+//! Which requests carry trace headers.
 
 use http::Uri;
 use http::uri::Authority;
@@ -19,8 +19,8 @@ impl PropagationTargets {
         }
     }
 
-    /// Whether a call of `path` is told of its trace. Where the server is
-    /// unknown, its path alone can match.
+    /// Whether a call of `path` carries trace headers. If the server is not known, only the path
+    /// can match.
     pub(crate) fn include(&self, server: Option<&Uri>, path: &str) -> bool {
         let Some(parts) = &self.parts else {
             return true;

@@ -14,12 +14,11 @@ pub enum TraceFormat {
     /// [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header), as
     /// OpenTelemetry sends it.
     ///
-    /// With the flag `01` the trace is sampled; without it that is open, and is decided
-    /// here.
+    /// With the flag `01` the trace is sampled; without it, that is decided here.
     Traceparent,
 }
 
-/// Formats that are read: the first that a request has counts.
+/// The formats that are read, in order: the first that a request has counts.
 #[derive(Debug, Clone)]
 pub(crate) struct TraceFormats(Arc<[TraceFormat]>);
 

@@ -10,7 +10,7 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 pub(crate) const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
 pub(crate) const TRACESTATE_NAME: HeaderName = HeaderName::from_static(TRACESTATE);
 
-/// Of what others say of a trace, as much as of `baggage`, and 32 members, as W3C says:
+/// As many bytes as of `baggage`, and the number of members that W3C says:
 /// <https://www.w3.org/TR/trace-context/#tracestate-header-field-values>.
 const MAX_STATE_LEN: usize = 8192;
 const MAX_STATE_MEMBERS: usize = 32;
@@ -18,8 +18,8 @@ const MAX_STATE_MEMBERS: usize = 32;
 /// The flag of a caller that records its part of the trace.
 const SAMPLED: u8 = 1;
 
-/// Reads `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case; of a version to come, what
-/// stands in these places.
+/// Reads `00-<32 hex>-<16 hex>-<2 hex>`, all in lower case. Of a later version it reads the same
+/// places.
 ///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
@@ -43,8 +43,8 @@ pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
     Some(W3cSpan::new(trace_id, span_id, flags & SAMPLED != 0))
 }
 
-/// What of a `tracestate` goes on: its newest members, which are the first, within the
-/// limits; nothing of one that is no text, such as another protocol may bring.
+/// The `tracestate` to pass on: its first members, which are the newest, within the limits.
+/// `None` for one that is not printable ASCII, which may come by another protocol.
 pub(crate) fn state_header(state: &str) -> Option<HeaderValue> {
     let mut end = None;
     for member in state.split(',').take(MAX_STATE_MEMBERS) {
@@ -56,7 +56,7 @@ pub(crate) fn state_header(state: &str) -> Option<HeaderValue> {
     }
     let state = state.get(..end?).filter(|state| !state.is_empty())?;
     let is_text = state.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'));
-    // What is not ASCII it would take, too.
+    // `from_str` would accept non-ASCII text, too.
     HeaderValue::from_str(state).ok().filter(|_| is_text)
 }
 

@@ -1,4 +1,4 @@
-//! What is recorded of an RPC when it ends.
+//! The attributes that tell how an RPC ended.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub(crate) struct OutcomeAttributes<'a> {
     pub(crate) response_messages: Option<u32>,
 }
 
-/// A value of one of them.
+/// The value of one attribute.
 #[derive(Debug, Clone, Copy)]
 enum Attribute<'a> {
     Number(i64),
@@ -60,8 +60,8 @@ type Named<'a> = (&'static str, Option<Attribute<'a>>);
 impl OutcomeAttributes<'_> {
     pub(crate) const MAX: usize = MAX;
 
-    /// Records each once, and all at once: an OpenTelemetry layer exports a second value
-    /// beside the first.
+    /// Records all of them on the tracing span, once: an OpenTelemetry layer would export a
+    /// second value beside the first.
     pub(crate) fn record(&self, span: &Span) {
         let [number, status, response_status, requests, responses, error] = self.all();
         let is_error = error.1.is_some();
@@ -80,7 +80,7 @@ impl OutcomeAttributes<'_> {
         );
     }
 
-    /// As Sentry has them.
+    /// The attributes for Sentry.
     pub(crate) fn data(&self) -> impl Iterator<Item = (Cow<'static, str>, Value)> {
         let all = self.all().into_iter();
         all.filter_map(|(name, value)| Some((name.into(), value?.to_value())))

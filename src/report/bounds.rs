@@ -1,14 +1,14 @@
-//! How much is told of what an application says at length.
+//! Limits of texts that an application writes.
 
 use sentry_core::protocol::{Context, Event, Value};
 
 use crate::report::tags;
 use crate::rpc;
 
-/// What Relay keeps of the name of a transaction.
+/// Relay, which takes Sentry's data in, cuts names of transactions to this length.
 const MAX_NAME_LEN: usize = 200;
 
-/// Of a text in a field or in an event: what Relay keeps of a message.
+/// The limit of a text in a field or in an event: Relay cuts messages to it.
 pub(crate) const MAX_TEXT_LEN: usize = 8192;
 
 const MAX_PARTS: usize = 32;
@@ -19,7 +19,7 @@ pub(crate) fn bounded_name(name: &str) -> &str {
     rpc::clip(name, MAX_NAME_LEN)
 }
 
-/// What issues are grouped by.
+/// The first parts of a fingerprint, each cut.
 pub(crate) fn bounded_fingerprint(parts: Vec<String>) -> impl Iterator<Item = String> {
     parts.into_iter().take(MAX_PARTS).map(|mut part| {
         cut(&mut part, MAX_PART_LEN);
@@ -27,7 +27,7 @@ pub(crate) fn bounded_fingerprint(parts: Vec<String>) -> impl Iterator<Item = St
     })
 }
 
-/// Cuts the texts of an event that was made of one of tracing.
+/// Cuts the texts of an event that was made from an event of tracing.
 pub(crate) fn bounded_event(event: &mut Event<'_>) {
     let exceptions = event.exception.iter_mut();
     let values = exceptions.filter_map(|exception| exception.value.as_mut());
@@ -48,7 +48,7 @@ pub(crate) fn bounded_event(event: &mut Event<'_>) {
     }
 }
 
-/// Gives back what the rest has taken.
+/// Cuts a text, and frees the memory of the rest.
 fn cut(text: &mut String, max: usize) {
     if text.len() > max {
         *text = rpc::clip(text, max).to_owned();

@@ -13,8 +13,8 @@ use crate::report::scrub;
 use crate::report::status::is_error;
 use crate::rpc::{MethodPath, RpcSide, code_name};
 
-/// A call that has ended, as the errors that follow tell of it: most calls are followed
-/// by none.
+/// The breadcrumb of a call that has ended. It is made when an error needs it: most calls are
+/// followed by none.
 #[derive(Debug)]
 pub(crate) struct CallBreadcrumb {
     timestamp: SystemTime,
@@ -45,7 +45,6 @@ impl CallBreadcrumb {
         }
     }
 
-    /// What others read of it.
     pub(crate) fn to_breadcrumb(&self) -> Breadcrumb {
         let mut data: Map<String, Value> = Map::from([
             ("method".to_owned(), self.path.full().into()),

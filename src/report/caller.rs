@@ -1,4 +1,4 @@
-//! Who makes a call, as an application tells it.
+//! Who makes a call, as the application says.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const MAX_OTHER: usize = 32;
 /// it.
 ///
 /// Made by the closure of
-/// [`GrpcServerLayer::caller`](crate::GrpcServerLayer::caller). It is told as it
+/// [`GrpcServerLayer::caller`](crate::GrpcServerLayer::caller). It is sent as it
 /// is, whatever `send_default_pii` says: leave out what Sentry is not to know.
 ///
 /// ```
@@ -57,14 +57,14 @@ impl RpcCaller {
         Self::default()
     }
 
-    /// The user. Texts are cut at 1024 bytes, other data at 32 entries; of lists and
-    /// objects in it the JSON is told, as a text.
+    /// The user. Texts are cut at 1024 bytes, other data at 32 entries; lists and objects in it
+    /// are sent as texts of JSON.
     pub fn user(self, user: User) -> Self {
         Self { user, ..self }
     }
 
-    /// A tag. One with a key that Sentry does not take (letters, digits, `_`, `.`,
-    /// `:` and `-`) or an empty value is left out; a value is cut at 200
+    /// A tag. It is left out if its value is empty, or if its key has other characters than
+    /// letters, digits, `_`, `.`, `:` and `-`, which Sentry does not take. The value is cut at 200
     /// characters.
     pub fn tag(mut self, key: &str, value: impl fmt::Display) -> Self {
         let tag = tags::bounded(key, &value.to_string());
@@ -82,10 +82,10 @@ impl RpcCaller {
         self.tag("auth.authenticated", authenticated)
     }
 
-    /// A verified claim of the caller's, for
+    /// A verified claim of the caller, for
     /// [`GrpcServerLayer::claim_tags`](crate::GrpcServerLayer::claim_tags) and
-    /// [`GrpcServerLayer::claim_user_fields`](crate::GrpcServerLayer::claim_user_fields);
-    /// one that they do not name is not told.
+    /// [`GrpcServerLayer::claim_user_fields`](crate::GrpcServerLayer::claim_user_fields). A claim
+    /// that they do not name is not sent.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.insert(name.into(), value.into());
         self
@@ -103,21 +103,21 @@ impl RpcCaller {
         self
     }
 
-    /// Names claims: each goes where `maps` says.
-    pub(crate) fn told_by(mut self, maps: &ClaimMaps) -> Told {
+    /// Turns claims into tags and fields of the user, as `maps` says; drops all others.
+    pub(crate) fn into_facts(mut self, maps: &ClaimMaps) -> CallerFacts {
         let claims = std::mem::take(&mut self.claims);
-        let told = |claim: &str| claims.get(claim).and_then(text);
+        let value_of = |claim: &str| claims.get(claim).and_then(text);
         for (claim, tag) in &maps.tags {
-            if let Some(value) = told(claim) {
+            if let Some(value) = value_of(claim) {
                 self = self.tag(tag, value);
             }
         }
         for (claim, field) in &maps.user_fields {
-            if let Some(value) = told(claim) {
+            if let Some(value) = value_of(claim) {
                 set_field(&mut self.user, field, value);
             }
         }
-        Told {
+        CallerFacts {
             user: bounded(self.user),
             tags: self.tags,
         }
@@ -136,16 +136,16 @@ impl fmt::Debug for RpcCaller {
     }
 }
 
-/// Where claims go.
+/// Pairs of a claim and the tag, or the field of the user, that it becomes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClaimMaps {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) user_fields: Vec<(String, String)>,
 }
 
-/// What is told of a caller.
+/// What is sent of a caller.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct CallerFacts {
     pub(crate) user: Option<User>,
     pub(crate) tags: Vec<(String, String)>,
 }
@@ -171,7 +171,7 @@ pub(crate) fn set_field(user: &mut User, field: &str, text: String) {
     }
 }
 
-/// What `first` does not say of a user, `second` may.
+/// A user with the fields of `first`, and those of `second` that `first` does not have.
 pub(crate) fn merged(first: User, second: User) -> User {
     let mut other = second.other;
     other.extend(first.other);
@@ -274,7 +274,7 @@ mod tests {
             .claim("plan", 7)
             .claim("ip", "not an address")
             .claim("nested", Value::Array(vec![]))
-            .told_by(&maps);
+            .into_facts(&maps);
         assert_eq!(
             told.tags,
             pairs(&[("auth.tenant", "acme"), ("auth.admin", "true")]) as Vec<_>

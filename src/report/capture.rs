@@ -1,4 +1,4 @@
-//! Which ends of an RPC become error events.
+//! Which failed RPCs become error events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::rpc;
 
 type CaptureFn = dyn Fn(&RpcOutcome<'_>) -> bool + Send + Sync;
 
-/// Chooses by the outcome.
+/// Chooses failed calls by their outcome.
 #[derive(Clone)]
 pub(crate) enum Capture {
     Codes(CodeSet),
@@ -39,7 +39,7 @@ impl FromIterator<Code> for CodeSet {
 }
 
 impl Capture {
-    /// What is the fault of the service that answers so, whatever it was asked.
+    /// The codes of failures that are the fault of the service itself.
     pub(crate) fn server_default() -> Self {
         Self::Codes(
             [Code::Unknown, Code::Internal, Code::DataLoss]
@@ -48,7 +48,7 @@ impl Capture {
         )
     }
 
-    /// Nothing: what a failed call means, its caller knows.
+    /// No code: only the caller knows what a failed call means.
     pub(crate) fn client_default() -> Self {
         Self::Codes(CodeSet(0))
     }

@@ -1,16 +1,16 @@
-//! Times, as Sentry can be told them.
+//! Times that Sentry's protocol can express.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sentry_core::protocol::Event;
 
-/// Now, by a clock that may be set to before 1970: sentry cannot write such times, and its
-/// transports panic where they are to.
+/// Now, or 1970 if the clock is set to before that: sentry cannot serialize such times, and its
+/// transports would panic.
 pub(crate) fn now() -> SystemTime {
     SystemTime::now().max(UNIX_EPOCH)
 }
 
-/// What others said of when it happened, for it to be written.
+/// Moves times before 1970, which others set in an event, to 1970.
 pub(crate) fn repair_times(event: &mut Event<'_>) {
     event.timestamp = event.timestamp.max(UNIX_EPOCH);
     for breadcrumb in &mut event.breadcrumbs.values {

@@ -1,4 +1,4 @@
-//! The context by which an event says of which RPC it is.
+//! The context `rpc` of an event, which says which RPC the event belongs to.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ const METHOD_TYPE: &str = "method_type";
 const STREAM: &str = "stream";
 const UNARY: &str = "unary";
 
-/// Whether a call has more than one message in either direction.
+/// Says whether the call streams: whether it has more than one message in either direction.
 pub(crate) fn set_method_type(context: &mut Map<String, Value>, streams: bool) {
     let kind = if streams { STREAM } else { UNARY };
     context.insert(METHOD_TYPE.to_owned(), kind.into());
@@ -26,8 +26,8 @@ pub(crate) fn set_held_back(event: &mut Event<'_>, held_back: u64) {
     }
 }
 
-/// Gives a stream the id of its span for a name: by it all events of the stream are
-/// found, sampled or not.
+/// Adds the id of its span to the context of a stream, so that all events of the stream can be
+/// found by it, sampled or not.
 pub(crate) fn name_stream(context: &mut Map<String, Value>, span_id: impl Display) {
     if context.get(METHOD_TYPE).and_then(Value::as_str) == Some(STREAM) {
         context.insert("stream_id".to_owned(), span_id.to_string().into());

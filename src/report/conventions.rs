@@ -1,4 +1,4 @@
-//! Which generation of names a span has.
+//! Which generation of semantic conventions names the attributes of spans.
 
 use std::env;
 use std::sync::OnceLock;
@@ -34,10 +34,11 @@ pub enum SemanticConventions {
 const OPT_IN: &str = "OTEL_SEMCONV_STABILITY_OPT_IN";
 
 impl SemanticConventions {
-    /// What `OTEL_SEMCONV_STABILITY_OPT_IN` says, which is read once: a list, separated by
-    /// commas, in which `rpc/dup` stands for [`Both`](Self::Both) and, where that is not
-    /// there, `rpc` for [`Stable`](Self::Stable). Others are for others; with none it
-    /// is [`Legacy`](Self::Legacy).
+    /// What the environment variable `OTEL_SEMCONV_STABILITY_OPT_IN` says. It is read once.
+    ///
+    /// It is a list separated by commas. With `rpc/dup` in it, this is [`Both`](Self::Both); else
+    /// with `rpc`, [`Stable`](Self::Stable); else [`Legacy`](Self::Legacy). Other entries are for
+    /// other protocols.
     #[must_use]
     pub fn from_env() -> Self {
         static READ: OnceLock<SemanticConventions> = OnceLock::new();

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 use crate::report::scrub::{FILTERED, is_secret};
 use crate::rpc::clip;
 
-/// What the attributes begin with:
+/// What the names of the attributes begin with:
 /// <https://getsentry.github.io/sentry-conventions/attributes/grpc/>
 const PREFIX: &str = "grpc.error.";
 
@@ -19,7 +19,7 @@ const MAX_TEXT_LEN: usize = 1024;
 const MAX_KEY_LEN: usize = 64;
 const MAX_ENTRIES: usize = 32;
 
-/// Those of one violation have to fit into one text.
+/// All dimensions of a quota violation have to fit into one text.
 const MAX_DIMENSIONS: usize = 8;
 
 /// Their name among the contexts of an event.
@@ -75,7 +75,7 @@ pub(crate) fn attributes(details: &ErrorDetails, sends_pii: bool) -> Vec<(String
     found.0
 }
 
-/// What the context of an event says: the same, without what they all begin with.
+/// The same as the context of an event: without the prefix of the names.
 pub(crate) fn context(attributes: &[(String, Value)]) -> Map<String, Value> {
     attributes
         .iter()
@@ -159,8 +159,8 @@ fn quota_violation(violation: &QuotaViolation) -> String {
     })
 }
 
-/// An object whose texts are at most as long as `object` is told. JSON that is cut at
-/// its end is none, so they are made shorter until all of it fits.
+/// The JSON of `object`, which is given the length that its texts may have. Cut at its end, it
+/// would not be JSON any more: instead its texts are made shorter until all of it fits.
 fn json(object: impl Fn(usize) -> Vec<(&'static str, Value)>) -> String {
     let shorter = |&max: &usize| (max > 0).then_some(max / 2);
     std::iter::successors(Some(MAX_TEXT_LEN), shorter)
@@ -169,8 +169,8 @@ fn json(object: impl Fn(usize) -> Vec<(&'static str, Value)>) -> String {
         .unwrap_or_default()
 }
 
-/// The first `max` of `entries` by their keys, so that they are the same each time.
-/// A key tells a secret by all of it, and not only by what is left.
+/// The first `max` of `entries` in the order of their keys, so that they are the same each time.
+/// Whether a key names a secret is decided before it is cut.
 fn bounded(
     entries: &HashMap<String, String>,
     max: usize,

@@ -14,18 +14,18 @@ use crate::report::outcome::RpcOutcome;
 use crate::report::scrub;
 use crate::rpc::{self, RpcSide};
 
-/// The type by which Sentry's SDKs for Rust call a panic.
+/// The type that a panic has in Sentry's SDK for Rust.
 const PANIC: &str = "panic";
 
-/// Where the exceptions of this crate come from.
+/// The mechanism of the exceptions that this crate makes.
 const MECHANISM: &str = "auto.rpc.tonic";
 
-/// A source's own words; they may be those of a peer.
+/// The limit of the text of a source, which a peer may have written.
 const MAX_VALUE_LEN: usize = 1024;
 
 const MAX_TYPE_LEN: usize = 128;
 
-/// Has an event tell nothing that none may tell, nor what cannot be written.
+/// Takes out of an event what must never be sent, and what cannot be serialized.
 pub(crate) fn clean(event: &mut Event<'_>) {
     scrub::scrub(event);
     clock::repair_times(event);
@@ -156,7 +156,7 @@ pub(crate) fn panic(message: &str) -> Exception {
 }
 
 fn exception(error: &(dyn Error + 'static)) -> Exception {
-    // In full it would tell its metadata.
+    // Printed in full, it would show its metadata.
     if let Some(status) = as_status(error) {
         return Exception {
             ty: rpc::code_name(status.code()).to_owned(),
@@ -166,7 +166,7 @@ fn exception(error: &(dyn Error + 'static)) -> Exception {
     }
     let value = rpc::bounded(MAX_VALUE_LEN, format_args!("{error}"));
     let debug = rpc::bounded(MAX_TYPE_LEN, format_args!("{error:?}"));
-    // One that prints a status below it.
+    // It prints a status from its own chain.
     let tells_metadata = scrub::without_metadata(&value).is_some();
     Exception {
         ty: type_of(&debug, &value).to_owned(),
@@ -181,9 +181,8 @@ fn as_status<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
     error.downcast_ref().or_else(boxed).or_else(shared)
 }
 
-/// The name that `Debug` begins with. An error that is printed as its message, with
-/// or without a backtrace, tells no type: and what is no name is of no use to group
-/// by, and may be anything.
+/// The type name that `Debug` begins with; `Error` where there is none. An error may print its
+/// message instead, which is no use to group by, and may hold anything.
 fn type_of<'a>(debug: &'a str, value: &str) -> &'a str {
     let name = sentry_core::parse_type_from_debug(debug);
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

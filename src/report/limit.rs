@@ -1,4 +1,4 @@
-//! How many events of one kind are sent.
+//! A limit on the events of one method and code.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -9,17 +9,17 @@ use crate::sync::Mutex;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Kinds beyond that share one limit. A peer may make methods up.
+/// Kinds beyond that share one limit, as a peer may make methods up.
 const MAX_KINDS: usize = 1024;
 
-/// The method of those that share one.
+/// The method in the key of kinds that share one limit.
 const OTHERS: &str = "";
 
 /// Holds back the events of a method that fails again and again with the same
 /// code.
 #[derive(Debug)]
 pub(crate) struct EventLimiter {
-    /// In a minute.
+    /// How many are sent in a minute.
     max: u32,
     kinds: Mutex<HashMap<(String, EventKind), Window>>,
 }
@@ -56,8 +56,7 @@ impl EventLimiter {
         }
     }
 
-    /// How many events were held back before this one; `None` where this one is,
-    /// too.
+    /// How many events were held back before this one; `None` if this one is held back, too.
     pub(crate) fn admit(&self, method: &str, kind: EventKind) -> Option<u64> {
         self.admit_at(Instant::now(), method, kind)
     }

@@ -1,4 +1,4 @@
-//! Metadata of a call, as far as it may be told.
+//! Metadata of a call, as far as it may be sent.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::report::conventions::SemanticConventions;
 use crate::report::scrub::{DenyList, FILTERED};
 use crate::rpc;
 
-/// Beyond that, keys are left out: a peer chooses them.
+/// Further keys are left out: a peer chooses how many there are.
 const MAX_KEYS: usize = 64;
 const MAX_VALUES: usize = 16;
 const MAX_VALUE_LEN: usize = 1024;
@@ -34,7 +34,7 @@ impl Default for MetadataOptions {
     }
 }
 
-/// Keys that are captured whoever the values tell of.
+/// Keys that are captured with and without `send_default_pii`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MetadataKeys(Arc<[HeaderName]>);
 
@@ -77,7 +77,7 @@ impl MetadataKeys {
     }
 }
 
-/// Where metadata was.
+/// Where metadata was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetadataPlace {
     Request,
@@ -86,7 +86,7 @@ pub(crate) enum MetadataPlace {
 }
 
 impl MetadataPlace {
-    /// By which Sentry and the legacy conventions know it.
+    /// Its name in Sentry's and in the legacy conventions.
     fn message(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -112,13 +112,13 @@ struct Entry {
     place: MetadataPlace,
     key: HeaderName,
     values: Vec<String>,
-    /// Not only for who sends personal data.
+    /// Asked for by its key, and not only by `send_default_pii`.
     is_allowed: bool,
 }
 
 impl Metadata {
-    /// Adds what may be told of `headers`: what is `allowed`, or with `sends_pii`
-    /// all that is an application's.
+    /// Adds what may be sent of `headers`: the `allowed` keys; with `sends_pii` all others, too,
+    /// except those of the protocol.
     pub(crate) fn add(
         &mut self,
         place: MetadataPlace,
@@ -148,7 +148,9 @@ impl Metadata {
     ) {
         let is_secret = denied.denies(key.as_str());
         let values = headers.get_all(key).iter();
-        let mut values = values.map(|value| tell(key, value, is_secret)).peekable();
+        let mut values = values
+            .map(|value| printed(key, value, is_secret))
+            .peekable();
         if values.peek().is_none() {
             return;
         }
@@ -179,7 +181,7 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// As attributes of a span, by their names.
+    /// As attributes of a span.
     pub(crate) fn attributes(
         &self,
         conventions: SemanticConventions,
@@ -229,13 +231,14 @@ impl Metadata {
     }
 }
 
-/// What HTTP/2 and gRPC themselves say by it.
+/// Whether a header belongs to HTTP/2 or gRPC themselves.
 fn is_of_protocol(key: &HeaderName) -> bool {
     let key = key.as_str();
     matches!(key, "te" | "content-type") || key.starts_with("grpc-")
 }
 
-fn tell(key: &HeaderName, value: &HeaderValue, is_secret: bool) -> String {
+/// A value as it is sent.
+fn printed(key: &HeaderName, value: &HeaderValue, is_secret: bool) -> String {
     if is_secret || value.is_sensitive() {
         return FILTERED.to_owned();
     }

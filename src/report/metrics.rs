@@ -1,4 +1,4 @@
-//! How long calls take, as metrics.
+//! The durations of calls as metrics.
 //!
 //! See <https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/>.
 
@@ -18,7 +18,7 @@ pub(crate) struct RpcMetrics {
     pub(crate) to_sentry: bool,
 }
 
-/// What a duration is told with.
+/// An attribute of a duration.
 enum Attribute<'a> {
     Text(&'static str, &'a str),
     Number(&'static str, i64),
@@ -37,7 +37,8 @@ impl RpcMetrics {
         false
     }
 
-    /// `is_known`: whether there is such a method; else it has a name of any number.
+    /// Records the duration of a call. A method that is not known is `_OTHER`: callers may make up
+    /// any number of names.
     pub(crate) fn record(
         &self,
         outcome: &RpcOutcome<'_>,
@@ -64,10 +65,10 @@ impl RpcMetrics {
                 .map(|port| Attribute::Number(fields::SERVER_PORT, port.into())),
         ];
         let attributes: Vec<Attribute<'_>> = attributes.into_iter().flatten().collect();
-        self.tell(outcome, &attributes);
+        self.record_with(outcome, &attributes);
     }
 
-    fn tell(&self, outcome: &RpcOutcome<'_>, attributes: &[Attribute<'_>]) {
+    fn record_with(&self, outcome: &RpcOutcome<'_>, attributes: &[Attribute<'_>]) {
         let seconds = outcome.duration().as_secs_f64();
         #[cfg(feature = "opentelemetry-metrics")]
         if let Some(histogram) = &self.histogram {

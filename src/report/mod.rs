@@ -40,7 +40,9 @@ pub use self::conventions::SemanticConventions;
 pub(crate) use self::details::{
     CONTEXT as ERROR_CONTEXT, attributes as error_attributes, context as error_context,
 };
-pub(crate) use self::event::{clean, of_panic as event_of_panic, of_status as event_of_status};
+pub(crate) use self::event::{
+    clean as clean_event, of_panic as event_of_panic, of_status as event_of_status,
+};
 pub(crate) use self::limit::{EventKind, EventLimiter};
 pub use self::metadata::InvalidMetadataKey;
 pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions, MetadataPlace};

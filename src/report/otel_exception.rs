@@ -1,4 +1,4 @@
-//! What a failed RPC failed with, as OpenTelemetry is told.
+//! The exception event of a failed RPC for OpenTelemetry.
 
 use crate::fields;
 use crate::report::event;
@@ -6,9 +6,9 @@ use crate::report::outcome::RpcOutcome;
 use crate::report::scrub;
 use crate::report::status::is_error;
 
-/// The attributes of an [exception], which is the one that an issue in Sentry is
-/// grouped by; `None` where the call has not failed, or nothing is known of why
-/// but its status, which the span has.
+/// The attributes of an [exception]: the innermost source, by which Sentry groups issues, or
+/// the panic. `None` where the call has not failed, or where only its status is known, which the
+/// span has.
 ///
 /// [exception]: https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
 pub(crate) fn otel_exception(

@@ -1,4 +1,4 @@
-//! The end of an RPC, as an application's closures are told of it.
+//! The end of an RPC, as the closures of an application see it.
 
 use std::error::Error;
 use std::fmt;
@@ -60,10 +60,11 @@ impl<'a> RpcOutcome<'a> {
         self.duration
     }
 
-    /// What the call failed with, beside its status: the
-    /// [source](tonic::Status::set_source) of the status where tonic keeps it,
-    /// which is before the first message of a response, or where it was
-    /// [kept](crate::keep_source); or the error of the transport.
+    /// What the call failed with, besides its status: the
+    /// [source](tonic::Status::set_source) of the status, or the error of the transport.
+    ///
+    /// tonic keeps the source of a status that comes before the first message of a response. For
+    /// a later one, see [`keep_source`](crate::keep_source).
     #[must_use]
     pub fn source(&self) -> Option<&'a (dyn Error + 'static)> {
         self.cause
@@ -79,7 +80,7 @@ impl<'a> RpcOutcome<'a> {
         code_name(self.outcome.code)
     }
 
-    /// To the microsecond: more digits are not kept as they are.
+    /// To the microsecond: further digits would not be kept exactly.
     pub(crate) fn milliseconds(&self) -> f64 {
         self.duration.as_micros() as f64 / 1000.0
     }

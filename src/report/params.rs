@@ -1,4 +1,4 @@
-//! Parameters of calls, as far as they may be told.
+//! Parameters of calls, as far as they may be sent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const DEFAULT_MAX_LEN: usize = 1024;
 
 type RedactFn = dyn Fn(&str, Value) -> Value + Send + Sync;
 
-/// What is told of the parameters that spans have.
+/// What is sent of the parameters in fields of spans.
 #[derive(Clone)]
 pub(crate) struct ParamOptions {
     pub(crate) tags: Vec<String>,
@@ -44,12 +44,12 @@ impl Default for ParamOptions {
 }
 
 impl ParamOptions {
-    /// What is told of a parameter.
+    /// The value that is sent for a parameter.
     pub(crate) fn tell(&self, name: &str, value: Value) -> Value {
         let value = match &self.redact {
             Redact::ByName if is_secret(name) => FILTERED.into(),
             Redact::ByName | Redact::Off => value,
-            // Of one that panics it is not known what it would have taken out.
+            // If it panics, what it would have taken out is not known.
             Redact::With(redact) => {
                 rpc::contained(|| redact(name, value)).unwrap_or_else(|| FILTERED.into())
             }
@@ -59,13 +59,13 @@ impl ParamOptions {
                 sentry_debug!("rpc.param.{name} is cut at {} bytes", self.max_len);
                 rpc::clip(&text, self.max_len).into()
             }
-            // No field of a span has one; a redactor may make one up.
+            // Fields of spans have no such values; only a redactor can have made one.
             Value::Array(_) | Value::Object(_) | Value::Null => FILTERED.into(),
             value => value,
         }
     }
 
-    /// The tag of a parameter that was told, where it is to be one.
+    /// The tag of a parameter, if it is to be one.
     pub(crate) fn tag(&self, field: &str, name: &str, told: &Value) -> Option<(String, String)> {
         if !self.tags.iter().any(|tag| tag == name) {
             return None;

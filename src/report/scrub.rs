@@ -1,11 +1,11 @@
-//! What is never told, whatever else is asked for.
+//! What is never sent, whatever the options say.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Context, Event, Value};
 
-/// What stands in the place of a secret, as with all of Sentry's SDKs.
+/// Replaces a secret, as in all of Sentry's SDKs.
 pub(crate) const FILTERED: &str = "[Filtered]";
 
 // https://develop.sentry.dev/sdk/expected-features/data-handling/#sensitive-data
@@ -36,15 +36,15 @@ pub(crate) fn is_secret(name: &str) -> bool {
     METADATA_TERMS.iter().any(|term| name.contains(term))
 }
 
-/// Where a printed status begins to tell its metadata or its details, also in text
-/// that is printed as a string. tonic's `Display` prints the source of a status with
-/// `Debug`, so that a status in another one tells all it has.
+/// What the metadata and the details of a printed status begin with, also where the text was
+/// quoted once more. tonic's `Display` prints the source of a status with `Debug`: a status
+/// inside another one shows everything.
 const STATUS_MARKS: [&str; 3] = ["MetadataMap {", "details: b\"", "details: b\\\""];
 
 /// What is left of a text without the metadata and the details of a status; `None`
 /// where it has none.
 pub(crate) fn without_metadata(text: &str) -> Option<String> {
-    // Most texts have neither, and to look for a text is dear.
+    // Searching for a text is slow, and most texts have neither character.
     if !text.bytes().any(|byte| matches!(byte, b'{' | b'"')) {
         return None;
     }

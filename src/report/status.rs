@@ -1,4 +1,4 @@
-//! gRPC codes as span statuses.
+//! What gRPC codes mean: as span statuses of Sentry, and as failures.
 
 use sentry_core::protocol::SpanStatus;
 use tonic::Code;

@@ -1,4 +1,4 @@
-//! Tags, as Sentry takes them.
+//! Tags that Sentry takes.
 
 use crate::rpc;
 
@@ -6,8 +6,8 @@ use crate::rpc;
 const MAX_KEY_LEN: usize = 200;
 const MAX_VALUE_CHARS: usize = 200;
 
-/// A tag that Sentry keeps: of 200 characters, on one line. `None` where the key
-/// is none.
+/// A tag with its value cut to 200 characters on one line; `None` for a key or a value that
+/// Sentry does not take.
 pub(crate) fn bounded(key: &str, value: &str) -> Option<(String, String)> {
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
     let is_key = (1..=MAX_KEY_LEN).contains(&key.len()) && key.bytes().all(is_legal);

@@ -1,4 +1,4 @@
-//! Foreign code, kept from harming a call.
+//! Runs foreign code whose panics must not harm a call.
 
 use std::any::Any;
 use std::mem;
@@ -7,21 +7,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// What a panic was made with.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Runs `f`; `None` where it panics. What it has left half done must not matter.
+/// Runs `f`; `None` where it panics. The caller must not use what `f` may have left half done.
 pub(crate) fn contained<T>(f: impl FnOnce() -> T) -> Option<T> {
     caught(f).map_err(discard).ok()
 }
 
-/// Runs `f`, for somebody who knows what to do with its panic.
+/// Runs `f`, for a caller that deals with the payload of its panic.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where a payload is not let go"
+    reason = "the callers deal with the payload"
 )]
 pub(crate) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, Payload> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-/// Lets go of a payload, which may panic as it is dropped, with a payload that does.
+/// Drops a payload. That may panic, with a payload that panics as it is dropped, and so on.
 pub(crate) fn discard(payload: Payload) {
     if let Err(again) = caught(|| drop(payload)) {
         mem::forget(again);

@@ -1,16 +1,16 @@
-//! Counts messages in a stream of bytes without touching it.
+//! Counts the messages in a stream of bytes that passes by unchanged.
 
 use std::io::IoSlice;
 
 use bytes::Buf;
 
-/// Compressed-flag and length in front of each message.
+/// The flag for compression and the length, in front of each message.
 ///
 /// See <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests>.
 const PREFIX_LEN: usize = 5;
 
-/// More pieces than a frame of any known transport has; a frame with more of
-/// them makes the count unknown instead of wrong.
+/// No known transport has frames in so many pieces. A frame with more of them makes the count
+/// unknown instead of wrong.
 const MAX_PIECES: usize = 16;
 
 /// Counts the length-prefixed messages that pass by, however they are cut into

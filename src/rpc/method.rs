@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 
 use crate::rpc::text::clip;
 
-/// What Sentry keeps of a transaction name.
+/// Sentry cuts names of transactions to this length.
 const MAX_LEN: usize = 200;
 
 /// The path of a request, split as gRPC splits it:
@@ -16,14 +16,14 @@ const MAX_LEN: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MethodPath {
     path: Option<PathAndQuery>,
-    /// Where the method's own name is set off, in what is [`qualified`](Self::qualified).
+    /// The last slash in [`qualified`](Self::qualified): the method's own name follows.
     slash: Option<usize>,
 }
 
 impl MethodPath {
     pub(crate) fn new(uri: &Uri) -> Self {
         let path = uri.path_and_query().map(|whole| {
-            // Breadcrumbs keep it when the request has gone.
+            // A long path is copied, as breadcrumbs would keep all of it in memory.
             let is_long = whole.as_str().len() > MAX_LEN;
             let cut = is_long.then(|| clip(whole.path(), MAX_LEN).try_into().ok());
             cut.flatten().unwrap_or_else(|| whole.clone())

@@ -9,7 +9,7 @@ use crate::rpc::contained::contained;
 use crate::rpc::method::MethodPath;
 use crate::rpc::method_patterns::MethodPatterns;
 
-/// They are called again and again, by machines, and say nothing.
+/// Called by machines, again and again: of no interest in Sentry.
 const DEFAULT_SERVICES: [&str; 3] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",

@@ -28,7 +28,7 @@ fn matches(pattern: &str, path: &str) -> bool {
         return false;
     };
     let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    // Each piece where it first occurs: that leaves most to those that follow.
+    // Taking each piece where it first occurs leaves most to those that follow.
     for piece in middle.split('*') {
         match left.find(piece) {
             Some(at) => left = left.get(at + piece.len()..).unwrap_or_default(),

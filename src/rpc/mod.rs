@@ -6,13 +6,13 @@ mod contained;
 mod content_type;
 #[cfg(feature = "error-details")]
 mod details;
-#[cfg(test)]
-mod made_up;
 mod messages;
 mod method;
 mod method_filter;
 mod method_patterns;
 mod outcome;
+#[cfg(test)]
+mod properties;
 mod side;
 mod sources;
 mod status;

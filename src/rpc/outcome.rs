@@ -14,7 +14,7 @@ use crate::rpc::text::{bounded, clip};
 #[cfg(feature = "transport")]
 use crate::rpc::transport;
 
-/// Longer messages are cut: a peer writes them, and they are for people.
+/// Longer messages are cut, as a peer writes them.
 const MAX_MESSAGE_LEN: usize = 1024;
 
 /// The status that an RPC ended with.
@@ -74,39 +74,39 @@ impl Outcome {
         Some(Self::new(code, Some(message.into())))
     }
 
-    /// The response ended and never said how it went.
+    /// For a response that ended without a status.
     pub(crate) fn no_status() -> Self {
         let message = "the response ended without grpc-status";
         Self::new(Code::Unknown, Some(message.into()))
     }
 
-    /// Of a failure of which the text alone is known.
+    /// For a failure of which only a text is known.
     #[cfg(feature = "tower-http")]
     pub(crate) fn of_text(text: String) -> Self {
         Self::new(Code::Unknown, Some(text.into()))
     }
 
-    /// Of the parts of a status.
+    /// From the code and the message of a status.
     #[cfg(feature = "tower-http")]
     pub(crate) fn of_status(code: i32, message: Option<&str>) -> Self {
         let message = message.map(|message| message.to_owned().into());
         Self::new(Code::from_i32(code), message)
     }
 
-    /// Dropped before the end, after the deadline had passed.
+    /// For an RPC that was dropped after its deadline.
     pub(crate) fn deadline() -> Self {
         Self::new(Code::DeadlineExceeded, None)
     }
 
-    /// Dropped before the end.
+    /// For an RPC that was dropped before its end.
     pub(crate) fn dropped() -> Self {
         Self::new(Code::Cancelled, None)
     }
 
-    /// What is said of a panic that says nothing.
+    /// The message of a panic whose payload is no text.
     pub(crate) const PANICKED: &'static str = "panicked";
 
-    /// Ended by a panic.
+    /// For an RPC that a panic has ended.
     pub(crate) fn panicked() -> Self {
         Self {
             has_panicked: true,
@@ -114,7 +114,7 @@ impl Outcome {
         }
     }
 
-    /// Whether tonic's server says this of a request that ended too early.
+    /// Whether it is what tonic's server answers to a request that ended too early.
     pub(crate) fn is_of_cut_request(&self) -> bool {
         const MESSAGES: [&str; 2] = [
             "Missing request message.",
@@ -124,13 +124,13 @@ impl Outcome {
         self.code == Code::Internal && self.message.as_deref().is_some_and(is_its)
     }
 
-    /// Whether `status` arrived as this.
+    /// Whether it is what a caller that is sent `status` receives.
     pub(crate) fn is_of(&self, status: &Status) -> bool {
         *self == Self::new(status.code(), Some(status.message().to_owned().into()))
     }
 
-    /// What tonic makes of an error of a request whose connection broke, or whose
-    /// caller hung up; `None` for any other.
+    /// From the error of a request body: `None` unless the connection broke or the caller hung
+    /// up. It is the status that tonic makes of that error.
     pub(crate) fn of_cut_request(error: &dyn Any) -> Option<Self> {
         let outermost = as_error(error)?;
         let is_cut = |error: &(dyn Error + 'static)| {
@@ -162,7 +162,8 @@ impl Outcome {
                 if outcome.code != Code::Unknown {
                     return outcome;
                 }
-                // tonic says no more of a connection that breaks in a stream.
+                // tonic makes UNKNOWN of a connection that breaks in a stream: its sources may
+                // tell more.
                 unknown = unknown.or(Some(outcome));
             } else if let Some(code) = match unknown {
                 Some(_) => transport_code(error),
@@ -213,7 +214,7 @@ fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {
     bounded(MAX_MESSAGE_LEN, format_args!("{error}")).into()
 }
 
-/// What an error was made from, beside the status that it may be.
+/// The cause of a failure: the error; where that is a status, only its source.
 pub(crate) fn cause_of(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     let error = as_error(error)?;
     match error.is::<Status>() {
@@ -222,7 +223,7 @@ pub(crate) fn cause_of(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     }
 }
 
-/// The type of a tower error is free; these are the ones that occur.
+/// The error as `dyn Error`. Errors of tower may have any type; these are the usual ones.
 fn as_error(error: &dyn Any) -> Option<&(dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
         return Some(error.as_ref());

@@ -1,14 +1,13 @@
-//! What an error came from.
+//! The chain of sources of an error.
 
 use std::error::Error;
 
 use crate::rpc::contained::contained;
 
-/// An error chain longer than this is a circle or an attack.
+/// A longer chain is a circle or an attack.
 const MAX_SOURCES: usize = 32;
 
-/// An error, its source, the source of that, and so on: somebody else wrote them, and
-/// they may panic when they are asked.
+/// An error, its source, the source of that, and so on. `source` of a foreign error may panic.
 pub(crate) fn chain<'a>(
     outermost: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -47,14 +47,13 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<(Code, Option<Cow<'sta
     })
 }
 
-/// The status of a call that failed for reasons that are none of the caller's
-/// business.
+/// The answer to a call that panicked: it does not tell the caller why.
 pub(crate) fn internal() -> HeaderMap {
     HeaderMap::from_iter([
         (GRPC_STATUS, HeaderValue::from(Code::Internal as u16)),
         (
             GRPC_MESSAGE,
-            // Percent-encoding leaves it as it is.
+            // Needs no percent-encoding.
             HeaderValue::from_static("internal server error"),
         ),
     ])

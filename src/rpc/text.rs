@@ -1,4 +1,4 @@
-//! Bounds on text that somebody else wrote.
+//! Limits on text that somebody else wrote.
 
 use std::fmt::{self, Write};
 
@@ -17,8 +17,7 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// What is written first, at most `max` bytes: what is printed may be endless, and
-/// may panic.
+/// Prints at most the first `max` bytes. Foreign code that prints may go on for ever, or panic.
 pub(crate) fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
     struct Bounded {
         text: String,
@@ -41,7 +40,7 @@ pub(crate) fn bounded(max: usize, text: fmt::Arguments<'_>) -> String {
         text: String::new(),
         max,
     };
-    // An error here means that there is more. Whoever panics has said what there is.
+    // An error means that there is more. After a panic, what was written so far counts.
     let _ = contained(|| bounded.write_fmt(text));
     bounded.text
 }

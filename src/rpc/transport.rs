@@ -1,4 +1,4 @@
-//! What the errors of `tonic::transport` mean.
+//! Status codes for the errors of `tonic::transport`.
 
 use std::error::Error;
 use std::io;
@@ -8,8 +8,8 @@ use tonic::Code;
 
 use crate::rpc::outcome::io_code;
 
-/// The code that a caller gets for an error of hyper or h2; `None` where the
-/// error, perhaps not its source, says nothing.
+/// The code that a caller gets for an error of hyper or h2; `None` where the error itself has
+/// none. Its sources may.
 ///
 /// See <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>.
 pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<Code> {

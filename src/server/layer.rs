@@ -102,9 +102,9 @@ impl GrpcServerLayer {
     ///
     /// An event has the exceptions of the status and of its
     /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out where another event was sent in the call before its end: as
-    /// far as the hub tells that captured it, by its last event. A fingerprint on the
-    /// scope does not replace its own; `before_send` can.
+    /// It is left out if another event was sent in the call before its end, as far as the
+    /// `last_event_id` of the hub that captured that shows it. A fingerprint on the scope does
+    /// not replace that of the event; `before_send` can.
     ///
     /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS, which are faults of the
     /// service itself; with no codes there are no events.
@@ -115,31 +115,32 @@ impl GrpcServerLayer {
     call_setters!();
 
     /// What becomes of a panic in a handler: in its call, or in the stream of its
-    /// replies. A task that it spawns is none of these.
+    /// replies. A panic in a task that the handler spawns is neither.
     ///
     /// The panic is one error event, fatal and unhandled, whatever
-    /// [`capture_codes`](Self::capture_codes) says; where `sentry`'s panic
-    /// integration is there, it is that one's, with the stack trace. It is left out where
-    /// another event was sent in the call, unless
-    /// [told otherwise](crate::SentryGrpcLayer::one_event_per_failure): a panic hook that
-    /// ends the process takes it along. The span is INTERNAL, and the session has
-    /// crashed. With `panic = "abort"` nothing can be caught.
+    /// [`capture_codes`](Self::capture_codes) says. With `sentry`'s panic integration it is the
+    /// event of that, which has the stack trace. If another event was sent in the call, it is
+    /// left out, unless
+    /// [`one_event_per_failure`](crate::SentryGrpcLayer::one_event_per_failure) is off: then the
+    /// event of the integration is held until the panic has reached this layer, and is lost if a
+    /// panic hook ends the process. The span is INTERNAL, and the session has crashed. With `panic = "abort"`
+    /// nothing can be caught.
     ///
     /// Defaults to [`OnPanic::Answer`].
     pub fn on_panic(self, on_panic: OnPanic) -> Self {
         self.with_call(|call| call.on_panic = on_panic)
     }
 
-    /// Tells who makes a call, from the head of its request: the user and the tags
-    /// of the transaction and of all errors in it. Called once for each call, before
-    /// its handler, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it,
-    /// sampled or not. Where it panics, nobody is known.
+    /// A function that says who makes a call, from the head of its request: the user and the
+    /// tags of the transaction and of all errors in it. Called once for each call, before its
+    /// handler, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it, sampled or not.
+    /// Where it panics, the caller is not known.
     ///
-    /// What a layer outside of this one left in the extensions is there: verified
-    /// claims, or tonic's `TlsConnectInfo`. What a handler or interceptor finds out
-    /// goes to the scope (`sentry::configure_scope`), or into the fields `user.id`,
-    /// `user.email` and `user.name` of any span in the call. The scope outranks this,
-    /// and both outrank the fields.
+    /// The extensions have what layers outside of this one left there: verified claims, or
+    /// tonic's `TlsConnectInfo`. A handler or an interceptor that finds out more sets it on the
+    /// scope (`sentry::configure_scope`), or in the fields `user.id`, `user.email` and
+    /// `user.name` of any span in the call. The scope outranks this function, and both outrank
+    /// the fields.
     ///
     /// Defaults to nobody.
     pub fn caller(self, caller: impl Fn(&Parts) -> RpcCaller + Send + Sync + 'static) -> Self {
@@ -147,7 +148,7 @@ impl GrpcServerLayer {
     }
 
     /// Which [claims](RpcCaller::claim) of a caller are tags: pairs of a claim and the
-    /// tag it becomes. Of texts, numbers and booleans alone.
+    /// tag it becomes. Claims that are not texts, numbers or booleans are left out.
     ///
     /// Defaults to none.
     pub fn claim_tags<C, T>(self, pairs: impl IntoIterator<Item = (C, T)>) -> Self
@@ -180,13 +181,11 @@ impl GrpcServerLayer {
         self.with_call(|call| call.server_id = Some(id.into()))
     }
 
-    /// By which headers a request may name the trace that it belongs to, and in which
-    /// order: the first that is there and valid counts. With none, each call begins a
-    /// trace.
+    /// The headers in which a request may name its trace, in order: the first that is there and
+    /// valid counts. With an empty list, each call begins a trace.
     ///
     /// A trace that is named by `traceparent` alone, without members of Sentry's in
-    /// `baggage`, is one of services that know nothing of Sentry, and this is its head in
-    /// Sentry.
+    /// `baggage`, comes from services that know nothing of Sentry: in Sentry it begins here.
     ///
     /// Defaults to [`TraceFormat::SentryTrace`], then [`TraceFormat::Traceparent`].
     pub fn continue_traces(self, formats: impl IntoIterator<Item = TraceFormat>) -> Self {
@@ -194,16 +193,17 @@ impl GrpcServerLayer {
         self.with(|options| options.formats = formats)
     }
 
-    /// Which calls go on with the trace that their request names: those for which `trusts`
-    /// returns `true`. All others begin traces of their own, as if they had named none: their
-    /// `sentry-trace`, `traceparent`, `tracestate` and `baggage` count neither in Sentry nor as
-    /// the parent in OpenTelemetry, and do not go on to other services.
+    /// Which calls continue the trace that their request names: those for which `trusts`
+    /// returns `true`. All others begin traces of their own: their `sentry-trace`,
+    /// `traceparent`, `tracestate` and `baggage` are ignored, in Sentry and as the parent in
+    /// OpenTelemetry, and are not passed on to other services.
     ///
-    /// Whoever names a trace decides whether it is sampled, and is seen in it: a server that
-    /// anybody can call should not take that from anybody. Called once for each call that
-    /// names a trace and is observed, before its handler; what a layer outside of this one, or
-    /// the server, left in the extensions is there. Behind a proxy the peer is the proxy. Where it
-    /// panics, the trace is not continued.
+    /// A caller that names a trace decides whether it is sampled, and appears in it. A server
+    /// that anybody can call should not leave that to everybody.
+    ///
+    /// Called once for each call that names a trace and is observed, before its handler. The
+    /// extensions have what the server and layers outside of this one left there. Behind a proxy
+    /// the peer is the proxy. Where `trusts` panics, the trace is not continued.
     ///
     /// Defaults to all calls.
     ///
@@ -225,13 +225,13 @@ impl GrpcServerLayer {
         self.with(|options| options.trusts = Some(Arc::new(trusts)))
     }
 
-    /// Which methods there are, by patterns for their paths as in
-    /// [`ignore_methods`](Self::ignore_methods). All others are `_OTHER` from the start, to
-    /// Sentry and to an OpenTelemetry layer, [as the conventions say], with their paths in
-    /// `rpc.method_original`: whoever calls them may make up any number.
+    /// Which methods exist, by patterns for their paths as in
+    /// [`ignore_methods`](Self::ignore_methods). All others are named `_OTHER` from the start, in
+    /// Sentry and in an OpenTelemetry layer, [as the conventions say], with their paths in
+    /// `rpc.method_original`: callers may make up any number of them.
     ///
-    /// Defaults to all. Sentry then knows of a method that there is none by its end, see
-    /// [`name`](Self::name); the name of an OpenTelemetry span cannot be changed by then.
+    /// Defaults to all. Then a method that does not exist shows by how its call ends, see
+    /// [`name`](Self::name); by then the name of an OpenTelemetry span cannot be changed.
     ///
     /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
     pub fn known_methods(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -251,10 +251,9 @@ impl GrpcServerLayer {
     /// The timeout that the server applies to its calls, as in
     /// `tonic::transport::Server::timeout`, which this layer cannot see.
     ///
-    /// Limits nothing. A call that is dropped after this time, or in its last
-    /// tenth (at most 100 ms of it), and before its response head is reported
-    /// as `deadline_exceeded` instead of `cancelled`. The caller's own
-    /// `grpc-timeout` counts in any case, and for the response too.
+    /// This limits nothing. A call that is dropped before its response head, and after this
+    /// time or in its last tenth (at most 100 ms), is reported as `deadline_exceeded` instead of
+    /// `cancelled`. The caller's own `grpc-timeout` counts in any case, and for the response too.
     ///
     /// Defaults to none.
     pub fn server_timeout(self, timeout: Duration) -> Self {

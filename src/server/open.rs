@@ -1,4 +1,4 @@
-//! How a call that a server receives begins.
+//! Opens calls that a server receives.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::server::options::GrpcServerOptions;
 use crate::span_ext::{OtelParent, RpcFacts};
 use crate::watch::Deadline;
 
-/// Who enters the span of a call to run it.
+/// What runs a call, and so enters its span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runner {
     Middleware,
@@ -67,16 +67,16 @@ impl GrpcServerOptions {
         Some((rpc, deadline))
     }
 
-    /// Adds what a server says of a call.
+    /// Adds what the options of a server say of a call.
     fn complete(&self, facts: &mut RpcFacts, parts: &Parts) {
         facts.is_session = true;
-        // Who makes it is not known where the closure panics.
+        // A closure that panics names no caller.
         let caller = self.caller.as_ref();
         let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
         if let Some(caller) = caller {
-            let told = caller.told_by(&self.claims);
-            facts.user = told.user.map(Box::new);
-            facts.tags.extend(told.tags);
+            let known = caller.into_facts(&self.claims);
+            facts.user = known.user.map(Box::new);
+            facts.tags.extend(known.tags);
         }
     }
 }

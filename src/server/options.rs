@@ -1,4 +1,4 @@
-//! What a server layer can be told, shared by all the services it makes.
+//! The options of a server layer, shared by all the services it makes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ pub(crate) struct GrpcServerOptions {
     pub(crate) caller: Option<Arc<CallerFn>>,
     pub(crate) claims: ClaimMaps,
     pub(crate) formats: TraceFormats,
-    /// `None` where everybody is trusted with the traces they name.
+    /// `None` where the traces of all callers are continued.
     pub(crate) trusts: Option<Arc<TrustFn>>,
     pub(crate) force_transaction: bool,
     pub(crate) server_timeout: Option<Duration>,
 }
 
 impl GrpcServerOptions {
-    /// The trace that a request names, if who sends it may. Where that cannot be told
-    /// for a panic, it may not.
+    /// The trace that a request names, unless its caller is not trusted. A closure that panics
+    /// trusts nobody.
     pub(crate) fn incoming(&self, parts: &Parts) -> Option<IncomingTrace> {
         let incoming = IncomingTrace::from_headers(&parts.headers, &self.formats)?;
         let is_trusted = match &self.trusts {

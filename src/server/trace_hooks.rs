@@ -21,8 +21,8 @@ use crate::watch::OnPanic;
 /// does; with [`GrpcTraceHooks`] as the other hooks, Sentry gets what that layer would
 /// tell it.
 ///
-/// For services that have a `TraceLayer` already. It is one or the other: with a
-/// `GrpcServerLayer`, or another such `TraceLayer`, inside it each call is there twice.
+/// For services that have a `TraceLayer` already. Use this or a `GrpcServerLayer`, not both: with
+/// a `GrpcServerLayer`, or another such `TraceLayer`, inside it each call is reported twice.
 ///
 /// ```
 /// use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks};
@@ -41,18 +41,18 @@ use crate::watch::OnPanic;
 ///
 /// # What it takes
 ///
-/// Between the hooks a call is kept with its span, in tracing-subscriber's `Registry`: on
-/// any other subscriber the span tells how the call began, and no more.
+/// Between the hooks a call is kept with its span, in tracing-subscriber's `Registry`. On
+/// any other subscriber, nothing is recorded after the call has begun.
 ///
 /// `TraceLayer` tells nobody of a call that is dropped. A
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) ends it as its span closes: CANCELLED,
 /// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as OpenTelemetry's,
 /// learn no status of it, and take its last poll for its end.
 ///
-/// A span closes once nobody holds it and all spans in it have closed: a task that has
-/// one of them puts the end of a dropped call off, and it may be out of time by then.
+/// A span closes once nobody holds it and all spans in it have closed. So a task that holds
+/// one of them delays the end of a dropped call, whose deadline may have passed by then.
 /// Spans that are opened while another one closes stay in the `Registry` for good:
-/// closures that are asked of failures, such as that of
+/// closures that are called for failures, such as that of
 /// [`capture_if`](GrpcServerLayer::capture_if), should open none.
 ///
 /// # What `TraceLayer` cannot see
@@ -111,8 +111,9 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
     }
 }
 
-/// Tells how a call goes whose span a [`GrpcMakeSpan`] has made: `on_response`,
-/// `on_body_chunk`, `on_eos` and `on_failure` of tower-http's `TraceLayer`.
+/// The hooks `on_response`, `on_body_chunk`, `on_eos` and `on_failure` of tower-http's
+/// `TraceLayer`, for calls whose span a [`GrpcMakeSpan`] has made: they record how the call
+/// goes and ends.
 ///
 /// On any other span it does nothing. Hooks of your own can call it first:
 ///
@@ -131,12 +132,12 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
 /// # let _ = trace;
 /// ```
 ///
-/// `TraceLayer`'s own `DefaultOnFailure` logs an ERROR, which is an event in Sentry, of
-/// each failure, of whatever code, and beside the event of the call itself where the head
-/// of the response has the status. Without `on_eos` a call that went well is CANCELLED;
-/// without `on_body_chunk`, the count of the response's messages is 0.
+/// `TraceLayer`'s own `DefaultOnFailure` logs an ERROR for each failure, whatever its code,
+/// and each is an event in Sentry: a second one beside that of the call, where the head of the
+/// response has the status. Without `on_eos` a successful call is CANCELLED; without
+/// `on_body_chunk` the response has 0 messages.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::exhaustive_structs, reason = "what it knows is in the span")]
+#[expect(clippy::exhaustive_structs, reason = "its state is kept with the span")]
 pub struct GrpcTraceHooks;
 
 impl<B: Body> OnResponse<B> for GrpcTraceHooks {
@@ -166,7 +167,7 @@ impl OnEos for GrpcTraceHooks {
 impl OnFailure<GrpcFailureClass> for GrpcTraceHooks {
     fn on_failure(&mut self, failure: GrpcFailureClass, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| match failure {
-            // The head was seen, or the trailers will be, which tell more.
+            // Only for the case that neither head nor trailers, which say more, are seen.
             GrpcFailureClass::Status(status) => {
                 let outcome = Outcome::of_status(status.code_raw(), status.message());
                 guard.foresee(outcome);
@@ -180,7 +181,7 @@ impl OnFailure<GrpcFailureClass> for GrpcTraceHooks {
 impl OnFailure<ServerErrorsFailureClass> for GrpcTraceHooks {
     fn on_failure(&mut self, failure: ServerErrorsFailureClass, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| match failure {
-            // That of a head, which was seen.
+            // The status of a head that was seen already.
             ServerErrorsFailureClass::StatusCode(_) => {}
             ServerErrorsFailureClass::Error(text) => guard.end(Outcome::of_text(text)),
         });

@@ -1,4 +1,4 @@
-//! Looks at the client, the subscriber, and what calls have shown.
+//! Checks the client, the subscriber, and what calls have shown so far.
 
 use std::sync::Arc;
 
@@ -55,13 +55,13 @@ pub fn check_setup() -> SetupReport {
     SetupReport::new(problems, hints(client.as_deref()))
 }
 
-/// What the subscriber of this thread made of a span like that of a call.
+/// What the subscriber of this thread did with the probe.
 struct Probed {
     has_subscriber: bool,
-    /// The layers that saw it.
+    /// The layers of this crate that saw the probe.
     seen: Vec<LayerSeen>,
-    /// A layer of ours that is there, whether it saw it or not. One that can be reloaded is
-    /// found only if it did.
+    /// A layer of this crate that is there, whether it saw the probe or not. One in a
+    /// `reload::Layer` is found only if it did.
     registered: Option<LayerSeen>,
     has_span_layer: bool,
     has_error_layer: bool,
@@ -71,7 +71,7 @@ fn probe(dispatch: &Dispatch) -> Probed {
     let registered = dispatch.downcast_ref::<SentryGrpcLayer>();
     let mut has_span_layer = dispatch.is::<SpanLayer>();
     let seen = span_ext::seen_by(|| {
-        // What other layers begin of it has nowhere to go.
+        // Without a client, whatever other layers make of the probe is not sent.
         let nowhere = Hub::new(None, Arc::new(Scope::default()));
         let hub = Arc::new(nowhere);
         // The layers of sentry-tracing panic where two of them meet.
@@ -79,7 +79,8 @@ fn probe(dispatch: &Dispatch) -> Probed {
             Hub::run(hub, || {
                 let span = info_span!(target: fields::TARGET, parent: None, fields::PROBE_SPAN);
                 span.in_scope(|| {
-                    // Ours leaves it alone; the combined layer of sentry-tracing is known by this.
+                    // Our layer puts no span on the scope here, but the combined layer of
+                    // sentry-tracing does, which cannot be found by its type.
                     let on_scope = Hub::current().configure_scope(|scope| scope.get_span());
                     has_span_layer |= on_scope.is_some();
                 });
@@ -117,8 +118,8 @@ impl Probed {
     }
 }
 
-/// The client that a call outside of any span would be told to; one that cannot send where
-/// there is no other.
+/// The client that would be told of a call outside of any span; if none can send, one that
+/// cannot.
 fn client(probed: &Probed) -> Option<Arc<Client>> {
     match probed.layer().and_then(|layer| layer.hub.clone()) {
         Some(pinned) => pinned.client(),

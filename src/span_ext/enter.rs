@@ -9,20 +9,20 @@ use tracing::span::{Entered, Id};
 use tracing_subscriber::Registry;
 
 use crate::span_ext::sink::SpanSink;
-use crate::span_ext::thread_guard::is_gone;
+use crate::span_ext::thread_guard::is_thread_gone;
 
-/// Who enters the span of an RPC.
+/// Who enters the span of an RPC, which decides the hub it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Enterer {
-    /// Polls the RPC itself: its hub is theirs.
+    /// Polls the RPC itself: gets the hub of the RPC.
     Runner,
-    /// Was given the span, as a task that reads the request.
+    /// Was given the span, such as a task that reads the request: gets a fork of that hub.
     Guest,
 }
 
 thread_local! {
     /// The span that the middleware is entering or leaving.
-    static PASSED: Cell<Option<u64>> = const { Cell::new(None) };
+    static MIDDLEWARE_SPAN: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// In a span, until it is dropped.
@@ -33,18 +33,18 @@ pub(crate) struct SpanEntered<'a> {
     entered: Option<Entered<'a>>,
 }
 
-/// Enters the span of an RPC, whose sink is `sink`: that is told here, and has nothing to
-/// look up.
+/// Enters the span of an RPC. Its `sink` is called directly, so that our layer need not look the
+/// span up; see [`is_middleware_entering`].
 pub(crate) fn enter<'a>(
     span: &'a Span,
     sink: Option<&'a Arc<dyn SpanSink>>,
     by: Enterer,
 ) -> SpanEntered<'a> {
-    if is_gone() {
+    if is_thread_gone() {
         return SpanEntered::default();
     }
     let id = span.id().map(|id| id.into_u64());
-    let entered = pass(id, || span.enter());
+    let entered = while_entering(id, || span.enter());
     if let Some(sink) = sink {
         Arc::clone(sink).enter(by);
     }
@@ -60,14 +60,14 @@ impl Drop for SpanEntered<'_> {
         if let Some(sink) = self.sink {
             sink.exit();
         }
-        pass(self.id, || drop(self.entered.take()));
+        while_entering(self.id, || drop(self.entered.take()));
     }
 }
 
-/// Lets go of a span. Its registry lets go of the span around it by the dispatcher that is
-/// there, which must be their own: another one would be asked to close a span that it does
-/// not know, and may panic.
-pub(crate) fn let_go(span: Span) {
+/// Drops a span under its own dispatcher. As a span closes, its registry drops the parent by the
+/// current dispatcher: another one would be asked to close a span that it does not know, and may
+/// panic.
+pub(crate) fn drop_span(span: Span) {
     let own = span.with_subscriber(|(_, own)| {
         let registry = |of: &Dispatch| of.downcast_ref::<Registry>().map(std::ptr::from_ref);
         let is_here = get_default(|current| registry(current) == registry(own));
@@ -79,21 +79,22 @@ pub(crate) fn let_go(span: Span) {
     }
 }
 
-fn pass<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
-    /// To the span before: another layer may make a call as it is told of this one.
+fn while_entering<T>(id: Option<u64>, f: impl FnOnce() -> T) -> T {
+    /// Restores the value before: another layer may make a call of its own from `on_enter`.
     struct Reset(Option<u64>);
     impl Drop for Reset {
         fn drop(&mut self) {
-            let _ = PASSED.try_with(|passed| passed.set(self.0));
+            let _ = MIDDLEWARE_SPAN.try_with(|span| span.set(self.0));
         }
     }
-    let before = PASSED.try_with(|passed| passed.replace(id));
+    let before = MIDDLEWARE_SPAN.try_with(|span| span.replace(id));
     let _reset = Reset(before.ok().flatten());
     f()
 }
 
-/// Whether it is the middleware that enters or leaves `span` just now.
-pub(crate) fn is_passed(span: &Id) -> bool {
-    let passed = PASSED.try_with(Cell::get).ok().flatten();
-    passed == Some(span.into_u64())
+/// Whether the middleware is entering or leaving `span` at this moment, and tells its sink
+/// itself.
+pub(crate) fn is_middleware_entering(span: &Id) -> bool {
+    let entering = MIDDLEWARE_SPAN.try_with(Cell::get).ok().flatten();
+    entering == Some(span.into_u64())
 }

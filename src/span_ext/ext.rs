@@ -10,15 +10,15 @@ use tracing::dispatcher::{Dispatch, get_default};
 
 use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, TraceHeaders};
 use crate::span_ext::otel_parent::OtelParent;
-use crate::span_ext::sink::{nearest, sink};
+use crate::span_ext::sink::{nearest_sink, sink};
 use crate::span_ext::thread_guard;
 
 /// Trace propagation for any [`tracing::Span`], by whatever protocol its messages
 /// travel.
 ///
 /// Calls through [`GrpcServerLayer`](crate::GrpcServerLayer) and
-/// [`GrpcClientLayer`](crate::GrpcClientLayer) need none of it. Here a job takes
-/// the trace of who queued it, and hands it on:
+/// [`GrpcClientLayer`](crate::GrpcClientLayer) do not need it. Here a job continues
+/// the trace of whoever queued it, and hands it on:
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -44,13 +44,12 @@ use crate::span_ext::thread_guard;
 pub trait SentrySpanExt: private::Sealed {
     /// Makes the span a transaction that continues the trace in these headers.
     ///
-    /// Of the names and values of a request, in any order, it reads
-    /// `sentry-trace`, or else `traceparent`, and all of `baggage`, the names in any case. A trace of
-    /// [another organization] is not continued: the span then is a transaction
-    /// that begins a trace.
+    /// Reads `sentry-trace`, or else `traceparent`, and all values of `baggage`; names may be in
+    /// upper or lower case, and in any order. A trace of [another organization] is not continued:
+    /// the span then is a transaction that begins a trace.
     ///
     /// Inside a function with `#[instrument]` it is too late for the function's own
-    /// span: open one with `info_span!`, as above. Of an HTTP request:
+    /// span: open one with `info_span!`, as above. With the headers of an HTTP request:
     ///
     /// ```
     /// # use sentry_tonic::SentrySpanExt;
@@ -76,9 +75,9 @@ pub trait SentrySpanExt: private::Sealed {
     /// The headers that take the trace of this span to another service; starts
     /// the span.
     ///
-    /// There are some with tracing disabled, too, and in spans that are not
-    /// sampled. A span that is left out, for its level or by a filter, hands on
-    /// the span around it, and one outside of any the trace of the current hub.
+    /// There are headers with tracing disabled, too, and for spans that are not sampled. For a
+    /// span that is left out, by its level or a filter, they name the span around it; outside of
+    /// any span, they continue the trace of the current hub.
     ///
     /// `None` where no Sentry client is enabled.
     fn trace_headers(&self) -> Option<TraceHeaders>;
@@ -106,13 +105,13 @@ impl SentrySpanExt for Span {
     }
 
     fn trace_headers(&self) -> Option<TraceHeaders> {
-        if !thread_guard::is_alive() {
+        if !thread_guard::is_thread_alive() {
             return None;
         }
-        match nearest(self) {
+        match nearest_sink(self) {
             Some(sink) => sink.trace_headers(),
             // In a callback of Sentry, which may have locked the hub.
-            None if !thread_guard::is_free() => None,
+            None if !thread_guard::is_thread_free() => None,
             None => thread_guard::guarded(headers_of_hub).flatten(),
         }
     }
@@ -142,13 +141,13 @@ impl fmt::Display for ContinueTraceError {
 
 impl Error for ContinueTraceError {}
 
-/// What only the layer knows, outside of its spans.
+/// Functions of the layer that need no span of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerFns {
-    /// Those of the root whose hub the current one is a fork of; the pinned hub
-    /// has its client, if there is one.
+    /// The headers of the root that the current hub is a fork of, if it is one; with a pinned
+    /// hub, only if the root has its client.
     pub(crate) headers_of_fork: fn(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders>,
-    /// The hub that a subscriber's layer is told to use.
+    /// The hub that the layer of a subscriber is set to use.
     pub(crate) pinned_hub: fn(&Dispatch) -> Option<Arc<Hub>>,
 }
 
@@ -159,8 +158,8 @@ pub(crate) fn set_layer_fns(fns: LayerFns) {
     let _ = LAYER.set(fns);
 }
 
-/// What the application itself has going: its own transaction, or the trace that
-/// a scope has without one.
+/// The headers of the application's own transaction, or of the trace that a scope has without
+/// one.
 fn headers_of_hub() -> Option<TraceHeaders> {
     let layer = LAYER.get();
     let pinned = layer.and_then(|layer| get_default(layer.pinned_hub));
@@ -176,8 +175,8 @@ fn headers_of_hub() -> Option<TraceHeaders> {
         Some(pinned) => with_client(pinned)?,
         None => with_client(Hub::current()).or_else(|| with_client(Hub::main()))?,
     };
-    // Of a copy: looking at a scope writes it back, and would undo what another
-    // thread writes to a hub that they share.
+    // On a copy: `configure_scope` writes the scope back, and would undo what another thread
+    // writes meanwhile to a hub that they share.
     let (header, span) = Hub::new_from_top(hub).configure_scope(|scope| {
         (
             scope.iter_trace_propagation_headers().next(),

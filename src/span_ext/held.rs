@@ -1,4 +1,5 @@
-//! Panics that may turn out to be that of a call, whose failure was told already.
+//! Events of panics that are held until it is known whether the panic ends a call. If it does,
+//! and the failure of the call was reported already, they are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::thread;
@@ -8,21 +9,21 @@ use sentry_core::protocol::Event;
 
 use crate::span_ext::thread_guard::guarded;
 
-/// In one poll.
+/// How many events are held in one poll.
 const MAX_HELD: usize = 32;
 
 thread_local! {
     /// How many polls of calls this thread is in.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    /// What is held, and in which of them, the outermost first.
+    /// The held events, and in which poll each came, the outermost first.
     static HELD: RefCell<Vec<(usize, Event<'static>)>> = const { RefCell::new(Vec::new()) };
     static IS_RELEASING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// One poll of a call whose panics are caught.
 ///
-/// The last panic that is held in it goes with the poll, if a panic ends that.
-/// Somebody has caught the others, and they are told.
+/// If a panic ends the poll, that was the last one held: it is dropped. Somebody has caught the
+/// others, and they are sent.
 #[derive(Debug)]
 pub(crate) struct HeldPanics(());
 
@@ -60,15 +61,15 @@ impl Drop for HeldPanics {
     }
 }
 
-/// Holds the event of a panic until it is known whether that ends a call; gives it
-/// back where the thread is in none. Where many are held, the first of them is given back:
-/// somebody has caught it.
-pub(crate) fn hold(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
+/// Holds the event of a panic until it is known whether the panic ends a call. Returns it to the
+/// caller where the thread polls no call. If too many are held, returns the first of them: that
+/// panic was caught.
+pub(crate) fn hold_panic(mut event: Event<'static>) -> Result<(), Box<Event<'static>>> {
     let poll = depth();
     if poll == 0 || is_releasing() {
         return Err(Box::new(event));
     }
-    // The scope adds them once more.
+    // The scope adds them when the event is captured once more.
     let breadcrumbs = std::mem::take(&mut event.breadcrumbs);
     let first = with_held(|held| {
         held.push((poll, event));

@@ -1,18 +1,18 @@
-//! The sources of failures that tonic does not keep.
+//! Keeps sources of failures that tonic drops.
 
 use tonic::Status;
 use tracing::Span;
 
-use crate::span_ext::sink::nearest;
+use crate::span_ext::sink::nearest_sink;
 use crate::span_ext::thread_guard;
 
 /// Keeps the [source](Status::set_source) of the status that a stream of replies
 /// fails with, for the error event of the call. Returns the status as it is.
 ///
-/// tonic keeps the source of a status with which a handler fails; but one that a
-/// stream fails with is written to the trailers, which have no place for it. This
-/// keeps it in the call around the current span, the last one of a call counts, and
-/// only if the call fails with that very code and message.
+/// tonic keeps the source of a status that a handler returns. But a status that a stream fails
+/// with is written to the trailers, which have no place for a source. This function keeps it in
+/// the call around the current span. The last one that is kept counts, and only if the call
+/// fails with the same code and message.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,8 +40,8 @@ use crate::span_ext::thread_guard;
 #[must_use = "the status is for the caller"]
 pub fn keep_source(status: Status) -> Status {
     if std::error::Error::source(&status).is_some()
-        && thread_guard::is_free()
-        && let Some(sink) = nearest(&Span::current())
+        && thread_guard::is_thread_free()
+        && let Some(sink) = nearest_sink(&Span::current())
     {
         sink.keep_status(status.clone());
     }

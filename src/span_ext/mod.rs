@@ -1,5 +1,5 @@
-//! What tracing fields cannot carry, handed to the layer behind a span, and
-//! asked of it: by the middleware, and by applications.
+//! The way from a tracing span to the Sentry layer behind it, for what the fields of a span cannot
+//! carry. Used by the middleware, and by applications.
 
 mod enter;
 mod ext;
@@ -15,10 +15,10 @@ mod probe;
 mod sink;
 mod thread_guard;
 
-pub(crate) use self::enter::{Enterer, SpanEntered, enter, is_passed, let_go};
+pub(crate) use self::enter::{Enterer, SpanEntered, drop_span, enter, is_middleware_entering};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
-pub(crate) use self::held::{HeldPanics, hold};
+pub(crate) use self::held::{HeldPanics, hold_panic};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
@@ -28,7 +28,7 @@ pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::probe::{LayerSeen, saw_probe, seen_by};
 pub(crate) use self::sink::{
-    AboutRpc, Aside, EnteredUnrecorded, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink, Unrecorded,
-    find, is_on_the_way, own, recorded_after_all, sink,
+    AboutRpc, EnteredUnrecorded, LeftAside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink,
+    Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all, sink,
 };
-pub(crate) use self::thread_guard::{guarded, is_alive, is_free, is_gone};
+pub(crate) use self::thread_guard::{guarded, is_thread_alive, is_thread_free, is_thread_gone};

@@ -1,4 +1,4 @@
-//! Calls that are left alone, with what is traced in them.
+//! Calls that are left alone: no transaction begins in them.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What a span in OpenTelemetry is told past its fields.
+//! What is set on a span in OpenTelemetry, and its fields cannot carry.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Array, Context, KeyValue, StringValue};
@@ -9,8 +9,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::propagation::IncomingTrace;
 use crate::span_ext::thread_guard::guarded;
 
-/// The current context, but in the remote span that `traceparent` names, or else
-/// `sentry-trace`. `None` where that is no span.
+/// The current context, with the remote span that `traceparent` names, or else `sentry-trace`.
+/// `None` where the ids are not valid.
 pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
     let parent = trace.otel_parent();
     let (trace_id, span_id) = (parent.trace_id(), parent.span_id());
@@ -22,20 +22,19 @@ pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
         // One that cannot be read is dropped, as W3C says.
         parent.state().parse::<TraceState>().unwrap_or_default(),
     );
-    // What else the application has put there stays, as its baggage.
+    // Everything else in the context stays, such as baggage that the application has set.
     let current = Context::current();
     parent
         .is_valid()
         .then(|| current.with_remote_span_context(parent))
 }
 
-/// Nothing happens where no OpenTelemetry layer is there, or where that has started the
-/// span.
+/// Does nothing where there is no OpenTelemetry layer, or where it has started the span.
 pub(crate) fn set_parent(span: &Span, context: Context) {
     guarded(|| span.set_parent(context).ok());
 }
 
-/// Sets attributes that are lists of texts, of which the fields of tracing know nothing.
+/// Sets attributes that are lists of texts, which fields of tracing cannot be.
 pub(crate) fn set_attributes(span: &Span, attributes: Vec<(String, Value)>) {
     for (name, value) in attributes {
         let Value::Array(texts) = value else { continue };
@@ -46,7 +45,7 @@ pub(crate) fn set_attributes(span: &Span, attributes: Vec<(String, Value)>) {
     }
 }
 
-/// Adds an event; what it says is asked only where OpenTelemetry records the span.
+/// Adds an event. `attributes` is called only where OpenTelemetry records the span.
 pub(crate) fn add_event(
     span: &Span,
     name: &'static str,

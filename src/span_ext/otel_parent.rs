@@ -8,10 +8,10 @@ use crate::span_ext::otel;
 use crate::span_ext::sink::sink;
 use crate::span_ext::thread_guard::guarded;
 
-/// Tells an OpenTelemetry layer of the parent of a span that was not yet entered.
+/// Sets the parent of a span that was not yet entered in an OpenTelemetry layer.
 pub(crate) type OtelParentFn = fn(&Span, &W3cSpan);
 
-/// What a trace is to OpenTelemetry.
+/// An incoming trace as the parent of spans in OpenTelemetry.
 #[derive(Debug)]
 pub(crate) struct OtelParent<'a> {
     trace: &'a IncomingTrace,
@@ -28,8 +28,8 @@ impl<'a> OtelParent<'a> {
         }
     }
 
-    /// Where spans are made that belong to the trace: for a layer that cannot be told of
-    /// a parent, as in `reload::Layer`, and looks at the current context.
+    /// Runs `f`, which makes the span, in the context of the parent: for a layer that cannot be
+    /// reached, as in `reload::Layer`, and takes the parent from the current context.
     #[cfg_attr(
         not(feature = "opentelemetry"),
         expect(clippy::unused_self, reason = "there is no context")
@@ -40,7 +40,7 @@ impl<'a> OtelParent<'a> {
         f()
     }
 
-    /// Tells of it as the parent of `span`, where that has not started.
+    /// Sets it as the parent of `span`, if that has not started.
     pub(crate) fn tell(self, span: &Span) {
         let tell = sink(span).and_then(|sink| sink.otel_parent());
         if let Some(tell) = tell {

@@ -1,4 +1,4 @@
-//! What stays with a span until it closes.
+//! Keeps a call with its span, until the span closes: for hooks that are given the span alone.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -7,24 +7,23 @@ use tracing::Span;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
 
-/// An RPC that is left with its span, by who is given the span alone each time that
-/// something becomes known of it.
+/// A call that is kept with its span.
 pub(crate) trait Parked: Any + Send + Sync {
-    /// Called where its span closes and it is still there.
+    /// Called if the span closes before the call has ended.
     fn close(&self, has_panicked: bool);
 }
 
 /// The extension by which a span leads to what is [`Parked`] with it.
 pub(crate) struct ParkedLink(pub(crate) Arc<dyn Parked>);
 
-/// Leaves what `make` makes with `span`. Not called for a span that nobody records.
+/// Keeps what `make` returns with `span`. `make` is not called for a span that nobody records.
 pub(crate) fn park(span: &Span, make: impl FnOnce() -> Arc<dyn Parked>) {
     with_extensions(span, |mut extensions| {
         extensions.replace(ParkedLink(make()));
     });
 }
 
-/// What was left with `span`.
+/// What was kept with `span`.
 pub(crate) fn parked<T: Parked>(span: &Span) -> Option<Arc<T>> {
     let parked = span.with_subscriber(|(id, dispatch)| {
         let span = dispatch.downcast_ref::<Registry>()?.span(id)?;

@@ -1,4 +1,4 @@
-//! Which layers see a span.
+//! Finds out which layers of this crate see the spans of calls, by a probe: a span like these.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use sentry_core::Hub;
 
 thread_local! {
-    /// `None` where nobody asks.
+    /// `None` where no probe is open.
     static SEEN: RefCell<Option<Vec<LayerSeen>>> = const { RefCell::new(None) };
 }
 
-/// A layer, as it is set up.
+/// The set-up of a layer that saw the probe.
 pub(crate) struct LayerSeen {
     pub(crate) hub: Option<Arc<Hub>>,
     pub(crate) captures_errors: bool,

@@ -21,18 +21,18 @@ use crate::report::{CallBreadcrumb, EventKind, EventLimiter};
 use crate::span_ext::enter::Enterer;
 use crate::span_ext::otel_parent::OtelParentFn;
 
-/// The layer's end of a tracing span.
+/// What records a tracing span for Sentry.
 pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
-    /// Whether Sentry is to know who the people are that a call tells of.
+    /// Whether the client has `send_default_pii`.
     fn sends_pii(&self) -> bool;
 
-    /// Told of the subscriber that it is in.
-    fn learn(&self, dispatch: &Dispatch);
+    /// Given the dispatcher of the subscriber that the span is in.
+    fn learn_dispatch(&self, dispatch: &Dispatch);
 
-    /// How an OpenTelemetry layer is told of remote parents, where that was said.
+    /// The function that sets remote parents in OpenTelemetry, where the application set one.
     fn otel_parent(&self) -> Option<OtelParentFn>;
 
-    /// Called before the span is first entered.
+    /// Says that the span is that of an RPC. Called before the span is first entered.
     fn open(&self, start: RpcStart);
 
     /// Called when the middleware has entered the span.
@@ -44,19 +44,19 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
     /// Keeps the status that a stream of the RPC around this span fails with.
     fn keep_status(&self, status: Status);
 
-    /// What was kept last.
+    /// Takes the status that was kept last.
     fn kept_status(&self) -> Option<Status>;
 
     /// Whether the span has started.
     fn has_started(&self) -> bool;
 
-    /// Whether it was in time: before the span starts.
+    /// Returns whether it was in time: before the span has started.
     fn continue_trace(&self, trace: IncomingTrace) -> bool;
 
-    /// Starts the span. `None` where that must not be now.
+    /// Starts the span. `None` where it must not start now.
     fn trace_headers(&self) -> Option<TraceHeaders>;
 
-    /// The sink of a span inside this one, which may have been entered.
+    /// Makes the sink of a span inside this one, which may have been entered already.
     fn inner(
         self: Arc<Self>,
         id: &span::Id,
@@ -64,7 +64,7 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
         was_entered: bool,
     ) -> Arc<dyn SpanSink>;
 
-    /// Called once, while the span is entered.
+    /// Ends the RPC. Called once, while the span is entered.
     fn end(self: Arc<Self>, end: RpcEnd<'_>);
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -73,25 +73,25 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 /// The extension by which a span leads to its [`SpanSink`].
 pub(crate) struct SpanLink(pub(crate) Arc<dyn SpanSink>);
 
-/// The extension of a span of which nothing is kept, for nothing of its root is sent, until
-/// somebody asks for it.
+/// The extension of a span without a sink, as nothing of its root is sent. It gets one when it
+/// is asked for.
 pub(crate) struct Unrecorded;
 
-/// The extension of one that was entered: it is not to begin anything any more. Beside the
-/// other one, for what has no size takes no memory.
+/// The extension, besides [`Unrecorded`], of such a span that was entered: it is too late for it
+/// to continue a trace. An extension of its own, as one without a value takes no memory.
 pub(crate) struct EnteredUnrecorded;
 
-/// The extension of a span that is left alone, with all that is traced in it, for it was
-/// opened on the way into another one.
-pub(crate) struct Aside;
+/// The extension of a span that is left alone, with all that is traced in it: another layer has
+/// opened it while a span was being entered.
+pub(crate) struct LeftAside;
 
-/// Whether this thread, whose innermost span is `current`, is still on its way into that: in
-/// another layer, for ours is told once it is in. An OpenTelemetry layer has the span
-/// locked while it starts it, and must not be asked for its ids.
-pub(crate) fn is_on_the_way<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> bool {
+/// Whether this thread is still entering `current`, its innermost span: then another layer is
+/// running, before ours was told. An OpenTelemetry layer has the span locked while it starts it,
+/// and must not be asked for its ids.
+pub(crate) fn is_being_entered<'a, R: LookupSpan<'a>>(current: &SpanRef<'a, R>) -> bool {
     let extensions = current.extensions();
     let link = extensions.get::<SpanLink>();
-    extensions.get::<Aside>().is_some() || link.is_some_and(|link| !link.0.has_started())
+    extensions.get::<LeftAside>().is_some() || link.is_some_and(|link| !link.0.has_started())
 }
 
 /// Handed over when the middleware has opened the tracing span of an RPC.
@@ -101,19 +101,18 @@ pub(crate) struct RpcStart {
     pub(crate) about: Arc<dyn AboutRpc>,
     pub(crate) incoming: Option<Arc<IncomingTrace>>,
     pub(crate) force_transaction: bool,
-    /// Whether it is left out of Sentry where there is no span around it.
+    /// Whether nothing is sent to Sentry where there is no span around it.
     pub(crate) only_if_parent: bool,
-    /// Whether who polls the RPC enters its span as anybody does, and not by
-    /// [`enter_to_run`].
+    /// Whether the code that polls the RPC enters its span as any other code does, and not by
+    /// [`enter`](crate::span_ext::enter) as its [`Runner`](Enterer::Runner).
     pub(crate) is_run_by_others: bool,
     pub(crate) facts: RpcFacts,
-    /// Of the panics that a hook tells of.
+    /// The limit for panics that a panic hook reports.
     pub(crate) limiter: Option<Arc<EventLimiter>>,
 }
 
 impl RpcStart {
-    /// How many events were held back before that of a panic; `None` where it is held
-    /// back, too.
+    /// How many events were held back before that of a panic; `None` if it is held back, too.
     pub(crate) fn admit_panic(&self) -> Option<u64> {
         let Some(limiter) = &self.limiter else {
             return Some(0);
@@ -125,7 +124,8 @@ impl RpcStart {
     }
 }
 
-/// What may be asked of an RPC while it lives: of most, nobody asks.
+/// What may be asked of an RPC while it runs. Computed when it is asked: of most RPCs nobody
+/// asks.
 pub(crate) trait AboutRpc: fmt::Debug + Send + Sync {
     /// The name of the transaction, or the description of the span.
     fn name(&self) -> &str;
@@ -141,12 +141,12 @@ pub(crate) trait AboutRpc: fmt::Debug + Send + Sync {
     fn data(&self) -> Vec<(Cow<'static, str>, Value)>;
 }
 
-/// What is told of an RPC, however it ends.
+/// What is set for an RPC as it begins.
 #[derive(Debug, Default)]
 pub(crate) struct RpcFacts {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) user: Option<Box<User>>,
-    /// Whether it is a session where sessions are requests.
+    /// Whether it is a session, if the client's session mode is `Request`.
     pub(crate) is_session: bool,
 }
 
@@ -168,28 +168,28 @@ pub(crate) struct RpcEnd<'a> {
 
 /// The sink of `span`; `None` where no layer of ours records it.
 pub(crate) fn sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
-    span.with_subscriber(|(id, dispatch)| find(id, dispatch))
+    span.with_subscriber(|(id, dispatch)| find_sink(id, dispatch))
         .flatten()
 }
 
-pub(crate) fn find(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
+pub(crate) fn find_sink(id: &span::Id, dispatch: &Dispatch) -> Option<Arc<dyn SpanSink>> {
     let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
-    own(&span).or_else(|| recorded_after_all(&span))
+    own_sink(&span).or_else(|| recorded_after_all(&span))
 }
 
-/// The sink of `span` itself.
-pub(crate) fn own<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> Option<Arc<dyn SpanSink>> {
+/// The sink of `span` itself, if it has one.
+pub(crate) fn own_sink<'a, R: LookupSpan<'a>>(span: &SpanRef<'a, R>) -> Option<Arc<dyn SpanSink>> {
     // The lock on the extensions ends here: a sink calls into Sentry.
     let sink = span.extensions().get::<SpanLink>()?.0.clone();
     Some(sink)
 }
 
-/// The sink of a span that was [`Unrecorded`].
+/// Makes the sink of a span that was [`Unrecorded`].
 pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
     span: &SpanRef<'a, R>,
 ) -> Option<Arc<dyn SpanSink>> {
     span.extensions().get::<Unrecorded>()?;
-    let around = span.parent()?.scope().find_map(|span| own(&span))?;
+    let around = span.parent()?.scope().find_map(|span| own_sink(&span))?;
     let was_entered = span.extensions().get::<EnteredUnrecorded>().is_some();
     let made = around.inner(&span.id(), span.metadata(), was_entered);
     let mut extensions = span.extensions_mut();
@@ -200,21 +200,21 @@ pub(crate) fn recorded_after_all<'a, R: LookupSpan<'a>>(
     Some(extensions.get_mut::<SpanLink>()?.0.clone())
 }
 
-/// The sink of the innermost span from this one outwards that has one.
-pub(crate) fn nearest(span: &Span) -> Option<Arc<dyn SpanSink>> {
+/// The sink of `span`, or of the nearest span around it that has one.
+pub(crate) fn nearest_sink(span: &Span) -> Option<Arc<dyn SpanSink>> {
     span.with_subscriber(|(id, dispatch)| {
         let registry = dispatch.downcast_ref::<Registry>()?;
         let current = registry
             .current_span()
             .id()
             .and_then(|id| registry.span(id));
-        if current.is_some_and(|current| is_on_the_way(&current)) {
+        if current.is_some_and(|current| is_being_entered(&current)) {
             return None;
         }
         registry
             .span(id)?
             .scope()
-            .find_map(|span| own(&span).or_else(|| recorded_after_all(&span)))
+            .find_map(|span| own_sink(&span).or_else(|| recorded_after_all(&span)))
     })
     .flatten()
 }

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::rpc::{self, Outcome};
-use crate::watch::guard::Guard;
+use crate::watch::guard::CallGuard;
 use crate::watch::observer::Observer;
 
 pin_project! {
@@ -20,7 +20,7 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         // `Some` while the call is watched and has not ended.
-        guard: Option<Guard<O>>,
+        guard: Option<CallGuard<O>>,
     }
 
     impl<B: Body, O: Observer> PinnedDrop for ResponseBody<B, O> {
@@ -29,7 +29,7 @@ pin_project! {
             if let Some(guard) = this.guard {
                 guard.drop_watched(|has_panicked| {
                     let inner = this.inner.as_ref().get_ref().as_ref();
-                    // Asked by us alone, it must not panic.
+                    // Only this crate asks here, so a panic of it must not get out.
                     let ask = || inner.is_some_and(B::is_end_stream);
                     let is_at_end = !has_panicked && rpc::contained(ask).unwrap_or(false);
                     this.inner.set(None);
@@ -41,7 +41,7 @@ pin_project! {
 }
 
 impl<B: Body, O: Observer> ResponseBody<B, O> {
-    /// One that has ended.
+    /// A body that has ended.
     pub(crate) fn ended() -> Self {
         Self {
             inner: None,
@@ -49,7 +49,7 @@ impl<B: Body, O: Observer> ResponseBody<B, O> {
         }
     }
 
-    pub(crate) fn new(inner: B, guard: Option<Guard<O>>) -> Self {
+    pub(crate) fn new(inner: B, guard: Option<CallGuard<O>>) -> Self {
         Self {
             inner: Some(inner),
             guard,

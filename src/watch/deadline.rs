@@ -1,17 +1,15 @@
-//! When an RPC that is dropped was out of time.
+//! Whether an RPC that was dropped had run out of time.
 
 use std::time::{Duration, Instant};
 
 use crate::rpc::RpcSide;
 
-/// A caller starts its clock before we do and hangs up when it has run down,
-/// so that its cancellation overtakes our deadline by the time the request
-/// travelled. What is dropped in the last tenth of a timeout, but no more than
-/// this, was out of time.
+/// A caller starts its clock before the server does, and hangs up when it has run down: its
+/// cancellation comes ahead of the server's deadline by the time that the request travelled. So
+/// what is dropped in the last tenth of a timeout, at most this long, was out of time.
 const MAX_SERVER_SLACK: Duration = Duration::from_millis(100);
 
-/// Timers of a caller that were set with the call run down with it, give or take
-/// their resolution.
+/// A caller's own timer runs down at the deadline, give or take its resolution.
 const CLIENT_SLACK: Duration = Duration::from_millis(1);
 
 /// The times after which a dropped RPC is DEADLINE_EXCEEDED.

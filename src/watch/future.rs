@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::rpc::{self, Outcome};
 use crate::watch::body::ResponseBody;
-use crate::watch::guard::Guard;
+use crate::watch::guard::CallGuard;
 use crate::watch::observer::Observer;
 
 pin_project! {
@@ -23,7 +23,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         // `Some` while the call is watched and has no response head.
-        guard: Option<Guard<O>>,
+        guard: Option<CallGuard<O>>,
         // The call panicked before there was a future.
         has_panicked: bool,
     }
@@ -42,7 +42,7 @@ pin_project! {
 }
 
 impl<F, O: Observer> ResponseFuture<F, O> {
-    pub(crate) fn new(inner: F, guard: Option<Guard<O>>) -> Self {
+    pub(crate) fn new(inner: F, guard: Option<CallGuard<O>>) -> Self {
         Self {
             inner: Some(inner),
             guard,
@@ -50,7 +50,7 @@ impl<F, O: Observer> ResponseFuture<F, O> {
         }
     }
 
-    /// Of a call that panicked, and is to be answered.
+    /// For a call that panicked before it had a future, and is to be answered.
     pub(crate) fn panicked() -> Self {
         Self {
             inner: None,
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// Trailers alone, as there is no message to answer with.
+/// A trailers-only response with INTERNAL.
 fn answer_to_panic<B: Body, O: Observer>() -> Response<ResponseBody<B, O>> {
     let mut response = Response::new(ResponseBody::ended());
     *response.headers_mut() = rpc::internal_status();

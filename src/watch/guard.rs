@@ -1,4 +1,4 @@
-//! The one place that ends an RPC.
+//! Sees to it that an RPC ends exactly once.
 
 use std::error::Error;
 use std::thread;
@@ -10,27 +10,27 @@ use tonic::Status;
 use crate::rpc::{MessageCounter, Outcome};
 use crate::watch::deadline::Deadline;
 use crate::watch::observer::{Finished, Observer};
-use crate::watch::panic::{OnPanic, Panic};
+use crate::watch::panic::{CaughtPanic, OnPanic};
 
 /// Holds the observer of a running RPC, and ends the RPC when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard<O: Observer> {
+pub(crate) struct CallGuard<O: Observer> {
     /// `Some` until the end.
     observer: Option<O>,
     started_at: Instant,
     deadline: Deadline,
     response: MessageCounter,
     /// `Some` once there is a response head.
-    head: Option<Head>,
-    /// Set while the watched part is polled: what is dropped with it set has
-    /// panicked, even if somebody has caught that panic by now.
+    head: Option<SeenHead>,
+    /// Set while the watched part is polled. If it is still set as the guard is dropped, the poll
+    /// has panicked, even if somebody has caught that panic by now.
     polling: bool,
-    /// The watched part was dropped, and had said that it was at its end: a
-    /// caller need not poll a body that says so.
+    /// The watched part was dropped after it had announced its end: a caller need not poll such
+    /// a body again.
     is_at_end: bool,
 }
 
-impl<O: Observer> Guard<O> {
+impl<O: Observer> CallGuard<O> {
     pub(crate) fn new(observer: O, deadline: Deadline) -> Self {
         Self {
             observer: Some(observer),
@@ -44,30 +44,30 @@ impl<O: Observer> Guard<O> {
     }
 
     /// Runs one poll of the watched part. After the end it runs unobserved.
-    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Panic> {
+    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
         let Some(observer) = &self.observer else {
             return Ok(poll());
         };
         self.polling = true;
-        // Left with the panic, so that it shows there.
+        // Inside, so that a panic unwinds through it: that is how the layer learns of it.
         let poll = || {
             let _entered = observer.enter();
             poll()
         };
         let result = match observer.on_panic() {
-            OnPanic::Answer | OnPanic::Resume => Panic::catch(poll),
+            OnPanic::Answer | OnPanic::Resume => CaughtPanic::catch(poll),
             OnPanic::Ignore => Ok(poll()),
         };
         self.polling = false;
         result
     }
 
-    /// Ends the RPC by a panic in its watched part, which is let go by `drop`.
-    /// Returns where the caller is to be answered.
-    pub(crate) fn end_panicked(&mut self, panic: Panic, drop: impl FnOnce()) {
+    /// Ends the RPC by a panic in its watched part, which `drop` drops. Returns if the caller is
+    /// to be answered; else the panic goes on.
+    pub(crate) fn end_panicked(&mut self, panic: CaughtPanic, drop: impl FnOnce()) {
         let dropped = {
             let _entered = self.observer.as_ref().map(|observer| observer.enter());
-            Panic::catch(drop)
+            CaughtPanic::catch(drop)
         };
         if let Err(another) = dropped {
             another.discard();
@@ -94,7 +94,7 @@ impl<O: Observer> Guard<O> {
             }
             None => {
                 let http = Outcome::from_http(response.status());
-                self.head = Some(http.map_or(Head::Grpc, Head::Failed));
+                self.head = Some(http.map_or(SeenHead::Grpc, SeenHead::Failed));
             }
         }
     }
@@ -113,9 +113,8 @@ impl<O: Observer> Guard<O> {
         }
     }
 
-    /// Drops the watched part where its own destructors are still observed.
-    /// `drop` is told whether the part has panicked, and tells whether it was
-    /// at its end.
+    /// Drops the watched part in the span, so that its destructors are still observed. `drop` is
+    /// given whether the part has panicked, and returns whether it was at its end.
     pub(crate) fn drop_watched(&mut self, drop: impl FnOnce(bool) -> bool) {
         let has_panicked = self.has_panicked();
         self.is_at_end = {
@@ -165,7 +164,7 @@ impl<O: Observer> Guard<O> {
         });
     }
 
-    /// Ends the RPC whose response is over and has brought no status.
+    /// Ends the RPC, whose response is over without a status.
     pub(crate) fn end_without_status(&mut self) {
         let outcome = self.outcome_without_status();
         self.end(outcome);
@@ -173,8 +172,8 @@ impl<O: Observer> Guard<O> {
 
     fn outcome_without_status(&mut self) -> Outcome {
         match self.head.take() {
-            Some(Head::Failed(outcome)) => outcome,
-            Some(Head::Grpc) | None => Outcome::no_status(),
+            Some(SeenHead::Failed(outcome)) => outcome,
+            Some(SeenHead::Grpc) | None => Outcome::no_status(),
         }
     }
 
@@ -183,8 +182,8 @@ impl<O: Observer> Guard<O> {
             return Outcome::panicked();
         }
         let is_late = match self.head {
-            Some(Head::Failed(_)) => return self.outcome_without_status(),
-            Some(Head::Grpc) => self.deadline.passed_in_body(),
+            Some(SeenHead::Failed(_)) => return self.outcome_without_status(),
+            Some(SeenHead::Grpc) => self.deadline.passed_in_body(),
             None => self.deadline.passed_before_head(),
         };
         if is_late {
@@ -197,22 +196,22 @@ impl<O: Observer> Guard<O> {
     }
 }
 
-/// For who hears of an RPC piece by piece, and polls nothing.
+/// For hooks, which are told of an RPC piece by piece, and poll nothing.
 #[cfg(feature = "tower-http")]
-impl<O: Observer> Guard<O> {
+impl<O: Observer> CallGuard<O> {
     pub(crate) fn observer_mut(&mut self) -> Option<&mut O> {
         self.observer.as_mut()
     }
 
-    /// Whether the response said with its head that nothing follows: then nobody need
+    /// Says whether the head of the response announced that no body follows: then nobody need
     /// poll it.
     pub(crate) fn set_at_end(&mut self, is_at_end: bool) {
         self.is_at_end = is_at_end;
     }
 
-    /// How the RPC ends where nothing more is heard of it.
+    /// Sets how the RPC ends if nothing more is heard of it.
     pub(crate) fn foresee(&mut self, outcome: Outcome) {
-        self.head = Some(Head::Failed(outcome));
+        self.head = Some(SeenHead::Failed(outcome));
     }
 
     /// Ends the RPC as one that was dropped, unless it has ended.
@@ -223,16 +222,16 @@ impl<O: Observer> Guard<O> {
     }
 }
 
-/// A response head that did not end its RPC.
+/// A response head that did not end the RPC.
 #[derive(Debug)]
-enum Head {
+enum SeenHead {
     Grpc,
-    /// With what its HTTP status means, or what is foreseen. A `grpc-status` in
-    /// trailers outranks it, as for the caller.
+    /// The outcome that its HTTP status means, or a foreseen one. A `grpc-status` in trailers
+    /// outranks it, as it does for the caller.
     Failed(Outcome),
 }
 
-impl<O: Observer> Drop for Guard<O> {
+impl<O: Observer> Drop for CallGuard<O> {
     fn drop(&mut self) {
         if !self.is_over() {
             let outcome = self.outcome_of_drop();

@@ -1,4 +1,4 @@
-//! Who wants to know of an RPC's end.
+//! What a watched RPC reports to.
 
 use std::error::Error;
 use std::time::Duration;

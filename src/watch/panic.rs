@@ -5,8 +5,7 @@ use crate::rpc::{self, Payload};
 /// What a server does with a panic in a handler: in the call, or in the stream
 /// of its replies.
 ///
-/// Without any of this tonic's server resets the stream, and the caller sees
-/// CANCELLED. See [`GrpcServerLayer::on_panic`](crate::GrpcServerLayer::on_panic).
+/// Without this layer tonic's server resets the stream, and the caller sees CANCELLED. See [`GrpcServerLayer::on_panic`](crate::GrpcServerLayer::on_panic).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnPanic {
@@ -23,18 +22,17 @@ pub enum OnPanic {
 
 /// A panic that was caught, on its way to be reported.
 #[derive(Debug)]
-pub(crate) struct Panic {
+pub(crate) struct CaughtPanic {
     payload: Payload,
 }
 
-impl Panic {
-    /// Runs `f`, catching its panic. Of what panicked nothing must be used again,
-    /// but to drop it.
+impl CaughtPanic {
+    /// Runs `f`, and catches its panic. What panicked must not be used again, only dropped.
     pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Self> {
         rpc::caught(f).map_err(|payload| Self { payload })
     }
 
-    /// What was said, where that was text.
+    /// The message, if the payload is text.
     pub(crate) fn message(&self) -> Option<&str> {
         let text = self.payload.downcast_ref::<String>().map(String::as_str);
         text.or_else(|| self.payload.downcast_ref::<&'static str>().copied())
@@ -44,7 +42,7 @@ impl Panic {
         std::panic::resume_unwind(self.payload)
     }
 
-    /// Ends it here.
+    /// Drops the payload.
     pub(crate) fn discard(self) {
         rpc::discard(self.payload);
     }

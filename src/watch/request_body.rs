@@ -15,8 +15,7 @@ use crate::watch::observer::Watch;
 
 const UNKNOWN: u64 = u64::MAX;
 
-/// Messages that have passed a request body, which may outlive its RPC and
-/// live on another thread.
+/// How far a request body has come. The body may outlive its RPC, and live on another thread.
 #[derive(Debug, Default)]
 pub struct RequestProgress {
     messages: AtomicU64,
@@ -24,7 +23,7 @@ pub struct RequestProgress {
 }
 
 impl RequestProgress {
-    /// For a body that is not watched.
+    /// For a body that is not watched: its messages are not known.
     #[cfg(feature = "tower-http")]
     pub(crate) fn set_unseen(&self) {
         self.store(None);

@@ -4,12 +4,9 @@
 //! `ABORTS_CALLS=1000000 cargo test --release --test it aborts -- --nocapture` for the long
 //! version.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sentry::Level;
 use sentry::protocol::SpanStatus;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
@@ -21,9 +18,11 @@ use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::gated::LONG;
+use crate::support::give_up::give_up;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 use crate::support::tally::{Spans, Tally, counted};
 use crate::support::used::Used;
+use crate::support::wait::wait_for;
 use crate::support::world::World;
 
 const RATE: f32 = 0.2;
@@ -43,19 +42,6 @@ enum Cut {
 }
 
 const CUTS: [Cut; 3] = [Cut::Deadline, Cut::Drop, Cut::Abort];
-
-/// Polls `future` at most so often, and drops it.
-async fn give_up<F: Future>(future: F, polls: usize) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    for _ in 0..polls {
-        let once = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx)));
-        if let Poll::Ready(output) = once.await {
-            return Some(output);
-        }
-        yield_now().await;
-    }
-    None
-}
 
 #[instrument]
 async fn work(steps: usize) {
@@ -165,11 +151,8 @@ async fn storm(world: Arc<World>, spans: Arc<Spans>) {
         used.push(Used::now());
     }
     server.stop().await;
-    // The reports of what was lost go out with it.
-    world.hub.capture_message("probe", Level::Info);
-    tally.add(&world.received());
-    println!("{spans:?}\n{tally:?}\n{used:#?}");
-    assert_eq!(tally.told(), spans.calls());
+    tally.assert_all_told(&world, &spans);
+    println!("{used:#?}");
     let [_, warm, .., last] = used.as_slice() else {
         panic!("{used:?}")
     };
@@ -250,11 +233,10 @@ fn end_amid_calls(end: End, first: First) {
     end.end(first_to_end);
     drop(client);
     // Those of the other side end by themselves.
-    let deadline = Instant::now() + LONG;
-    while spans.are_open() {
-        assert!(Instant::now() < deadline, "{end:?} {first:?}: {spans:?}");
-        std::thread::yield_now();
-    }
+    wait_for(|| match spans.are_open() {
+        true => Err((end, first, Arc::clone(&spans))),
+        false => Ok(()),
+    });
     end.end(other);
     drop(server);
     let received = world.received();

@@ -179,32 +179,43 @@ fn threads_with_dispatchers_of_their_own_tell_each_call_once() {
     assert!(assert_told(&a) + assert_told(&b) > 0);
 }
 
+/// Makes a call whose first poll is that of `begin`; what this returns is held until the call
+/// has ended.
+fn call_begun_by<T>(begin: impl FnOnce(&mut dyn FnMut()) -> T) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (server, _arrivals) = Scripted::new().serve_unobserved().await;
+        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut call = Box::pin(async move { client.say_hello(request("a")).await });
+        let mut begin = Some(begin);
+        let mut is_pending = false;
+        let begun = std::future::poll_fn(|cx| {
+            let mut poll = || is_pending = call.as_mut().poll(cx).is_pending();
+            Poll::Ready(begin.take().map(|begin| begin(&mut poll)))
+        });
+        let _held = begun.await;
+        assert!(is_pending, "it takes a server to answer");
+        call.await.unwrap();
+        server.stop().await;
+    });
+}
+
 /// The registry lets go of a span's parent by the dispatcher that is there as it closes.
 #[test]
 fn a_call_that_ends_under_another_dispatcher_lets_go_of_the_span_around_it() {
     for elsewhere in [None, Some(counted(1.0))] {
         let here = counted(1.0);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-            let mut client = server.observed_client(GrpcClientLayer::new()).await;
-            let mut call = Box::pin(async move { client.say_hello(request("a")).await });
-            let first = std::future::poll_fn(|cx| {
-                let polled = with_default(&here.0.dispatch, || {
-                    let job = info_span!(target: "test", "job");
-                    job.in_scope(|| call.as_mut().poll(cx))
-                });
-                Poll::Ready(polled.is_pending())
+        let begin = |poll: &mut dyn FnMut()| {
+            with_default(&here.0.dispatch, || {
+                info_span!(target: "test", "job").in_scope(poll);
             });
-            assert!(first.await, "it takes a server to answer");
             let dispatch = elsewhere.as_ref().map(|(world, _)| world.dispatch.clone());
-            let _default = dispatcher::set_default(&dispatch.unwrap_or_else(Dispatch::none));
-            call.await.unwrap();
-            server.stop().await;
-        });
+            dispatcher::set_default(&dispatch.unwrap_or_else(Dispatch::none))
+        };
+        call_begun_by(begin);
         assert!(!here.1.are_open(), "{:?}", here.1);
         let tx = here.0.received().only_tx();
         assert_eq!((tx.name.as_str(), tx.spans.len()), ("job", 1));
@@ -214,23 +225,10 @@ fn a_call_that_ends_under_another_dispatcher_lets_go_of_the_span_around_it() {
 #[test]
 fn a_subscriber_that_nobody_holds_but_its_spans_is_told_of_their_ends() {
     let (mut world, spans) = counted(1.0);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
-        let mut call = Box::pin(async move { client.say_hello(request("a")).await });
-        let dispatch = std::mem::replace(&mut world.dispatch, Dispatch::none());
-        let first = std::future::poll_fn(|cx| {
-            let polled = with_default(&dispatch, || call.as_mut().poll(cx));
-            Poll::Ready(polled.is_pending())
-        });
-        assert!(first.await, "it takes a server to answer");
+    let dispatch = std::mem::replace(&mut world.dispatch, Dispatch::none());
+    call_begun_by(|poll| {
+        with_default(&dispatch, poll);
         drop(dispatch);
-        call.await.unwrap();
-        server.stop().await;
     });
     assert_eq!(assert_told(&(world, spans)), 1);
 }

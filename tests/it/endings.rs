@@ -22,29 +22,10 @@ use sentry_tonic::{GrpcServerLayer, OnPanic, RequestBody, ResponseBody};
 use crate::support::body::{ScriptedBody, Step, grpc_status, headers};
 use crate::support::received::{Received, Tx};
 use crate::support::world::World;
+use crate::transparent::STATUSES;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Answer<E> = Result<Response<ScriptedBody<E>>, E>;
-
-const STATUSES: [SpanStatus; 17] = [
-    SpanStatus::Ok,
-    SpanStatus::Cancelled,
-    SpanStatus::UnknownError,
-    SpanStatus::InvalidArgument,
-    SpanStatus::DeadlineExceeded,
-    SpanStatus::NotFound,
-    SpanStatus::AlreadyExists,
-    SpanStatus::PermissionDenied,
-    SpanStatus::ResourceExhausted,
-    SpanStatus::FailedPrecondition,
-    SpanStatus::Aborted,
-    SpanStatus::OutOfRange,
-    SpanStatus::Unimplemented,
-    SpanStatus::InternalError,
-    SpanStatus::Unavailable,
-    SpanStatus::DataLoss,
-    SpanStatus::Unauthenticated,
-];
 
 pub(crate) const NAMES: [&str; 17] = [
     "OK",

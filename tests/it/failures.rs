@@ -4,24 +4,21 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::future::ready;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use http::{Request, Response};
-use http_body_util::Empty;
 
 use sentry::protocol::SpanStatus;
-use sentry::{ClientOptions, Hub, SentryFutureExt};
 use serde_json::json;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{Instrument, error, info, info_span, instrument};
+use tracing::{Instrument, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, RpcSide};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcSide};
 
-use crate::support::body::{ScriptedBody, Step, grpc_status};
+use crate::support::body::{ScriptedBody, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
 use crate::support::received::{event_trace, exceptions, map, messages, rpc_context, trace};
 use crate::support::world::World;
@@ -29,7 +26,7 @@ use crate::support::world::World;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Debug)]
-struct DiskFull;
+pub(crate) struct DiskFull;
 
 impl fmt::Display for DiskFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,13 +51,16 @@ impl Error for WriteFailed {
     }
 }
 
-fn with_source(mut status: Status, source: impl Error + Send + Sync + 'static) -> Status {
+pub(crate) fn with_source(
+    mut status: Status,
+    source: impl Error + Send + Sync + 'static,
+) -> Status {
     status.set_source(Arc::new(source));
     status
 }
 
 /// A call that a handler fails with `status`.
-async fn fail(layer: GrpcServerLayer, status: Status) {
+pub(crate) async fn fail(layer: GrpcServerLayer, status: Status) {
     let greeter = Scripted::new().say_hello(move |_| {
         let status = status.clone();
         async move { Err(status) }
@@ -72,11 +72,11 @@ async fn fail(layer: GrpcServerLayer, status: Status) {
     server.stop().await;
 }
 
-fn some(text: &str) -> Option<String> {
+pub(crate) fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn count(world: &World) -> usize {
+pub(crate) fn count(world: &World) -> usize {
     world.received().events.len()
 }
 
@@ -335,142 +335,6 @@ fn a_client_tells_why_the_transport_failed() {
     assert_eq!(event.fingerprint[2], types[0]);
 }
 
-/// Fails after it has done `act`.
-fn failing(act: impl Fn() + Send + Sync + 'static) -> Scripted {
-    let act = Arc::new(act);
-    Scripted::new().say_hello(move |_| {
-        let act = Arc::clone(&act);
-        async move {
-            act();
-            Err(Status::internal("failed"))
-        }
-    })
-}
-
-async fn call_once(greeter: Scripted) {
-    let server = greeter.serve().await;
-    let mut client = server.client().await;
-    client.say_hello(request("Ferris")).await.unwrap_err();
-    drop(client);
-    server.stop().await;
-}
-
-#[test]
-fn a_failure_that_was_told_is_not_told_again() {
-    let acts: [(&str, fn()); 4] = [
-        ("an ERROR event", || error!("failed")),
-        ("captured", || {
-            sentry::capture_error(&DiskFull);
-        }),
-        ("in a span inside", || {
-            info_span!("inside").in_scope(|| error!("failed"));
-        }),
-        ("in a scope of its own", || {
-            sentry::with_scope(
-                |scope| scope.set_tag("a", "b"),
-                || {
-                    sentry::capture_error(&DiskFull);
-                },
-            );
-        }),
-    ];
-    for (name, act) in acts {
-        for rate in [0.0, 1.0] {
-            let world = World::sampled(rate);
-            world.run(call_once(failing(act)));
-            assert_eq!(count(&world), 1, "{name} at {rate}");
-        }
-    }
-}
-
-#[test]
-fn a_failure_that_another_thread_told_is_not_told_again() {
-    let world = World::new();
-    world.run_threads(2, async {
-        let greeter = Scripted::new().say_hello(|_| async {
-            let span = tracing::Span::current();
-            let task = async { error!("failed") };
-            let task = tokio::spawn(task.instrument(span));
-            task.await.unwrap();
-            Err(Status::internal("failed"))
-        });
-        call_once(greeter).await;
-    });
-    assert_eq!(count(&world), 1);
-}
-
-fn drops_messages(options: ClientOptions) -> ClientOptions {
-    options
-        .traces_sample_rate(1.0)
-        .before_send(|event| event.message.is_none().then_some(event))
-}
-
-#[test]
-fn what_was_not_sent_was_not_told() {
-    // The application drops its own event, not that of the failed status.
-    let world = World::with(drops_messages, |layer| layer);
-    world.run(call_once(failing(|| {
-        sentry::capture_message("dropped", sentry::Level::Info);
-    })));
-    let received = world.received();
-    assert_eq!(
-        exceptions(received.only_event()),
-        [("INTERNAL".to_owned(), some("failed"))]
-    );
-    // What is dropped later takes nothing away from what was sent before.
-    let world = World::with(drops_messages, |layer| layer);
-    world.run(call_once(failing(|| {
-        sentry::capture_error(&DiskFull);
-        sentry::capture_message("dropped", sentry::Level::Info);
-    })));
-    let received = world.received();
-    assert_eq!(
-        exceptions(received.only_event()),
-        [("DiskFull".to_owned(), some("no space left"))]
-    );
-}
-
-#[test]
-fn what_was_told_in_one_call_is_told_of_another() {
-    let world = World::new();
-    world.run(async {
-        let server = failing(|| error!("failed")).serve().await;
-        let mut client = server.client().await;
-        for _ in 0..3 {
-            client.say_hello(request("Ferris")).await.unwrap_err();
-        }
-        drop(client);
-        server.stop().await;
-        call_once(failing(|| {})).await;
-    });
-    assert_eq!(count(&world), 4);
-}
-
-#[test]
-fn what_was_told_before_a_clients_call_does_not_hide_its_failure() {
-    let world = World::new();
-    world.run(async {
-        let greeter = Scripted::new().say_hello(|_| async { Err(Status::internal("failed")) });
-        let (server, _arrivals) = greeter.serve_unobserved().await;
-        let layer = GrpcClientLayer::new().capture_codes([Code::Internal]);
-        let mut client = server.observed_client(layer).await;
-        let job = async {
-            error!("something else");
-            client.say_hello(request("Ferris")).await.unwrap_err();
-        };
-        job.instrument(info_span!("job")).await;
-        drop(client);
-        server.stop().await;
-    });
-    let received = world.received();
-    let types: Vec<_> = received
-        .events
-        .iter()
-        .map(|event| event.exception.len())
-        .collect();
-    assert_eq!(types, [0, 1]);
-}
-
 #[test]
 fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
     for world in [
@@ -487,92 +351,6 @@ fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
     }
 }
 
-/// Prints more than anybody wants to read.
-#[derive(Debug)]
-struct Chatty;
-
-impl fmt::Display for Chatty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for _ in 0..1_000_000 {
-            f.write_str("é")?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for Chatty {}
-
-#[test]
-fn what_an_event_says_is_bounded() {
-    let world = World::new();
-    let message = "m".repeat(4_000);
-    world.run(fail(
-        GrpcServerLayer::new(),
-        with_source(Status::internal(message.clone()), Chatty),
-    ));
-    let received = world.received();
-    let event = received.only_event();
-    assert_eq!(
-        exceptions(event),
-        [
-            ("Chatty".to_owned(), Some("é".repeat(512))),
-            ("INTERNAL".to_owned(), Some("m".repeat(1024))),
-        ]
-    );
-    assert_eq!(rpc_context(event)["message"], "m".repeat(1024));
-}
-
-#[test]
-fn a_status_as_source_tells_no_metadata() {
-    let world = World::new();
-    let mut inner = Status::unauthenticated("who are you");
-    inner
-        .metadata_mut()
-        .insert("authorization", "Bearer secret".parse().unwrap());
-    let mut outer = with_source(Status::internal("upstream said no"), inner);
-    outer
-        .metadata_mut()
-        .insert("x-api-key", "secret".parse().unwrap());
-    world.run(fail(GrpcServerLayer::new(), outer));
-    let received = world.received();
-    let event = received.only_event();
-    assert_eq!(
-        exceptions(event),
-        [
-            ("UNAUTHENTICATED".to_owned(), some("who are you")),
-            ("INTERNAL".to_owned(), some("upstream said no")),
-        ]
-    );
-    let text = serde_json::to_string(event).unwrap();
-    assert!(!text.contains("secret"), "{text}");
-}
-
-#[test]
-fn a_source_that_panics_when_it_is_printed_harms_no_call() {
-    #[derive(Debug)]
-    struct Mine;
-    impl fmt::Display for Mine {
-        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-            panic!("not to be printed")
-        }
-    }
-    impl Error for Mine {}
-
-    let world = World::new();
-    world.run(fail(
-        GrpcServerLayer::new(),
-        with_source(Status::internal("failed"), Mine),
-    ));
-    let received = world.received();
-    assert_eq!(
-        exceptions(received.only_event()),
-        [
-            ("Mine".to_owned(), some("")),
-            ("INTERNAL".to_owned(), some("failed")),
-        ]
-    );
-}
-
 #[test]
 fn without_a_layer_nothing_is_captured() {
     let world = World::subscribed(|_| tracing_subscriber::registry());
@@ -580,7 +358,7 @@ fn without_a_layer_nothing_is_captured() {
     assert_eq!(count(&world), 0);
 }
 
-fn post<B>(body: B) -> Request<B> {
+pub(crate) fn post<B>(body: B) -> Request<B> {
     Request::post("http://localhost/a.B/C")
         .header("content-type", "application/grpc")
         .body(body)
@@ -588,7 +366,7 @@ fn post<B>(body: B) -> Request<B> {
 }
 
 /// Makes calls that a service answers with these codes, once it was polled twice.
-async fn calls_of_a_client(codes: &[Code]) {
+pub(crate) async fn calls_of_a_client(codes: &[Code]) {
     let layer = GrpcClientLayer::new().capture_if(|_| true);
     let calls = codes.iter().map(|&code| {
         let service = service_fn(move |_: Request<Body>| async move {
@@ -629,190 +407,10 @@ async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outpu
 }
 
 #[test]
-fn calls_side_by_side_do_not_hide_each_others_failures() {
-    let world = World::new();
-    world
-        .run(calls_of_a_client(&[Code::Unavailable, Code::Internal]).instrument(info_span!("job")));
-    assert_eq!(count(&world), 2);
-}
-
-#[test]
 fn success_is_never_captured() {
     let world = World::new();
     world.run(calls_of_a_client(&[Code::Ok]).instrument(info_span!("job")));
     assert_eq!(count(&world), 0);
-}
-
-#[test]
-fn what_was_told_on_a_hub_of_the_applications_own_is_not_told_again() {
-    let world = World::new();
-    world.run(async {
-        let greeter = Scripted::new().say_hello(|_| async {
-            let hub = Arc::new(Hub::new_from_top(Hub::current()));
-            async { error!("failed") }.bind_hub(hub).await;
-            let hub = Arc::new(Hub::new_from_top(Hub::current()));
-            let thread = std::thread::spawn(move || {
-                Hub::run(hub, || {
-                    sentry::capture_message("failed there", sentry::Level::Info);
-                });
-            });
-            thread.join().unwrap();
-            Err(Status::internal("failed"))
-        });
-        call_once(greeter).await;
-    });
-    assert_eq!(count(&world), 2);
-}
-
-#[test]
-fn what_is_told_by_a_thread_that_is_still_in_the_call_is_not_told_again() {
-    let world = World::new();
-    let dispatch = world.dispatch.clone();
-    world.run(async {
-        let greeter = Scripted::new().say_hello(move |_| {
-            let (span, dispatch) = (tracing::Span::current(), dispatch.clone());
-            let (told, was_told) = mpsc::channel();
-            std::thread::spawn(move || {
-                tracing::dispatcher::with_default(&dispatch, || {
-                    span.in_scope(|| {
-                        error!("failed");
-                        let (go, gone) = mpsc::channel::<()>();
-                        told.send(go).unwrap();
-                        // Until the call has failed.
-                        let _ = gone.recv();
-                    });
-                });
-            });
-            let go = was_told.recv().unwrap();
-            async move {
-                let _held = go;
-                Err(Status::internal("failed"))
-            }
-        });
-        call_once(greeter).await;
-    });
-    assert_eq!(count(&world), 1);
-}
-
-#[test]
-fn an_event_of_before_does_not_hide_a_failure_on_a_hub_of_its_own() {
-    let world = World::new();
-    let job = async {
-        error!("something else");
-        let hub = Arc::new(Hub::new_from_top(Hub::current()));
-        calls_of_a_client(&[Code::Unavailable]).bind_hub(hub).await;
-    };
-    world.run(job.instrument(info_span!("job")));
-    assert_eq!(count(&world), 2);
-}
-
-#[test]
-fn a_status_that_is_boxed_tells_no_metadata_either() {
-    #[derive(Debug)]
-    struct Wrapped(Box<Status>);
-    impl fmt::Display for Wrapped {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "wrapped: {:?}", self.0)
-        }
-    }
-    impl Error for Wrapped {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    let world = World::new();
-    let mut inner = Status::unauthenticated("who are you");
-    inner
-        .metadata_mut()
-        .insert("authorization", "Bearer secret".parse().unwrap());
-    let outer = with_source(Status::internal("no"), Wrapped(Box::new(inner)));
-    world.run(fail(GrpcServerLayer::new(), outer));
-    let received = world.received();
-    let event = received.only_event();
-    assert_eq!(
-        exceptions(event),
-        [
-            ("UNAUTHENTICATED".to_owned(), some("who are you")),
-            ("Wrapped".to_owned(), None),
-            ("INTERNAL".to_owned(), some("no")),
-        ]
-    );
-    assert!(!serde_json::to_string(event).unwrap().contains("secret"));
-}
-
-/// Is printed as it is told to.
-struct Printed {
-    display: String,
-    debug: String,
-}
-
-impl fmt::Display for Printed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.display)
-    }
-}
-
-impl fmt::Debug for Printed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.debug)
-    }
-}
-
-impl Error for Printed {}
-
-#[test]
-fn a_message_is_no_type() {
-    let long = "a@b.example ".repeat(50);
-    for (display, debug, ty) in [
-        (
-            "alice@b.example",
-            "alice@b.example\n\nStack backtrace:",
-            "Error",
-        ),
-        ("gone", "gone", "Error"),
-        ("gone", "\"gone\"", "Error"),
-        ("gone", "Gone(1)", "Gone"),
-        ("gone", "store::Gone { a: 1 }", "store::Gone"),
-        ("gone for good", "gone", "gone"),
-        ("x", "alice@b.example { }", "Error"),
-        (long.as_str(), long.as_str(), "Error"),
-    ] {
-        let world = World::new();
-        let source = Printed {
-            display: display.to_owned(),
-            debug: debug.to_owned(),
-        };
-        let status = with_source(Status::internal(""), source);
-        world.run(fail(GrpcServerLayer::new(), status));
-        let received = world.received();
-        let event = received.only_event();
-        assert_eq!(event.fingerprint[2], ty, "{display:?} {debug:?}");
-    }
-}
-
-#[test]
-fn a_status_that_a_body_fails_with_is_told_once() {
-    let world = World::new();
-    world.run(async {
-        let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
-            let failure = with_source(Status::internal("torn"), DiskFull);
-            let body = ScriptedBody::new([Step::Fail(failure)]);
-            ready(Ok::<_, Status>(Response::new(body)))
-        });
-        let request = post(Empty::new());
-        let response = GrpcServerLayer::new().layer(service).oneshot(request);
-        let body = response.await.unwrap().into_body();
-        http_body_util::BodyExt::collect(body).await.unwrap_err();
-    });
-    let received = world.received();
-    assert_eq!(
-        exceptions(received.only_event()),
-        [
-            ("DiskFull".to_owned(), some("no space left")),
-            ("INTERNAL".to_owned(), some("torn")),
-        ]
-    );
 }
 
 #[test]

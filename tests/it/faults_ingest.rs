@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use sentry::{Client, Hub, Level};
 use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
@@ -13,6 +12,7 @@ use tracing_subscriber::registry;
 use crate::support::every_call::{CALLS, every_call, greeter, without_us};
 use crate::support::faulty::{Fault, Faulty, Via};
 use crate::support::gated::{Item, LONG, reported};
+use crate::support::wait::wait_until;
 use crate::support::world::World;
 
 /// Each is one on both sides.
@@ -83,19 +83,12 @@ fn told(ingest: &Faulty) -> Vec<(String, u64)> {
 
 /// Until something arrives, which takes along what there is to tell.
 fn wait_until_well(client: &Arc<Client>, ingest: &Faulty) {
-    let start = Instant::now();
-    let is_well = || {
-        let accepted = ingest.accepted();
-        accepted
-            .iter()
-            .any(|item| item.payload["message"] == "well?")
-    };
-    while !is_well() {
-        assert!(start.elapsed() < LONG);
+    wait_until(&true, || {
         hub(client).capture_message("well?", Level::Info);
         assert!(client.flush(Some(LONG)));
-        thread::sleep(Duration::from_millis(5));
-    }
+        let is_question = |item: &Item| item.payload["message"] == "well?";
+        ingest.accepted().iter().any(is_question)
+    });
 }
 
 fn check(fault: Fault, via: Via, expected: &[String]) {

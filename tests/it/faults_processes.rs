@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sentry::{Client, Hub, Level};
 
@@ -14,6 +14,8 @@ use crate::support::example::example;
 use crate::support::faulty::{Fault, Faulty, Via};
 use crate::support::gated::LONG;
 use crate::support::used::Used;
+#[cfg(target_os = "linux")]
+use crate::support::wait::wait_for;
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -180,17 +182,12 @@ fn neither_threads_nor_files_are_left_of_faults() {
 /// one thread beside that of the test and that of its harness.
 #[cfg(target_os = "linux")]
 fn wait_for_at_most(warm: Option<Used>) -> Used {
-    let start = Instant::now();
-    loop {
+    wait_for(|| {
         let now = Used::now();
         let is_less = match warm {
             Some(warm) => now.threads <= warm.threads && now.files <= warm.files,
             None => now.threads <= 2,
         };
-        if is_less {
-            return now;
-        }
-        assert!(start.elapsed() < LONG, "{warm:?} {now:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
+        if is_less { Ok(now) } else { Err((warm, now)) }
+    })
 }

@@ -14,6 +14,9 @@ mod attributes;
 mod bounds;
 mod breadcrumbs;
 mod calls;
+mod client_endings;
+mod client_retries;
+mod client_traces;
 mod clients;
 #[cfg(all(
     target_os = "linux",
@@ -32,6 +35,8 @@ mod dispatchers;
 mod endings;
 mod events;
 mod failures;
+mod failures_once;
+mod failures_texts;
 mod faults_client;
 mod faults_ingest;
 #[cfg(unix)]
@@ -44,6 +49,9 @@ mod hosts;
 mod house;
 mod hubs;
 mod isolation;
+mod isolation_guests;
+mod isolation_hubs;
+mod isolation_tasks;
 mod leaks;
 mod manual;
 mod metadata;

@@ -6,10 +6,8 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use sentry::Level;
 use tokio::task::{JoinSet, yield_now};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
@@ -18,6 +16,7 @@ use tracing::{info, instrument};
 use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
 
 use crate::support::alone::alone;
+use crate::support::give_up::give_up;
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
 use crate::support::tally::{Spans, Tally, counted};
@@ -60,23 +59,11 @@ fn greeter() -> Scripted {
         })
 }
 
-/// Polls `future` some times, and drops it.
-async fn give_up<F: Future>(future: F) {
-    let mut future = std::pin::pin!(future);
-    for _ in 0..20 {
-        let is_done = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready()));
-        if is_done.await {
-            return;
-        }
-        yield_now().await;
-    }
-}
-
 async fn call(mut client: ObservedClient, number: usize) {
     let (name, expected) = match number % 10 {
         6 => ("invalid", Code::InvalidArgument),
         7 => ("internal", Code::Internal),
-        8 => return give_up(client.say_hello(request("hangs"))).await,
+        8 => return drop(give_up(client.say_hello(request("hangs")), 20).await),
         9 if number % 100 == 99 => ("panic", Code::Internal),
         9 if number % 100 == 89 => {
             let mut request = Request::new(request("hangs"));
@@ -193,11 +180,8 @@ async fn soak(world: Arc<World>, spans: Arc<Spans>) {
         used.push(Used::now());
     }
     server.stop().await;
-    // The reports of what was lost go out with it.
-    world.hub.capture_message("probe", Level::Info);
-    tally.add(&world.received());
-    println!("{spans:?}\n{tally:?}\n{used:#?}");
-    assert_eq!(tally.told(), spans.calls());
+    tally.assert_all_told(&world, &spans);
+    println!("{used:#?}");
     // The first rounds warm up what is kept.
     let [_, _, warm, .., last] = used.as_slice() else {
         panic!("{used:?}")

@@ -15,6 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::alone::alone;
 use crate::support::gated::{self, Gated, LONG};
+#[cfg(target_os = "linux")]
+use crate::support::wait::wait_until;
 
 const NAME: &str = "sentry-outbox";
 
@@ -232,15 +234,6 @@ fn senders() -> usize {
 }
 
 #[cfg(target_os = "linux")]
-fn wait_for_senders(number: usize) {
-    let start = Instant::now();
-    while senders() != number {
-        assert!(start.elapsed() < LONG, "{}", senders());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-#[cfg(target_os = "linux")]
 #[test]
 fn a_client_that_goes_takes_its_threads_along() {
     alone(
@@ -254,7 +247,7 @@ fn a_client_that_goes_takes_its_threads_along() {
                     assert!(client.close(Some(LONG)));
                 }
             }
-            wait_for_senders(0);
+            wait_until(&0, senders);
             let late = Gated::closed();
             let client = client(&late, None);
             jobs(&client, [0]);
@@ -264,7 +257,7 @@ fn a_client_that_goes_takes_its_threads_along() {
             assert!(!client.close(Some(Duration::ZERO)));
             drop(client);
             late.open();
-            wait_for_senders(0);
+            wait_until(&0, senders);
             // As with sentry's own, what is still waiting then is not sent.
             assert_eq!(late.arrived(), 1);
         },

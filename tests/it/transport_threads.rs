@@ -1,10 +1,10 @@
 //! What the thread of a `TraceTransport` has of Sentry: nothing.
 
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{panic, thread};
 
 use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::Event;
@@ -14,6 +14,7 @@ use sentry_tonic::TraceTransport;
 
 use crate::support::alone::alone;
 use crate::support::gated::{Gated, LONG};
+use crate::support::wait::wait_until;
 
 /// Counts what it is given, and may panic over it.
 #[derive(Default)]
@@ -64,11 +65,7 @@ impl Transport for Telling {
 
 /// Until nobody has it but this.
 fn wait_to_own<T>(shared: &Arc<T>) {
-    let start = Instant::now();
-    while Arc::strong_count(shared) > 1 {
-        assert!(start.elapsed() < LONG);
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until(&1, || Arc::strong_count(shared));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use sentry::Level;
 use sentry::protocol::EnvelopeItem;
 use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
 use tokio::task::yield_now;
@@ -96,6 +97,16 @@ impl Tally {
     pub(crate) fn told(&self) -> usize {
         let lost: u64 = self.lost.values().sum();
         self.transactions + usize::try_from(lost).unwrap()
+    }
+
+    /// Adds what `world` still has, and checks that Sentry was told of each call.
+    #[track_caller]
+    pub(crate) fn assert_all_told(mut self, world: &World, spans: &Spans) {
+        // The reports of what was lost go out with it.
+        world.hub.capture_message("probe", Level::Info);
+        self.add(&world.received());
+        println!("{spans:?}\n{self:?}");
+        assert_eq!(self.told(), spans.calls());
     }
 
     pub(crate) fn add(&mut self, received: &Received) {

@@ -1,4 +1,4 @@
-//! Where in a root an event is captured.
+//! In which span and call of a root an event is captured.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use sentry_core::protocol::Event;
 
 use crate::bridge::call_facts;
 use crate::bridge::local_root::LocalRoot;
+use crate::bridge::sent_events::SentEvents;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::thread_stack;
-use crate::bridge::told::Told;
 use crate::fields;
 use crate::span_ext::RpcStart;
 
-/// The span of a root that this thread is in, as far as it is in one.
+/// The root of an event, and the span of it that this thread is in, if it is in one.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct EventPlace {
     root: Option<Arc<LocalRoot>>,
     cell: Option<Arc<SpanCell>>,
 }
 
-impl Place {
+impl EventPlace {
     pub(crate) fn of(root: Option<Arc<LocalRoot>>) -> Self {
         let cell = root.as_ref().and_then(thread_stack::last_in);
         Self { root, cell }
@@ -32,9 +32,9 @@ impl Place {
         both.flat_map(|(root, cell)| cell.rpcs(root))
     }
 
-    /// What was told in them.
-    pub(crate) fn told(&self) -> impl Iterator<Item = &Told> {
-        self.rpcs().map(|rpc| &rpc.told)
+    /// What was sent in them.
+    pub(crate) fn sent_events(&self) -> impl Iterator<Item = &SentEvents> {
+        self.rpcs().map(|rpc| &rpc.sent_events)
     }
 
     /// The innermost call that a server received.
@@ -46,9 +46,9 @@ impl Place {
         self.server()?.started_rpc()
     }
 
-    /// What was told in that alone.
-    pub(crate) fn told_in_call(&self) -> Option<&Told> {
-        Some(&self.server()?.told)
+    /// What was sent in that call alone.
+    pub(crate) fn sent_in_call(&self) -> Option<&SentEvents> {
+        Some(&self.server()?.sent_events)
     }
 
     /// Whether the span of the root has the attributes of its RPC.
@@ -62,8 +62,9 @@ impl Place {
         Some(&self.root.as_ref()?.main.hub)
     }
 
-    /// Says which call the event is of, where that is one inside another or inside a span
-    /// of the application: `outer` is the one that the root is, where it is one.
+    /// Adds to the event what is known of the innermost server call, where the root itself is
+    /// not that call. `outer` is the call that the root is, if it is one. Returns whether there
+    /// is such an inner call.
     pub(crate) fn tell_inner_call(&self, event: &mut Event<'_>, outer: Option<&RpcStart>) -> bool {
         let Some(server) = self.server() else {
             return false;
@@ -80,7 +81,7 @@ impl Place {
         if event.user.is_none() {
             event.user = inner.facts.user.as_deref().cloned();
         }
-        server.told_by_fields().add_to(event);
+        server.field_facts().add_to(event);
         call_facts::add_call(event, &inner, server.recorded_id(), false);
         true
     }

@@ -1,4 +1,4 @@
-//! What holds of gRPC's headers, whatever they are made of.
+//! Property tests: what holds for any gRPC headers and messages.
 
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ mod details {
     use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
     use crate::rpc::details::from_headers;
-    use crate::rpc::made_up::with;
+    use crate::rpc::properties::with;
 
     const NAME: &str = "grpc-status-details-bin";
 

@@ -1,4 +1,4 @@
-//! Envelopes in the form in which sentry's transports lose nothing of them.
+//! Writes envelopes in a form of which sentry's transports lose nothing.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,21 @@ use sentry_core::protocol::{ClientReport, EnvelopeHeaders, EnvelopeItem};
 
 use crate::bridge::losses;
 
-/// How long losses that were reported wait for an envelope that takes them along.
+/// How long reported losses wait for an envelope to travel with.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The bytes that are kept to write on, where one envelope was larger than all others.
-const DESK: usize = 64 * 1024;
+/// A buffer that has grown beyond this is not kept for the next envelope.
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
-/// Writes envelopes out where they have headers to lose, and keeps client reports
-/// out of these: sentry's transports count what they lose, and what reports in it say
-/// was lost, but not of bytes.
+/// Serializes envelopes that have headers to lose, and takes client reports out of them
+/// first: a transport that loses an envelope counts its items, and the losses that reports
+/// in it tell of, but it cannot count what it sees as bytes alone.
 pub(crate) struct Packer {
     recorder: Recorder,
     losses: Vec<ItemLoss>,
     report_due: Option<Instant>,
-    /// What is written grows by small pieces, which would move it about many times.
-    desk: Vec<u8>,
+    /// Reused: an envelope is written in small pieces, and a new buffer would grow many times.
+    buffer: Vec<u8>,
 }
 
 impl Packer {
@@ -32,11 +32,11 @@ impl Packer {
             recorder,
             losses: Vec::new(),
             report_due: None,
-            desk: Vec::new(),
+            buffer: Vec::new(),
         }
     }
 
-    /// When there is a report to be sent at the latest.
+    /// When pending losses are to be sent at the latest.
     pub(crate) fn report_due(&self) -> Option<Instant> {
         self.report_due
     }
@@ -48,7 +48,7 @@ impl Packer {
         Some(envelope)
     }
 
-    /// `None` where it cannot be written: on that, sentry's transports panic.
+    /// `None` for an envelope that cannot be serialized: sentry's transports would panic on it.
     pub(crate) fn pack(&mut self, mut envelope: Envelope) -> Option<Envelope> {
         if !has_headers_to_lose(&envelope) {
             if let Some(report) = self.take_losses() {
@@ -66,11 +66,11 @@ impl Packer {
     }
 
     fn written(&mut self, envelope: &Envelope) -> Option<Envelope> {
-        self.desk.clear();
-        envelope.to_writer(&mut self.desk).ok()?;
-        let bytes = match self.desk.len() {
-            0..=DESK => self.desk.as_slice().to_vec(),
-            _ => std::mem::take(&mut self.desk),
+        self.buffer.clear();
+        envelope.to_writer(&mut self.buffer).ok()?;
+        let bytes = match self.buffer.len() {
+            0..=MAX_KEPT_BUFFER => self.buffer.as_slice().to_vec(),
+            _ => std::mem::take(&mut self.buffer),
         };
         Envelope::from_bytes_raw(bytes).ok()
     }

@@ -1,4 +1,4 @@
-//! What holds of trace headers, whatever they are made of.
+//! Property tests: what holds for any trace headers.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn trace() -> impl Strategy<Value = SentryTrace> {
     })
 }
 
-/// Of ids, nearly.
+/// Texts that look like trace headers, valid or nearly so.
 fn nearly() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),

@@ -1,4 +1,4 @@
-//! What Sentry was told in an RPC before its end.
+//! Which events were sent in an RPC, so that its failure is not reported twice.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -9,18 +9,18 @@ use sentry_core::types::Uuid;
 use crate::bridge::repeats::Failure;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Older ones are forgotten: at worst, a failure is told twice.
+/// Older events are forgotten: at worst, a failure is reported twice.
 const MAX_PENDING: usize = 8;
 
-/// So are these.
+/// Older failures are forgotten, too.
 const MAX_FAILURES: usize = 64;
 
 /// An event that was captured and may yet be dropped.
 #[derive(Debug)]
 struct Pending {
     event: Uuid,
-    /// That captures it, or the one of the root, where that is captured from
-    /// elsewhere.
+    /// The hub that captures the event, and that of the root, in case the event is captured
+    /// from elsewhere.
     hubs: [Arc<Hub>; 2],
     failure: Option<Failure>,
 }
@@ -32,13 +32,12 @@ impl Pending {
     }
 }
 
-/// The events that were captured in an RPC, as far as it matters whether one was
-/// sent, and of what.
+/// The events that were captured in an RPC: whether any was sent, and of which failures.
 ///
-/// An event that is captured may yet be dropped, by `before_send` or by sampling.
-/// Its hub tells by its last event, until it captures another one.
+/// A captured event may yet be dropped, by `before_send` or by sampling. Whether it was sent
+/// shows in `last_event_id` of its hub, until that hub captures another event.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Mutex<State>);
+pub(crate) struct SentEvents(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,12 +50,12 @@ struct State {
 #[derive(Debug, Default)]
 struct Events {
     pending: VecDeque<Pending>,
-    /// The last ones that were sent.
+    /// Those whose events were sent last.
     failures: VecDeque<Failure>,
 }
 
-impl Told {
-    /// Of what is no RPC: nobody will ask.
+impl SentEvents {
+    /// For a root that is no RPC: nobody will ask.
     pub(crate) fn closed() -> Self {
         Self(Mutex::new(State {
             is_over: true,
@@ -64,13 +63,13 @@ impl Told {
         }))
     }
 
-    /// An event that tells of `failure` is about to be sent from one of `hubs`.
+    /// Notes an event of `failure` that is about to be sent from one of `hubs`.
     pub(crate) fn note(&self, event: Uuid, hubs: [&Arc<Hub>; 2], failure: Option<&Failure>) {
         let mut state = self.lock();
         if state.is_over {
             return;
         }
-        let mut let_go = state.settle();
+        let mut released = state.settle();
         let pending = &mut state.events.get_or_insert_default().pending;
         pending.push_back(Pending {
             event,
@@ -78,26 +77,27 @@ impl Told {
             failure: failure.cloned(),
         });
         let surplus = pending.len().saturating_sub(MAX_PENDING);
-        let_go.extend(pending.drain(..surplus));
+        released.extend(pending.drain(..surplus));
         drop(state);
-        // What a scope holds may do anything when it is dropped.
-        drop(let_go);
+        // A hub goes with it, and what its scope holds may do anything as it is dropped: not
+        // under the lock.
+        drop(released);
     }
 
-    /// Learns which events were sent, as long as their hubs know.
+    /// Finds out which events were sent, while their hubs still know.
     pub(crate) fn settle(&self) {
         self.ask(|_| ());
     }
 
-    /// Has an event count as sent that is held back.
+    /// Counts an event as sent that the limiter held back.
     pub(crate) fn set_sent(&self) {
         self.lock().is_sent = true;
     }
 
-    /// Whether `failure` was told.
-    pub(crate) fn has_told(&self, failure: &Failure) -> bool {
+    /// Whether an event of `failure` was sent.
+    pub(crate) fn has_sent(&self, failure: &Failure) -> bool {
         let is_repeated =
-            |events: &Events| events.failures.iter().any(|told| failure.repeats(told));
+            |events: &Events| events.failures.iter().any(|sent| failure.repeats(sent));
         self.ask(|state| state.events.as_deref().is_some_and(is_repeated))
     }
 
@@ -111,22 +111,22 @@ impl Told {
         if state.is_over {
             return T::default();
         }
-        let let_go = state.settle();
+        let released = state.settle();
         let answer = question(&state);
         drop(state);
-        drop(let_go);
+        drop(released);
         answer
     }
 
-    /// Whether one was sent. That is the end of it: a hub that is kept keeps what
-    /// its scope holds.
+    /// Whether any event was sent. Nothing is noted after this, and the hubs are dropped: they
+    /// would keep alive what their scopes hold.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
-        let let_go = (state.settle(), state.events.take());
+        let released = (state.settle(), state.events.take());
         state.is_over = true;
         let is_sent = state.is_sent;
         drop(state);
-        drop(let_go);
+        drop(released);
         is_sent
     }
 
@@ -136,7 +136,8 @@ impl Told {
 }
 
 impl State {
-    /// Takes what was sent out of what is pending.
+    /// Moves the failures of sent events out of what is pending; returns what is to be dropped
+    /// outside of the lock.
     fn settle(&mut self) -> Vec<Pending> {
         let Some(events) = &mut self.events else {
             return Vec::new();
@@ -161,17 +162,17 @@ mod loom_models {
     #[test]
     fn nothing_is_kept_once_it_is_closed_whoever_notes_what_meanwhile() {
         model(|| {
-            let told = Arc::new(Told::default());
+            let sent = Arc::new(SentEvents::default());
             let hub = Arc::new(Hub::new(None, Arc::default()));
             let threads = [1, 2].map(|events| {
-                let (told, hub) = (Arc::clone(&told), Arc::clone(&hub));
+                let (sent, hub) = (Arc::clone(&sent), Arc::clone(&hub));
                 spawn(move || {
                     for _ in 0..events {
-                        told.note(Uuid::nil(), [&hub, &hub], None);
+                        sent.note(Uuid::nil(), [&hub, &hub], None);
                     }
                 })
             });
-            told.close();
+            sent.close();
             for thread in threads {
                 thread.join().unwrap();
             }

@@ -1,4 +1,4 @@
-//! A span that is open where its root is cut, and goes on in the next part.
+//! A span that is open when its root is cut, and goes on in the next part.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,29 +11,30 @@ use crate::bridge::local_root::LocalRoot;
 use crate::bridge::parts::HeldPart;
 use crate::span_ext::guarded;
 
-/// What it takes to make the span of one part again in another: sentry-core binds it to the
-/// transaction that it was made in, and tells nothing of its name and tags.
+/// What it takes to make a span once more in a later part: sentry-core binds a span to the
+/// transaction that it was made in, and does not give out its name and tags.
 #[derive(Debug)]
-pub(crate) struct Again {
+pub(crate) struct CarriedSpan {
     started_at: SystemTime,
-    /// `None` where that is the root, which is another one in each part.
+    /// The span that it is in; `None` where that is the transaction, which each part has its own
+    /// of.
     parent: Option<SpanId>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// In which the span was made last.
+    /// The part in which the span was made last.
     part: u32,
-    /// `None` for the one that was made first.
+    /// The span of that part; `None` where it is the first one, which the caller has.
     span: Option<TransactionOrSpan>,
     name: Option<String>,
     op: Option<String>,
     tags: Vec<(&'static str, String)>,
 }
 
-/// In the transaction of `part`, for a span of one before that spans are made below. It is not
-/// sent.
+/// A span in the transaction of `part` that has the id of a span from an earlier part, so that
+/// others can be made below it. It is not sent itself.
 pub(crate) fn stand_in(part: &TransactionOrSpan, id: SpanId) -> TransactionOrSpan {
     part.start_child_with_details("", "", id, UNIX_EPOCH).into()
 }
@@ -45,7 +46,7 @@ impl State {
     }
 }
 
-impl Again {
+impl CarriedSpan {
     pub(crate) fn new(part: u32, parent: Option<SpanId>, started_at: SystemTime) -> Self {
         Self {
             started_at,
@@ -60,7 +61,7 @@ impl Again {
         }
     }
 
-    /// Keeps what the span is told.
+    /// Keeps what is set on the span, for the next part.
     pub(crate) fn keep(
         &self,
         name: Option<&str>,
@@ -93,7 +94,7 @@ impl Again {
         known.unwrap_or_else(|| self.make(number, &root.span(), first).1)
     }
 
-    /// `None` where it is in a later part.
+    /// The span in `part`; `None` where it is in a later part already.
     pub(crate) fn in_part<'s>(
         &self,
         part: &HeldPart,
@@ -107,8 +108,8 @@ impl Again {
         (number == part.number).then_some(span)
     }
 
-    /// No lock is held while Sentry makes it; of two threads that meet here, the first to be
-    /// done wins.
+    /// No lock is held while Sentry makes the span; of two threads that meet here, the first to
+    /// be done wins.
     fn make<'s>(
         &self,
         part: u32,
@@ -120,7 +121,8 @@ impl Again {
         let mut state = self.lock();
         if state.part < part {
             state.part = part;
-            // A lock of the one before may be poisoned: what comes of it is lost.
+            // Nothing was made if a lock of the span before is poisoned: then the old span
+            // stays, and what is set on it is lost.
             state.span = made.map(Into::into).or(state.span.take());
         }
         (state.part, state.span(first))
