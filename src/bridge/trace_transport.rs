@@ -74,8 +74,8 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// as a quarter of the room is taken or 32 of them wait.
 ///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set ([1000 is better](crate::manual::performance#at-high-rates)). What comes while there is no room is lost,
-/// and reported to Sentry as a `queue_overflow`. The inner transport gets one at a time, or up
+/// set ([1000 is better](crate::manual::performance#at-high-rates)). What comes while there is
+/// no room is lost, and reported to Sentry as a `queue_overflow`. The inner transport gets one at a time, or up
 /// to eight where sentry's `DefaultTransportFactory` makes it, whose queue has room for them.
 /// Client reports go out with an envelope that is not serialized, with a flush, or by
 /// themselves after half a minute.
