@@ -45,10 +45,7 @@ impl SetupProblem {
             Self::NoClient => "No Sentry client is bound to the current hub or the main one.",
             Self::NoDsn => "The Sentry client has no DSN, and sends nothing.",
             Self::ClientClosed => "The Sentry client is closed, and sends nothing.",
-            Self::TracingDisabled => {
-                "Tracing is disabled: errors are sent, transactions are not, unless a caller's \
-                 are."
-            }
+            Self::TracingDisabled => "Tracing is disabled: errors are sent, transactions are not.",
             Self::NoSubscriber => "There is no subscriber for tracing on this thread.",
             Self::LayerMissing => "The subscriber has no SentryGrpcLayer.",
             Self::SpansFiltered => {
@@ -80,8 +77,8 @@ impl SetupProblem {
                  but `let _guard =`."
             }
             Self::TracingDisabled => {
-                "Set ClientOptions::traces_sample_rate, or traces_sampler. A rate of 0 leaves \
-                 it to callers."
+                "Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a \
+                 service sends what its callers sample."
             }
             Self::NoSubscriber => {
                 "Call `tracing_subscriber::registry().with(SentryGrpcLayer::new()).init()` \

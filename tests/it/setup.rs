@@ -304,8 +304,8 @@ fn it_says_in_plain_words_what_is_wrong_and_what_to_do() {
             assert_eq!(
                 report.to_string(),
                 "sentry-tonic: 2 things are wrong with the set-up.\n \
-             * Tracing is disabled: errors are sent, transactions are not, unless a caller's are.\n   \
-               Set ClientOptions::traces_sample_rate, or traces_sampler. A rate of 0 leaves it to callers.\n \
+             * Tracing is disabled: errors are sent, transactions are not.\n   \
+               Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a service sends what its callers sample.\n \
              * A filter keeps the spans of calls, of the target sentry_tonic and the level INFO, from SentryGrpcLayer.\n   \
                Add sentry_tonic=info to the EnvFilter or RUST_LOG, or give the other layers filters of their own, by `with_filter`.\n\
              What cannot be seen from here:\n \
