@@ -35,7 +35,7 @@
 //! * **One at a time.** Services may move one after another: `sentry-trace` and `baggage` go in and
 //!   out in the same form. Within a service, the old middleware goes as the new one comes, since
 //!   with both each call is told twice.
-//! * **One sentry.** `cargo tree -i sentry-core -d` is to find no second version, for layers of
+//! * **One sentry.** `cargo tree -i sentry-core` is to name one version, for layers of
 //!   one version know nothing of the client of another.
 
 #[doc = include_str!("from_sentry_tower.md")]
