@@ -33,6 +33,7 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct PartsState {
     current: Part,
+    /// When it is cut next; `None` where it is not to be.
     pub(crate) due: Option<Instant>,
     /// Parts before the current one that spans are still finishing in. The last such span
     /// sends its part.
@@ -94,11 +95,17 @@ impl Parts {
             cuts: AtomicU32::new(0),
             state: Mutex::new(PartsState {
                 current: Part::new(1, id, span),
-                due: Instant::now().checked_add(after),
+                due: None,
                 retired: Vec::new(),
                 is_handed_on: false,
             }),
         }
+    }
+
+    /// Has the root cut from now on. Called once the root has its fields: a part that was cut
+    /// before would be without them.
+    pub(crate) fn begin(&self) {
+        self.lock().due = Instant::now().checked_add(self.after);
     }
 
     fn is_cut(&self) -> bool {

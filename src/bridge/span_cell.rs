@@ -211,6 +211,9 @@ impl SpanCell {
         if let Some(rpc) = &plan_rpc {
             live.set_facts(rpc);
         }
+        if let Some(parts) = live.root.parts.as_ref().filter(|_| live.is_root) {
+            parts.begin();
+        }
         live
     }
 
