@@ -4,7 +4,7 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use tracing::Span;
 
-use crate::span_ext::SentrySpanExt;
+use crate::span_ext;
 
 /// Takes the trace of the current span to the server, for a client whose stack
 /// has no place for a [`GrpcClientLayer`](crate::GrpcClientLayer).
@@ -52,13 +52,8 @@ impl TracePropagationInterceptor {
 
 impl Interceptor for TracePropagationInterceptor {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(headers) = Span::current().trace_headers() {
-            let metadata = request.metadata_mut().as_mut();
-            headers.inject(metadata);
-            if self.traceparent {
-                headers.inject_traceparent(metadata);
-            }
-        }
+        let headers = request.metadata_mut().as_mut();
+        span_ext::inject(&Span::current(), self.traceparent, headers);
         Ok(request)
     }
 }

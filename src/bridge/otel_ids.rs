@@ -6,13 +6,15 @@ use tracing::Dispatch;
 use tracing::span::Id;
 
 use crate::propagation::W3cSpan;
+#[cfg(feature = "opentelemetry")]
+use crate::span_ext;
 
 /// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
 pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
 
 /// Used unless the application gives the layer another function.
 #[cfg(feature = "opentelemetry")]
-pub(crate) const DEFAULT: Option<OtelIdsFn> = Some(of_layer);
+pub(crate) const DEFAULT: Option<OtelIdsFn> = Some(span_ext::otel_span);
 #[cfg(not(feature = "opentelemetry"))]
 pub(crate) const DEFAULT: Option<OtelIdsFn> = None;
 
@@ -46,23 +48,4 @@ pub(crate) fn may_ask() -> bool {
     IS_FORBIDDEN
         .try_with(|forbidden| !forbidden.get())
         .unwrap_or(false)
-}
-
-/// The ids that tracing-opentelemetry gave the span.
-#[cfg(feature = "opentelemetry")]
-fn of_layer(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
-    use opentelemetry::trace::TraceContextExt;
-
-    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| {
-        let state = span.trace_state().header();
-        let ids = W3cSpan::new(
-            span.trace_id().to_bytes(),
-            span.span_id().to_bytes(),
-            span.is_sampled(),
-        );
-        ids.with_state(state)
-    })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sentry_core::Hub;
+use sentry_core::Level;
 use sentry_core::protocol::{Context, Event, SpanId};
 
 use crate::bridge::breadcrumb::{self, Crumb};
@@ -89,6 +90,10 @@ impl Trail {
             all().for_each(SentEvents::set_sent);
             return None;
         };
+        // A message that is no error says nothing of a failure.
+        if event.level < Level::Error {
+            return Some((event, held_back));
+        }
         let current = Hub::current();
         let main = place.main_hub().unwrap_or(&current);
         for sent in all() {

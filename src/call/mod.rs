@@ -16,7 +16,7 @@ mod span;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::observed::is_observed;
 pub use self::observed::{RequestBody, ResponseBody, ResponseFuture};
-pub(crate) use self::observed::{is_layered_twice, make, observe};
+pub(crate) use self::observed::{is_layered, is_layered_twice, make, observe};
 pub(crate) use self::options::CallOptions;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::ParkedCall;

@@ -1,6 +1,6 @@
 //! Calls on their way through a tower layer: opened, watched, and not twice.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::request::Parts;
 use http::{Extensions, Request};
@@ -57,11 +57,20 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
             extensions.insert(ByClient).is_some()
         }
     };
-    if was_marked {
-        saw_two_layers(side);
+    match was_marked {
+        true => saw_two_layers(side),
+        // Written once: threads that call share it.
+        false if seen(side) == NO_CALL => {
+            let _ = seen_layers(side).fetch_max(ONE_LAYER, Ordering::Relaxed);
+        }
+        false => {}
     }
     was_marked
 }
+
+const NO_CALL: u8 = 0;
+const ONE_LAYER: u8 = 1;
+const TWO_LAYERS: u8 = 2;
 
 /// Logs once for each side that there are two layers: the options of the inner one have no
 /// effect.
@@ -70,19 +79,28 @@ fn saw_two_layers(side: RpcSide) {
         RpcSide::Server => "GrpcServerLayer",
         RpcSide::Client => "GrpcClientLayer",
     };
-    if !two_layers(side).swap(true, Ordering::Relaxed) {
+    if seen_layers(side).swap(TWO_LAYERS, Ordering::Relaxed) != TWO_LAYERS {
         debug!(target: fields::TARGET, "a call goes through two layers of the type {layer}");
     }
 }
 
-/// Whether a call has gone through two layers of `side`.
-pub(crate) fn is_layered_twice(side: RpcSide) -> bool {
-    two_layers(side).load(Ordering::Relaxed)
+/// Whether a call has gone through a layer of `side`.
+pub(crate) fn is_layered(side: RpcSide) -> bool {
+    seen(side) != NO_CALL
 }
 
-fn two_layers(side: RpcSide) -> &'static AtomicBool {
-    static SERVER: AtomicBool = AtomicBool::new(false);
-    static CLIENT: AtomicBool = AtomicBool::new(false);
+/// Whether a call has gone through two layers of `side`.
+pub(crate) fn is_layered_twice(side: RpcSide) -> bool {
+    seen(side) == TWO_LAYERS
+}
+
+fn seen(side: RpcSide) -> u8 {
+    seen_layers(side).load(Ordering::Relaxed)
+}
+
+fn seen_layers(side: RpcSide) -> &'static AtomicU8 {
+    static SERVER: AtomicU8 = AtomicU8::new(NO_CALL);
+    static CLIENT: AtomicU8 = AtomicU8::new(NO_CALL);
     match side {
         RpcSide::Server => &SERVER,
         RpcSide::Client => &CLIENT,

@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
 use crate::client::options::GrpcClientOptions;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
-use crate::span_ext::SentrySpanExt;
+use crate::span_ext;
 use crate::watch::Deadline;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,16 +64,12 @@ impl<S> GrpcClientService<S> {
             });
         }
         if self.options.targets.include(server, path.full()) {
-            let headers = match &rpc {
-                Some(rpc) if !rpc.span().is_disabled() => rpc.span().trace_headers(),
-                _ => Span::current().trace_headers(),
+            let own = rpc.as_ref().map(RpcCall::span);
+            let span = match own.filter(|span| !span.is_disabled()) {
+                Some(own) => own,
+                None => &Span::current(),
             };
-            if let Some(headers) = headers {
-                headers.inject(&mut parts.headers);
-                if self.options.traceparent {
-                    headers.inject_traceparent(&mut parts.headers);
-                }
-            }
+            span_ext::inject(span, self.options.traceparent, &mut parts.headers);
         }
         let timeout = rpc::grpc_timeout(&parts.headers);
         Some((rpc?, Deadline::new(RpcSide::Client, timeout, None)))

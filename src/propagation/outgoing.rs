@@ -80,13 +80,19 @@ impl TraceHeaders {
     /// or the trace came with one; else a `tracestate` that is there stays. Only its first members
     /// are passed on, up to 8192 bytes and 32 members.
     pub fn inject_traceparent(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.traceparent()) {
+        self.w3c.inject(headers);
+    }
+}
+
+impl W3cSpan {
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.to_string()) {
             // A `tracestate` is no use without it.
             if headers.try_insert(TRACEPARENT_NAME, value).is_err() {
                 return;
             }
         }
-        if let Some(value) = traceparent::state_header(&self.w3c.state) {
+        if let Some(value) = traceparent::state_header(&self.state) {
             let _ = headers.try_insert(TRACESTATE_NAME, value);
         }
     }

@@ -23,7 +23,7 @@ use crate::span_ext::{self, LayerSeen};
 /// for a Sentry client that is bound and can send, for tracing that is not disabled, for one
 /// [`SentryGrpcLayer`](crate::SentryGrpcLayer) that sees the spans of calls, and for
 /// layers of sentry-tracing that do the same work. A second call, after the first RPCs, also
-/// tells whether these came through two layers of a kind.
+/// tells whether these came through the tower layers, and through two of a kind.
 ///
 /// ```
 /// // In `main`, where the rest is set up.
@@ -52,7 +52,7 @@ pub fn check_setup() -> SetupReport {
             problems.push(problem);
         }
     }
-    SetupReport::new(problems, hints(client.as_deref()))
+    SetupReport::new(problems, probed.hints(client.as_deref()))
 }
 
 /// What the subscriber of this thread did with the probe.
@@ -65,11 +65,14 @@ struct Probed {
     registered: Option<LayerSeen>,
     has_span_layer: bool,
     has_error_layer: bool,
+    /// Whether the probe has ids in OpenTelemetry, as far as the layers can tell.
+    has_otel_ids: bool,
 }
 
 fn probe(dispatch: &Dispatch) -> Probed {
     let registered = dispatch.downcast_ref::<SentryGrpcLayer>();
     let mut has_span_layer = dispatch.is::<SpanLayer>();
+    let mut has_otel_ids = false;
     let seen = span_ext::seen_by(|| {
         // Without a client, whatever other layers make of the probe is not sent.
         let nowhere = Hub::new(None, Arc::new(Scope::default()));
@@ -79,6 +82,7 @@ fn probe(dispatch: &Dispatch) -> Probed {
             Hub::run(hub, || {
                 let span = info_span!(target: fields::TARGET, parent: None, fields::PROBE_SPAN);
                 span.in_scope(|| {
+                    has_otel_ids = span_ext::has_otel_ids(&span);
                     // Our layer puts no span on the scope here, but the combined layer of
                     // sentry-tracing does, which cannot be found by its type.
                     let on_scope = Hub::current().configure_scope(|scope| scope.get_span());
@@ -93,6 +97,7 @@ fn probe(dispatch: &Dispatch) -> Probed {
         registered: registered.map(SentryGrpcLayer::as_seen),
         has_span_layer,
         has_error_layer: dispatch.is::<ErrorLayer>(),
+        has_otel_ids,
     }
 }
 
@@ -115,6 +120,61 @@ impl Probed {
         if self.has_error_layer && self.layer().is_some_and(|layer| layer.captures_errors) {
             problems.push(SetupProblem::ErrorLayerBeside);
         }
+    }
+
+    fn hints(&self, client: Option<&Client>) -> Vec<&'static str> {
+        let mut hints = vec![
+            "Other crates: `cargo tree -i sentry-core` is to show one version; where it calls the \
+             name ambiguous there are two, and a client of the other one is not seen here. \
+             `cargo tree -i sentry-tower` is to find nothing: its SentryHttpLayer makes a second \
+             transaction of each call.",
+            "The end: drop the guard of sentry::init last, after the servers have stopped and \
+             outside of the runtime, or what is queued is lost.",
+        ];
+        hints.extend(match [RpcSide::Server, RpcSide::Client].map(call::is_layered) {
+            [true, true] => None,
+            [true, false] => Some(
+                "Clients: calls have come through a GrpcServerLayer, and none has gone through a \
+                 GrpcClientLayer so far. Each client needs one.",
+            ),
+            [false, true] => Some(
+                "Servers: calls have gone through a GrpcClientLayer, and none has come through a \
+                 GrpcServerLayer so far. Each server needs one.",
+            ),
+            [false, false] => Some(
+                "Servers and clients: no call has gone through a GrpcServerLayer or a \
+                 GrpcClientLayer so far. Each server and each client needs one: check again after \
+                 some calls.",
+            ),
+        });
+        hints.extend(match self.layer().map(|layer| layer.otel_ids.is_some()) {
+            Some(true) if !self.has_otel_ids && !self.seen.is_empty() => Some(
+                "OpenTelemetry: nothing has given the span of this check ids. If there is a layer \
+                 of tracing-opentelemetry, it is not of 0.34, or in a reload::Layer, or filters \
+                 the spans of calls out: its ids are not Sentry's then.",
+            ),
+            Some(false) => Some(
+                "OpenTelemetry: this build is without the feature `opentelemetry`. If there is a \
+                 layer of tracing-opentelemetry, its ids are not Sentry's.",
+            ),
+            _ => None,
+        });
+        let Some(client) = client.filter(|client| client.is_enabled()) else {
+            return hints;
+        };
+        let strategy = &client.options().traces_sampling_strategy;
+        if matches!(strategy, TracesSamplingStrategy::FixedRate(rate) if *rate <= 0.0) {
+            hints.push(
+                "The rate is 0: no transaction is sent, but of traces that a caller samples.",
+            );
+        }
+        if !bridge::is_trace_transport_installed() {
+            hints.push(
+                "The transport: without a TraceTransport, Sentry samples and counts each service \
+                 of a trace for itself.",
+            );
+        }
+        hints
     }
 }
 
@@ -151,25 +211,32 @@ fn of_client(client: Option<&Client>) -> Option<SetupProblem> {
     }
 }
 
-fn hints(client: Option<&Client>) -> Vec<&'static str> {
-    let mut hints = vec![
-        "Two versions of sentry-core: `cargo tree -i sentry-core` is to name one. What is bound \
-         to the hubs of another one is not seen here.",
-        "The end: the guard of sentry::init is to go last, after the servers and outside of the \
-         runtime, or what is queued is lost.",
-        "The tower layers: a call is told where it comes through GrpcServerLayer or \
-         GrpcClientLayer. Call check_setup again after some to learn of two.",
-    ];
-    let Some(client) = client else { return hints };
-    if matches!(client.options().traces_sampling_strategy, TracesSamplingStrategy::FixedRate(rate) if rate <= 0.0)
-    {
-        hints.push("The rate is 0: no transaction is sent, but of traces that a caller samples.");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_cannot_ask_for_ids_says_so() {
+        let with = |otel_ids| Probed {
+            has_subscriber: true,
+            seen: vec![LayerSeen {
+                hub: None,
+                captures_errors: true,
+                otel_ids,
+            }],
+            registered: None,
+            has_span_layer: false,
+            has_error_layer: false,
+            has_otel_ids: false,
+        };
+        let says = |probed: &Probed, text: &str| {
+            let hints = probed.hints(None);
+            hints.iter().any(|hint| hint.contains(text))
+        };
+        let without = with(None);
+        assert!(says(&without, "without the feature `opentelemetry`"));
+        let with = with(Some(|_, _| None));
+        assert!(says(&with, "ids are not Sentry's then"));
+        assert!(!says(&with, "without the feature"));
     }
-    if !bridge::is_trace_transport_installed() {
-        hints.push(
-            "The transport: without a TraceTransport, sentry 0.49 drops the sampling context of \
-             traces on their way to Sentry.",
-        );
-    }
-    hints
 }

@@ -90,8 +90,9 @@ impl SetupProblem {
                  only one."
             }
             Self::SpansFiltered => {
-                "Add sentry_tonic=info to the EnvFilter or RUST_LOG, or give the other layers \
-                 filters of their own, by `with_filter`."
+                "Give each other layer a filter of its own, by `with_filter`. Or add \
+                 sentry_tonic=info to the EnvFilter or RUST_LOG, or set the filter and the \
+                 span_level of SentryGrpcLayer to INFO."
             }
             Self::LayerTwice => "Leave one: the first has all spans, the second nothing.",
             Self::SpanLayerBeside => "Remove it: SentryGrpcLayer takes its place for all spans.",

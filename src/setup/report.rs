@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::setup::problem::SetupProblem;
 
+const TROUBLESHOOTING: &str =
+    "https://docs.rs/sentry-tonic/latest/sentry_tonic/manual/troubleshooting/";
+
 /// What [`check_setup`](crate::check_setup) has found, and, displayed, what it cannot find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupReport {
@@ -53,6 +56,6 @@ impl fmt::Display for SetupReport {
         for hint in &self.hints {
             write!(f, "\n - {hint}")?;
         }
-        Ok(())
+        write!(f, "\nMore: {TROUBLESHOOTING}")
     }
 }

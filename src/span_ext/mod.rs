@@ -9,6 +9,7 @@ mod mute;
 #[cfg(feature = "opentelemetry")]
 mod otel;
 mod otel_parent;
+mod outgoing;
 #[cfg(feature = "tower-http")]
 mod parked;
 mod probe;
@@ -22,11 +23,14 @@ pub(crate) use self::held::{HeldPanics, hold_panic};
 pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
-pub(crate) use self::otel::{add_event as add_otel_event, set_attributes as set_otel_attributes};
+pub(crate) use self::otel::{
+    add_event as add_otel_event, otel_span, set_attributes as set_otel_attributes,
+};
 pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
+pub(crate) use self::outgoing::inject;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
-pub(crate) use self::probe::{LayerSeen, saw_probe, seen_by};
+pub(crate) use self::probe::{LayerSeen, has_otel_ids, saw_probe, seen_by};
 pub(crate) use self::sink::{
     AboutRpc, EnteredUnrecorded, LeftAside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink,
     Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all, sink,

@@ -3,10 +3,12 @@
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Array, Context, KeyValue, StringValue};
 use sentry_core::protocol::Value;
-use tracing::Span;
+use tracing::span::Id;
+use tracing::{Dispatch, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::propagation::IncomingTrace;
+use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::span_ext::sink::sink;
 use crate::span_ext::thread_guard::guarded;
 
 /// The current context, with the remote span that `traceparent` names, or else `sentry-trace`.
@@ -27,6 +29,30 @@ pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
     parent
         .is_valid()
         .then(|| current.with_remote_span_context(parent))
+}
+
+/// The ids that tracing-opentelemetry gave a span.
+pub(crate) fn otel_span(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
+    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| {
+        let ids = W3cSpan::new(
+            span.trace_id().to_bytes(),
+            span.span_id().to_bytes(),
+            span.is_sampled(),
+        );
+        ids.with_state(span.trace_state().header())
+    })
+}
+
+/// The ids of a span that OpenTelemetry alone knows: there is no layer of ours, or no client.
+pub(crate) fn otel_span_alone(span: &Span) -> Option<W3cSpan> {
+    let ids = || span.with_subscriber(|(id, dispatch)| otel_span(id, dispatch));
+    match sink(span) {
+        None => guarded(ids).flatten().flatten(),
+        Some(_) => None,
+    }
 }
 
 /// Does nothing where there is no OpenTelemetry layer, or where it has started the span.

@@ -4,6 +4,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use sentry_core::Hub;
+use tracing::span::Id;
+use tracing::{Dispatch, Span};
+
+use crate::propagation::W3cSpan;
+use crate::span_ext::thread_guard::guarded;
 
 thread_local! {
     /// `None` where no probe is open.
@@ -14,6 +19,8 @@ thread_local! {
 pub(crate) struct LayerSeen {
     pub(crate) hub: Option<Arc<Hub>>,
     pub(crate) captures_errors: bool,
+    /// How it learns the ids that a span has in OpenTelemetry.
+    pub(crate) otel_ids: Option<fn(&Id, &Dispatch) -> Option<W3cSpan>>,
 }
 
 /// Called by a layer that sees a probe.
@@ -31,4 +38,17 @@ pub(crate) fn seen_by(open: impl FnOnce()) -> Vec<LayerSeen> {
     open();
     let seen = SEEN.try_with(|seen| seen.borrow_mut().take());
     seen.ok().flatten().unwrap_or_default()
+}
+
+/// Whether an open probe has ids in OpenTelemetry, as the layers that saw it learn them.
+pub(crate) fn has_otel_ids(probe: &Span) -> bool {
+    let ask = SEEN.try_with(|seen| {
+        let seen = seen.borrow();
+        seen.as_ref()?.iter().find_map(|layer| layer.otel_ids)
+    });
+    let Some(ask) = ask.ok().flatten() else {
+        return false;
+    };
+    let ids = || probe.with_subscriber(|(id, dispatch)| ask(id, dispatch));
+    guarded(ids).flatten().flatten().is_some()
 }

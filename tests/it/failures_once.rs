@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use http::{Request, Response};
 use http_body_util::Empty;
 
-use sentry::{ClientOptions, Hub, SentryFutureExt};
+use sentry::{ClientOptions, Hub, Level, SentryFutureExt};
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, error, info_span};
@@ -68,6 +68,23 @@ fn a_failure_that_was_told_is_not_told_again() {
 }
 
 #[test]
+fn a_message_that_is_no_error_is_no_failure() {
+    for (level, events) in [
+        (Level::Debug, 2),
+        (Level::Info, 2),
+        (Level::Warning, 2),
+        (Level::Error, 1),
+        (Level::Fatal, 1),
+    ] {
+        let world = World::new();
+        world.run(call_once(failing(move || {
+            sentry::capture_message("the cache is cold", level);
+        })));
+        assert_eq!(count(&world), events, "{level}");
+    }
+}
+
+#[test]
 fn a_failure_that_another_thread_told_is_not_told_again() {
     let world = World::new();
     world.run_threads(2, async {
@@ -94,7 +111,7 @@ fn what_was_not_sent_was_not_told() {
     // The application drops its own event, not that of the failed status.
     let world = World::with(drops_messages, |layer| layer);
     world.run(call_once(failing(|| {
-        sentry::capture_message("dropped", sentry::Level::Info);
+        sentry::capture_message("dropped", Level::Error);
     })));
     let received = world.received();
     assert_eq!(
@@ -105,7 +122,7 @@ fn what_was_not_sent_was_not_told() {
     let world = World::with(drops_messages, |layer| layer);
     world.run(call_once(failing(|| {
         sentry::capture_error(&DiskFull);
-        sentry::capture_message("dropped", sentry::Level::Info);
+        sentry::capture_message("dropped", Level::Error);
     })));
     let received = world.received();
     assert_eq!(
@@ -173,7 +190,7 @@ fn what_was_told_on_a_hub_of_the_applications_own_is_not_told_again() {
             let hub = Arc::new(Hub::new_from_top(Hub::current()));
             let thread = std::thread::spawn(move || {
                 Hub::run(hub, || {
-                    sentry::capture_message("failed there", sentry::Level::Info);
+                    sentry::capture_message("failed there", Level::Error);
                 });
             });
             thread.join().unwrap();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use opentelemetry_sdk::trace::Sampler;
+use sentry::Hub;
 use tonic::Request;
 use tracing::{Dispatch, dispatcher};
 use tracing_subscriber::layer::SubscriberExt;
@@ -79,20 +81,7 @@ fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
         let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
         let layer = sentry(Arc::clone(&world.hub));
         let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-        let headers = dispatcher::with_default(&dispatch, || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.unwrap().block_on(async {
-                let (server, arrivals) = Scripted::new().serve_unobserved().await;
-                let layer = GrpcClientLayer::new().propagate_traceparent(true);
-                let mut client = server.observed_client(layer).await;
-                client.say_hello(request("Ferris")).await.unwrap();
-                drop(client);
-                server.stop().await;
-                arrivals.recv().unwrap()
-            })
-        });
+        let headers = arrives_of(&dispatch);
         let sentry = headers["sentry-trace"].to_str().unwrap();
         let w3c = headers["traceparent"].to_str().unwrap();
         let ids = sentry.rsplit_once('-').unwrap().0;
@@ -100,6 +89,47 @@ fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
         if flags == "01" {
             let (trace_id, span_id, _) = &of_otel(&otel.spans())[NAMES[0]];
             assert_eq!(ids, format!("{trace_id}-{span_id}"));
+        }
+    }
+}
+
+/// What a server gets from a client that hands on `traceparent`, in this subscriber.
+fn arrives_of(dispatch: &Dispatch) -> HeaderMap {
+    dispatcher::with_default(dispatch, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let (server, arrivals) = Scripted::new().serve_unobserved().await;
+            let layer = GrpcClientLayer::new().propagate_traceparent(true);
+            let mut client = server.observed_client(layer).await;
+            client.say_hello(request("Ferris")).await.unwrap();
+            drop(client);
+            server.stop().await;
+            arrivals.recv().unwrap()
+        })
+    })
+}
+
+#[test]
+fn a_trace_of_opentelemetry_goes_on_where_sentry_is_not() {
+    let enabled = World::new();
+    let disabled = Arc::new(Hub::new(None, Arc::default()));
+    for (hub, has_layer) in [(&disabled, true), (&disabled, false), (&enabled.hub, false)] {
+        for (sampler, flags) in [(Sampler::AlwaysOn, "01"), (Sampler::AlwaysOff, "00")] {
+            let otel = Otel::new(sampler);
+            let layer = has_layer.then(|| sentry(Arc::clone(hub)));
+            let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
+            let headers = Hub::run(Arc::clone(hub), || arrives_of(&dispatch));
+            // The trace of a scope goes out without a layer, too, and is another one.
+            let is_enabled = Arc::ptr_eq(hub, &enabled.hub);
+            assert_eq!(headers.contains_key("sentry-trace"), is_enabled);
+            let w3c = headers["traceparent"].to_str().unwrap();
+            assert!(w3c.ends_with(flags), "{w3c}");
+            if flags == "01" {
+                let (trace_id, span_id, _) = &of_otel(&otel.spans())[NAMES[0]];
+                assert_eq!(w3c, format!("00-{trace_id}-{span_id}-01"));
+            }
         }
     }
 }

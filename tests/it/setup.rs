@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use opentelemetry_sdk::trace::Sampler;
 use sentry::integrations::tracing::{ErrorLayer, SpanLayer};
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
@@ -22,6 +23,7 @@ use crate::support::alone::alone;
 use crate::support::greeter::{Scripted, listen, reply, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::helloworld::greeter_server::GreeterServer;
+use crate::support::otel::Otel;
 use crate::support::world::{DSN, World};
 
 /// A layer of whatever subscriber it is put on.
@@ -293,56 +295,140 @@ fn calls_through_two_layers_are_found() {
     });
 }
 
+const OTHER_CRATES: &str = "Other crates: `cargo tree -i sentry-core` is to show one version; where it calls the name \
+    ambiguous there are two, and a client of the other one is not seen here. `cargo tree -i sentry-tower` is to find \
+    nothing: its SentryHttpLayer makes a second transaction of each call.";
+const THE_END: &str = "The end: drop the guard of sentry::init last, after the servers have stopped and outside of the \
+    runtime, or what is queued is lost.";
+const NO_CALLS: &str = "Servers and clients: no call has gone through a GrpcServerLayer or a GrpcClientLayer so far. Each \
+    server and each client needs one: check again after some calls.";
+const NO_CLIENTS: &str = "Clients: calls have come through a GrpcServerLayer, and none has gone through a GrpcClientLayer \
+    so far. Each client needs one.";
+const NO_SERVERS: &str = "Servers: calls have gone through a GrpcClientLayer, and none has come through a GrpcServerLayer \
+    so far. Each server needs one.";
+const NO_IDS: &str = "OpenTelemetry: nothing has given the span of this check ids. If there is a layer of \
+    tracing-opentelemetry, it is not of 0.34, or in a reload::Layer, or filters the spans of calls out: its ids are not \
+    Sentry's then.";
+const RATE_IS_0: &str =
+    "The rate is 0: no transaction is sent, but of traces that a caller samples.";
+const TRANSPORT: &str = "The transport: without a TraceTransport, Sentry samples and counts each service of a trace for \
+    itself.";
+const MORE: &str = "More: https://docs.rs/sentry-tonic/latest/sentry_tonic/manual/troubleshooting/";
+
+fn lines(report: &SetupReport) -> Vec<String> {
+    report.to_string().lines().map(str::to_owned).collect()
+}
+
+fn hint(text: &str) -> String {
+    format!(" - {text}")
+}
+
 #[test]
 fn it_says_in_plain_words_what_is_wrong_and_what_to_do() {
     alone(
         "setup::it_says_in_plain_words_what_is_wrong_and_what_to_do",
         || {
-            let hub = |options: ClientOptions| {
+            let check = |options: ClientOptions, filter: &str| {
                 let client = Client::from(options.dsn(DSN));
-                Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()))
-            };
-            let check = |hub: Arc<Hub>, filter: &str| {
+                let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
                 let layer = SentryGrpcLayer::new().hub(hub);
                 let subscriber = registry().with(layer).with(EnvFilter::new(filter));
                 dispatcher::with_default(&Dispatch::new(subscriber), check_setup)
             };
-            let report = check(
-                hub(ClientOptions::new().transport(TestTransport::new())),
-                "warn",
-            );
+            let report = check(ClientOptions::new().transport(TestTransport::new()), "warn");
             assert!(!report.is_ok());
-            assert_eq!(report.hints().len(), 4);
+            assert_eq!(report.hints(), [OTHER_CRATES, THE_END, NO_CALLS, TRANSPORT]);
             assert_eq!(
-                report.to_string(),
-                "sentry-tonic: 2 things are wrong with the set-up.\n \
-             * Tracing is disabled: errors are sent, transactions are not.\n   \
-               Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a service sends what its callers sample.\n \
-             * A filter keeps the spans of calls, of the target sentry_tonic and the level INFO, from SentryGrpcLayer.\n   \
-               Add sentry_tonic=info to the EnvFilter or RUST_LOG, or give the other layers filters of their own, by `with_filter`.\n\
-             What cannot be seen from here:\n \
-             - Two versions of sentry-core: `cargo tree -i sentry-core` is to name one. What is bound to the hubs of another one is not seen here.\n \
-             - The end: the guard of sentry::init is to go last, after the servers and outside of the runtime, or what is queued is lost.\n \
-             - The tower layers: a call is told where it comes through GrpcServerLayer or GrpcClientLayer. Call check_setup again after some to learn of two.\n \
-             - The transport: without a TraceTransport, sentry 0.49 drops the sampling context of traces on their way to Sentry."
+                lines(&report),
+                [
+                    "sentry-tonic: 2 things are wrong with the set-up.",
+                    " * Tracing is disabled: errors are sent, transactions are not.",
+                    "   Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a service sends what \
+                 its callers sample.",
+                    " * A filter keeps the spans of calls, of the target sentry_tonic and the level INFO, from \
+                 SentryGrpcLayer.",
+                    "   Give each other layer a filter of its own, by `with_filter`. Or add sentry_tonic=info to the \
+                 EnvFilter or RUST_LOG, or set the filter and the span_level of SentryGrpcLayer to INFO.",
+                    "What cannot be seen from here:",
+                    &hint(OTHER_CRATES),
+                    &hint(THE_END),
+                    &hint(NO_CALLS),
+                    &hint(TRANSPORT),
+                    MORE,
+                ]
             );
 
             let options = ClientOptions::new()
                 .traces_sample_rate(0.0)
                 .transport(TraceTransport::new(TestTransport::new()));
-            let report = check(hub(options), "info");
+            let report = check(options, "info");
             assert!(report.is_ok());
             assert_eq!(
-                report.to_string(),
-                "sentry-tonic: nothing is wrong with the set-up, as far as it can be seen.\n\
-             What cannot be seen from here:\n \
-             - Two versions of sentry-core: `cargo tree -i sentry-core` is to name one. What is bound to the hubs of another one is not seen here.\n \
-             - The end: the guard of sentry::init is to go last, after the servers and outside of the runtime, or what is queued is lost.\n \
-             - The tower layers: a call is told where it comes through GrpcServerLayer or GrpcClientLayer. Call check_setup again after some to learn of two.\n \
-             - The rate is 0: no transaction is sent, but of traces that a caller samples."
+                lines(&report),
+                [
+                    "sentry-tonic: nothing is wrong with the set-up, as far as it can be seen.",
+                    "What cannot be seen from here:",
+                    &hint(OTHER_CRATES),
+                    &hint(THE_END),
+                    &hint(NO_CALLS),
+                    &hint(NO_IDS),
+                    &hint(RATE_IS_0),
+                    MORE,
+                ]
+            );
+            let none = dispatcher::with_default(&Dispatch::none(), check_setup);
+            assert_eq!(
+                lines(&none)[0],
+                "sentry-tonic: 2 things are wrong with the set-up."
             );
         },
     );
+}
+
+#[test]
+fn the_layers_that_no_call_came_through_are_named() {
+    alone(
+        "setup::the_layers_that_no_call_came_through_are_named",
+        || {
+            let of_calls = |world: &World| {
+                let report = world.sync(check_setup);
+                let known = [NO_CALLS, NO_CLIENTS, NO_SERVERS];
+                let hints = report.hints().iter().copied();
+                hints
+                    .filter(|hint| known.contains(hint))
+                    .collect::<Vec<_>>()
+            };
+            let world = World::new();
+            assert_eq!(of_calls(&world), [NO_CALLS]);
+            world.run(async {
+                let greeter = Scripted::new().say_hello(async |name| Ok(reply(&name)));
+                let (server, _arrivals) = greeter.clone().serve_unobserved().await;
+                let mut client = server.observed_client(GrpcClientLayer::new()).await;
+                client.say_hello(request("Ferris")).await.unwrap();
+                assert_eq!(of_calls(&world), [NO_SERVERS]);
+                greeter.say_hello_once("Ferris").await.unwrap();
+                assert_eq!(of_calls(&world), [""; 0]);
+            });
+        },
+    );
+}
+
+#[test]
+fn ids_of_opentelemetry_are_looked_for() {
+    let otel = Otel::new(Sampler::AlwaysOn);
+    let has_hint = |world: &World| world.sync(check_setup).hints().contains(&NO_IDS);
+    let with = World::subscribed(|hub| {
+        registry()
+            .with(SentryGrpcLayer::new().hub(hub))
+            .with(otel.layer())
+    });
+    assert!(!has_hint(&with));
+    let filtered = World::subscribed(|hub| {
+        let layer = otel.layer().with_filter(EnvFilter::new("it=info"));
+        registry().with(SentryGrpcLayer::new().hub(hub)).with(layer)
+    });
+    assert!(has_hint(&filtered));
+    assert!(has_hint(&World::new()));
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn a_panic_that_ends_no_call_is_told_whatever_was_told_before() {
     assert_eq!(caught, ["the cache is cold", "caught"]);
     let world = World::with(with_hook, |layer| layer);
     let greeter = Scripted::new().say_hello(|name| async move {
-        sentry::capture_message("audit", Level::Info);
+        sentry::capture_message("audit", Level::Error);
         let task = async { panic!("in a task") };
         let task = tokio::spawn(task.instrument(info_span!("task")));
         task.await.unwrap_err();
@@ -204,7 +204,7 @@ fn no_callback_runs_in_a_panic_hook() {
         };
         let world = World::with(options, |layer| layer);
         let greeter = Scripted::new().say_hello(|_| async {
-            sentry::capture_message("audit", Level::Info);
+            sentry::capture_message("audit", Level::Error);
             panic!("boom")
         });
         let status = world.run(greeter.say_hello_once("Ferris")).unwrap_err();
