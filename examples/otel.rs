@@ -8,6 +8,7 @@
 
 mod support {
     pub(crate) mod collector;
+    #[expect(dead_code, reason = "its client is for other examples")]
     pub(crate) mod greeter;
     #[expect(
         clippy::allow_attributes,
@@ -38,23 +39,26 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
-use tonic::transport::Server;
+use tonic::codegen::http::Uri;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
 use tonic::{Code, Status};
+use tower::Layer;
 use tracing::{Instrument, info_span};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use support::collector::Collector;
-use support::greeter::{MyGreeter, Upstream, connect};
+use support::greeter::{MyGreeter, Upstream};
 use support::helloworld::HelloRequest;
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
 use support::views;
@@ -94,24 +98,25 @@ fn run() -> Result<(), Error> {
     }
     let ingest = Ingest::start()?;
     let collector = Collector::start()?;
-    let runtime = Runtime::new()?;
-    let provider = {
-        // The connection of the exporter lives in the runtime.
-        let _entered = runtime.enter();
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(collector.endpoint())
-            .build()?;
-        SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .build()
-    };
     let sentry = sentry::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("otel"))
             .traces_sample_rate(1.0)
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
+    // Declared after the guard, and so dropped ahead of it where anything fails.
+    let runtime = Runtime::new()?;
+    let exporter = {
+        // The connection of the exporter lives in the runtime.
+        let _in = runtime.enter();
+        SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(collector.endpoint())
+            .build()?
+    };
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .build();
     let layer = match is_apart {
         true => SentryGrpcLayer::new().otel_ids(|_, _| None),
         false => SentryGrpcLayer::new(),
@@ -119,29 +124,17 @@ fn run() -> Result<(), Error> {
     tracing_subscriber::registry()
         .with(layer)
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("greeter")))
-        // The exporter makes gRPC calls as well: what their libraries trace would be
-        // exported by more of them, without end.
-        .with(
-            Targets::new().with_default(LevelFilter::INFO).with_targets(
-                [
-                    "h2",
-                    "hyper",
-                    "hyper_util",
-                    "opentelemetry",
-                    "tonic",
-                    "tower",
-                ]
-                .map(|library| (library, LevelFilter::OFF)),
-            ),
-        )
+        // The exporter makes gRPC calls as well: the frames of these, which its libraries trace
+        // below INFO, would be exported by more of them, without end.
+        .with(LevelFilter::INFO)
         .init();
 
     let called = runtime.block_on(serve_and_call());
-    // Both wait for what is queued, and block: not in the runtime, which the exporter
-    // still needs.
+    // Blocks, and so not in the runtime, which the exporter still needs.
     provider.shutdown()?;
-    drop(sentry);
+    // Cuts calls short that still run: Sentry is told of these.
     drop(runtime);
+    drop(sentry);
     called?;
 
     let exported = views::of_otel(&collector.spans());
@@ -235,7 +228,13 @@ impl Running {
     }
 
     fn client(&self) -> Result<Upstream, Error> {
-        Ok(connect(format!("http://{}", self.address).parse()?))
+        let uri: Uri = format!("http://{}", self.address).parse()?;
+        // Beside `sentry-trace`: so OpenTelemetry's decision goes along, too.
+        let layer = GrpcClientLayer::new()
+            .endpoint(uri.clone())
+            .propagate_traceparent(true);
+        let channel = Channel::builder(uri).connect_lazy();
+        Ok(GreeterClient::new(layer.layer(channel)))
     }
 
     async fn stop(self) -> Result<(), Error> {

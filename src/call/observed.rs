@@ -33,6 +33,33 @@ use crate::watch::{self, CallGuard, Deadline};
 /// ```
 pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
 /// The body of a response that came through this crate's middleware.
+///
+/// It is of another type than that of the service below, so `option_layer(GrpcServerLayer::new())`
+/// does not compile. No switch is needed, as nothing is sent without a Sentry client. To have one all
+/// the same, `MapResponseLayer` gives both ways the same type:
+///
+/// ```no_run
+/// use http::Response;
+/// use sentry_tonic::{GrpcServerLayer, ResponseBody};
+/// use tonic::body::Body;
+/// use tower::util::{MapResponseLayer, option_layer};
+///
+/// let is_observed = true;
+/// let layer = is_observed.then(|| {
+///     let boxed = |response: Response<ResponseBody<Body>>| response.map(Body::new);
+///     (MapResponseLayer::new(boxed), GrpcServerLayer::new())
+/// });
+/// # let greeter = tonic::service::Routes::default();
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// tonic::transport::Server::builder()
+///     .layer(option_layer(layer))
+///     .add_routes(greeter) // or .add_service(GreeterServer::new(MyGreeter))
+///     .serve("[::1]:50051".parse()?)
+///     .await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
 /// The future of a call through this crate's middleware.
 pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;

@@ -26,6 +26,23 @@
 //!   streaming methods need new thresholds.
 //! * **Failures become issues** that nobody captured before: those with UNKNOWN, INTERNAL or
 //!   DATA_LOSS. To go live without, [`capture_codes([])`](crate::GrpcServerLayer::capture_codes).
+//!   One failure is one event in one service: a handler that passes the status of another service
+//!   on, by `?`, makes one of its own. Nothing in a status says who made it, but one that another
+//!   service answered has no source. Where all failures of a service's own have one, in streams
+//!   by [`keep_source`](crate::keep_source):
+//!
+//!   ```
+//!   use sentry_tonic::GrpcServerLayer;
+//!   use tonic::Code;
+//!
+//!   let layer = GrpcServerLayer::new().capture_if(|call| {
+//!       let is_own_fault = matches!(call.code(), Code::Unknown | Code::Internal | Code::DataLoss);
+//!       is_own_fault && call.source().is_some()
+//!   });
+//!   # let _ = layer;
+//!   ```
+//!
+//!   Elsewhere give what is passed on a code that is not captured, or choose by `capture_codes`.
 //! * **Callers are told INTERNAL of a panic**, where tonic alone resets the stream, which they see
 //!   as CANCELLED. [`on_panic`](crate::GrpcServerLayer::on_panic) leaves that as it was.
 //! * **Health checks are gone**, and reflection:
