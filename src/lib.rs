@@ -9,7 +9,8 @@
 //! sentry = { version = "0.49", default-features = false, features = ["backtrace", "contexts", "panic", "reqwest", "rustls"] }
 //! sentry-tonic = "0.1"
 //! tower = "0.5"
-//! tracing-subscriber = "0.3"
+//! tracing = "0.1"
+//! tracing-subscriber = { version = "0.3", features = ["env-filter"] }
 //! ```
 //!
 //! A few lines beside the tracing set-up that an application has already:
@@ -25,11 +26,13 @@
 //!     sentry::ClientOptions::new()
 //!         .dsn("https://key@o0.ingest.sentry.io/0")
 //!         .traces_sample_rate(1.0)
+//!         .transport_channel_capacity(1_000)
 //!         .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory)),
 //! );
 //! tracing_subscriber::registry()
 //!     .with(SentryGrpcLayer::new())
 //!     .init();
+//! eprintln!("{}", sentry_tonic::check_setup());
 //! let server = Server::builder().layer(GrpcServerLayer::new());
 //! let channel = Channel::from_static("http://[::1]:50051").connect_lazy();
 //! let channel = ServiceBuilder::new()
@@ -39,7 +42,8 @@
 //! ```
 //!
 //! Hold the guard [outside of the runtime](manual::setup#sentry-and-the-runtime): calls that the
-//! end of the runtime cuts short are reported too.
+//! end of the runtime cuts short are reported too. [`check_setup`] says in plain words what is
+//! wrong.
 //!
 //! The middleware opens a tracing span for each call; [`SentryGrpcLayer`] makes Sentry's
 //! transactions and spans of these, and of all others. Other layers, such as an
