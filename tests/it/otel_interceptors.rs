@@ -31,11 +31,6 @@ impl Injector for Carrier<'_> {
     }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    clippy::result_large_err,
-    reason = "as tonic has it"
-)]
 fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     let propagator = TextMapCompositePropagator::new(vec![
         Box::new(BaggagePropagator::new()),
