@@ -64,6 +64,7 @@ mod otel;
 mod otel_cases;
 mod otel_company;
 mod otel_example;
+mod otel_interceptors;
 mod otel_locks;
 mod otel_reload;
 mod otel_told;
