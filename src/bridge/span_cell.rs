@@ -197,14 +197,7 @@ impl SpanCell {
             made.discard();
             return live;
         }
-        if let Some(span) = live.recorded().filter(|_| live.tells_attributes()) {
-            if !self.is_of_middleware() {
-                let source = attributes::source(self.metadata);
-                attributes::set(&span, source, attributes::NO_TAGS);
-            } else if !live.is_root {
-                attributes::set(&span, [attributes::origin()], attributes::NO_TAGS);
-            }
-        }
+        self.set_first_attributes(live);
         if let Some(fields) = fields {
             self.set_first_fields(live, *fields);
         }
@@ -215,6 +208,18 @@ impl SpanCell {
             parts.begin();
         }
         live
+    }
+
+    /// Says where the span was made, or, of a call in another span, that it is one.
+    fn set_first_attributes(&self, live: &LiveSpan) {
+        if let Some(span) = live.recorded().filter(|_| live.tells_attributes()) {
+            if !self.is_of_middleware() {
+                let source = attributes::source(self.metadata);
+                attributes::set(&span, source, attributes::NO_TAGS);
+            } else if !live.is_root {
+                attributes::set(&span, [attributes::origin()], attributes::NO_TAGS);
+            }
+        }
     }
 
     fn w3c(&self) -> Option<Arc<W3cSpan>> {

@@ -149,6 +149,10 @@ impl GrpcClientLayer {
     /// request has. A `tracestate` that the trace came with replaces one that the request has;
     /// without one, that of the request stays.
     ///
+    /// Where there is no enabled Sentry client, or no [`SentryGrpcLayer`](crate::SentryGrpcLayer),
+    /// calls carry the `traceparent` of tracing-opentelemetry 0.34 all the
+    /// same, with the feature `opentelemetry`.
+    ///
     /// Sentry calls this [`propagateTraceparent`].
     ///
     /// Defaults to `false`.
