@@ -122,9 +122,9 @@ impl SentryGrpcLayer {
     /// `cannot greet: refused` repeats `refused`. An event that is left out becomes a
     /// breadcrumb.
     ///
-    /// The event of a failed status is left out if any event of the level error or fatal was sent in
-    /// the call, and so is
-    /// that of the panic that ends the call, also if it comes from `sentry`'s panic integration.
+    /// The event of a failed status is left out if any event of the level error or fatal was
+    /// sent in the call, and so is that of the panic that ends the call, also if it comes from
+    /// `sentry`'s panic integration.
     ///
     /// What the application captures itself is always sent. So are the panics of its tasks, and
     /// those that it catches.

@@ -75,10 +75,10 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 ///
 /// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
 /// set ([1000 is better](crate::manual::performance#at-high-rates)). What comes while there is
-/// no room is lost, and reported to Sentry as a `queue_overflow`. The inner transport gets one at a time, or up
-/// to eight where sentry's `DefaultTransportFactory` makes it, whose queue has room for them.
-/// Client reports go out with an envelope that is not serialized, with a flush, or by
-/// themselves after half a minute.
+/// no room is lost, and reported to Sentry as a `queue_overflow`. The inner transport gets one
+/// at a time, or up to eight where sentry's `DefaultTransportFactory` makes it, whose queue has
+/// room for them. Client reports go out with an envelope that is not serialized, with a flush,
+/// or by themselves after half a minute.
 ///
 /// Of a serialized envelope, the inner transport knows only the bytes. It obeys only
 /// rate limits that cover all kinds of data; Sentry enforces the others on arrival,

@@ -35,8 +35,8 @@ pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
 /// The body of a response that came through this crate's middleware.
 ///
 /// It is of another type than that of the service below, so `option_layer(GrpcServerLayer::new())`
-/// does not compile. No switch is needed, as nothing is sent without a Sentry client. To have one all
-/// the same, `MapResponseLayer` gives both ways the same type:
+/// does not compile. No switch is needed, as nothing is sent without a Sentry client. To have
+/// one all the same, `MapResponseLayer` gives both ways the same type:
 ///
 /// ```no_run
 /// use http::Response;

@@ -123,8 +123,8 @@ impl GrpcServerLayer {
     /// left out, unless
     /// [`one_event_per_failure`](crate::SentryGrpcLayer::one_event_per_failure) is off: then the
     /// event of the integration is held until the panic has reached this layer, and is lost if a
-    /// panic hook ends the process. The span is INTERNAL, and the session has crashed. With `panic = "abort"`
-    /// nothing can be caught.
+    /// panic hook ends the process. The span is INTERNAL, and the session has crashed. With
+    /// `panic = "abort"` nothing can be caught.
     ///
     /// Defaults to [`OnPanic::Answer`].
     pub fn on_panic(self, on_panic: OnPanic) -> Self {
