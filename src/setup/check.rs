@@ -60,6 +60,8 @@ struct Probed {
     has_subscriber: bool,
     /// The layers of this crate that saw the probe.
     seen: Vec<LayerSeen>,
+    /// Whether all layers were shown the probe, and none has panicked.
+    is_whole: bool,
     /// A layer of this crate that is there, whether it saw the probe or not. One in a
     /// `reload::Layer` is found only if it did.
     registered: Option<LayerSeen>,
@@ -73,12 +75,13 @@ fn probe(dispatch: &Dispatch) -> Probed {
     let registered = dispatch.downcast_ref::<SentryGrpcLayer>();
     let mut has_span_layer = dispatch.is::<SpanLayer>();
     let mut has_otel_ids = false;
+    let mut is_whole = false;
     let seen = span_ext::seen_by(|| {
         // Without a client, whatever other layers make of the probe is not sent.
         let nowhere = Hub::new(None, Arc::new(Scope::default()));
         let hub = Arc::new(nowhere);
         // The layers of sentry-tracing panic where two of them meet.
-        let _ = rpc::contained(|| {
+        let opened = rpc::contained(|| {
             Hub::run(hub, || {
                 let span = info_span!(target: fields::TARGET, parent: None, fields::PROBE_SPAN);
                 span.in_scope(|| {
@@ -90,10 +93,12 @@ fn probe(dispatch: &Dispatch) -> Probed {
                 });
             })
         });
+        is_whole = opened.is_some();
     });
     Probed {
         has_subscriber: !dispatch.is::<NoSubscriber>(),
         seen,
+        is_whole,
         registered: registered.map(SentryGrpcLayer::as_seen),
         has_span_layer,
         has_error_layer: dispatch.is::<ErrorLayer>(),
@@ -110,7 +115,9 @@ impl Probed {
         match self.layer() {
             _ if !self.has_subscriber => problems.push(SetupProblem::NoSubscriber),
             None => problems.push(SetupProblem::LayerMissing),
-            Some(_) if self.seen.is_empty() => problems.push(SetupProblem::SpansFiltered),
+            Some(_) if self.seen.is_empty() && self.is_whole => {
+                problems.push(SetupProblem::SpansFiltered)
+            }
             Some(_) if self.seen.len() > 1 => problems.push(SetupProblem::LayerTwice),
             Some(_) => {}
         }
@@ -224,6 +231,7 @@ mod tests {
                 captures_errors: true,
                 otel_ids,
             }],
+            is_whole: true,
             registered: None,
             has_span_layer: false,
             has_error_layer: false,

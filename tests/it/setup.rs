@@ -191,6 +191,13 @@ fn layers_that_do_the_same_work_are_found() {
             .with(ours)
     });
     assert_eq!(legacy, beside);
+    // Where they stand beside each other, these two panic.
+    #[expect(deprecated, reason = "it is what an application may have")]
+    let both = found(|ours| {
+        let legacy = sentry::integrations::tracing::layer();
+        registry().with(legacy).with(SpanLayer::new()).with(ours)
+    });
+    assert_eq!(both, beside);
     let instead = found(|_| registry().with(SpanLayer::new()));
     let problems = [SetupProblem::LayerMissing, SetupProblem::SpanLayerBeside];
     assert_eq!(instead, problems);
