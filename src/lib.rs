@@ -13,37 +13,70 @@
 //! tracing-subscriber = { version = "0.3", features = ["env-filter"] }
 //! ```
 //!
-//! A few lines beside the tracing set-up that an application has already:
+//! One layer for `tracing`, one for the server, one for each client:
 //!
-//! ```no_run
+//! ```rust,no_run
+//! use std::time::Duration;
+//!
 //! use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
-//! use tonic::transport::{Channel, Server};
+//! use tonic::transport::{Endpoint, Server};
 //! use tower::ServiceBuilder;
-//! use tracing_subscriber::layer::SubscriberExt;
+//! use tracing_subscriber::filter::LevelFilter;
+//! use tracing_subscriber::layer::{Layer, SubscriberExt};
 //! use tracing_subscriber::util::SubscriberInitExt;
 //!
-//! let _guard = sentry::init(
-//!     sentry::ClientOptions::new()
-//!         .dsn("https://key@o0.ingest.sentry.io/0")
-//!         .traces_sample_rate(1.0)
-//!         .transport_channel_capacity(1_000)
-//!         .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory)),
-//! );
-//! tracing_subscriber::registry()
-//!     .with(SentryGrpcLayer::new())
-//!     .init();
-//! eprintln!("{}", sentry_tonic::check_setup());
-//! let server = Server::builder().layer(GrpcServerLayer::new());
-//! let channel = Channel::from_static("http://[::1]:50051").connect_lazy();
-//! let channel = ServiceBuilder::new()
-//!     .layer(GrpcClientLayer::new())
-//!     .service(channel);
-//! # let _ = (server, channel);
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Outside of the runtime: calls that its end cuts short are reported too.
+//!     let _guard = sentry::init(
+//!         sentry::ClientOptions::new()
+//!             .dsn("https://key@o0.ingest.sentry.io/0")
+//!             .maybe_release(sentry::release_name!())
+//!             .traces_sample_rate(1.0)
+//!             // Of a burst, the default queue of 30 loses the rest; and what is in it takes time.
+//!             .transport_channel_capacity(1_000)
+//!             .shutdown_timeout(Duration::from_secs(20))
+//!             // Without it, Sentry samples and counts each service for itself.
+//!             .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory)),
+//!     );
+//!     tracing_subscriber::registry()
+//!         // Below INFO, tonic's libraries log every frame.
+//!         .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::INFO))
+//!         .with(SentryGrpcLayer::new())
+//!         .init();
+//!     if cfg!(debug_assertions) {
+//!         // Says in plain words what is wrong.
+//!         eprintln!("{}", sentry_tonic::check_setup());
+//!     }
+//!     // Declared after the guard, and so dropped ahead of it.
+//!     let runtime = tokio::runtime::Runtime::new()?;
+//!     runtime.block_on(serve())
+//! }
+//!
+//! async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//!     let endpoint = Endpoint::from_static("http://[::1]:50052");
+//!     let channel = ServiceBuilder::new()
+//!         .layer(GrpcClientLayer::new().endpoint(endpoint.uri().clone()))
+//!         .service(endpoint.connect_lazy());
+//!     // let client = GreeterClient::new(channel);
+//!     # let _ = channel;
+//!     # let greeter = tonic::service::Routes::default();
+//!     Server::builder()
+//!         .layer(GrpcServerLayer::new())
+//!         .add_routes(greeter) // or .add_service(GreeterServer::new(MyGreeter))
+//!         // A process that a signal kills loses what is queued.
+//!         .serve_with_shutdown("[::1]:50051".parse()?, told_to_stop())
+//!         .await?;
+//!     Ok(())
+//! }
+//!
+//! /// Ctrl-C; SIGTERM, too, is in `examples/support/setup.rs`.
+//! async fn told_to_stop() {
+//!     let _ = tokio::signal::ctrl_c().await;
+//! }
 //! ```
 //!
-//! Hold the guard [outside of the runtime](manual::setup#sentry-and-the-runtime): calls that the
-//! end of the runtime cuts short are reported too. [`check_setup`] says in plain words what is
-//! wrong.
+//! [`check_setup`] looks for the usual mistakes. Why the guard is outside of the runtime, and
+//! other kinds of servers and clients: [`setup`](manual::setup).
 //!
 //! The middleware opens a tracing span for each call; [`SentryGrpcLayer`] makes Sentry's
 //! transactions and spans of these, and of all others. Other layers, such as an

@@ -23,6 +23,8 @@ struct Pending {
     /// from elsewhere.
     hubs: [Arc<Hub>; 2],
     failure: Option<Failure>,
+    /// Whether it reports that of the RPC: a message that is no error does not.
+    is_error: bool,
 }
 
 impl Pending {
@@ -64,7 +66,13 @@ impl SentEvents {
     }
 
     /// Notes an event of `failure` that is about to be sent from one of `hubs`.
-    pub(crate) fn note(&self, event: Uuid, hubs: [&Arc<Hub>; 2], failure: Option<&Failure>) {
+    pub(crate) fn note(
+        &self,
+        event: Uuid,
+        hubs: [&Arc<Hub>; 2],
+        failure: Option<&Failure>,
+        is_error: bool,
+    ) {
         let mut state = self.lock();
         if state.is_over {
             return;
@@ -75,6 +83,7 @@ impl SentEvents {
             event,
             hubs: hubs.map(Arc::clone),
             failure: failure.cloned(),
+            is_error,
         });
         let surplus = pending.len().saturating_sub(MAX_PENDING);
         released.extend(pending.drain(..surplus));
@@ -145,7 +154,7 @@ impl State {
         let all = std::mem::take(&mut events.pending).into_iter();
         let (sent, pending): (Vec<_>, Vec<_>) = all.partition(Pending::is_sent);
         events.pending = pending.into();
-        self.is_sent |= !sent.is_empty();
+        self.is_sent |= sent.iter().any(|one| one.is_error);
         let failures = sent.iter().filter_map(|one| one.failure.clone());
         events.failures.extend(failures);
         let surplus = events.failures.len().saturating_sub(MAX_FAILURES);
@@ -168,7 +177,7 @@ mod loom_models {
                 let (sent, hub) = (Arc::clone(&sent), Arc::clone(&hub));
                 spawn(move || {
                     for _ in 0..events {
-                        sent.note(Uuid::nil(), [&hub, &hub], None);
+                        sent.note(Uuid::nil(), [&hub, &hub], None, true);
                     }
                 })
             });

@@ -90,14 +90,16 @@ impl Trail {
             all().for_each(SentEvents::set_sent);
             return None;
         };
-        // A message that is no error says nothing of a failure.
-        if event.level < Level::Error {
-            return Some((event, held_back));
-        }
         let current = Hub::current();
         let main = place.main_hub().unwrap_or(&current);
         for sent in all() {
-            sent.note(event.event_id, [&current, main], failure.as_ref());
+            let hubs = [&current, main];
+            sent.note(
+                event.event_id,
+                hubs,
+                failure.as_ref(),
+                event.level >= Level::Error,
+            );
         }
         Some((event, held_back))
     }

@@ -13,10 +13,10 @@ mod rpc_call;
 mod setters;
 mod span;
 
-#[cfg(feature = "tower-http")]
-pub(crate) use self::observed::is_observed;
 pub use self::observed::{RequestBody, ResponseBody, ResponseFuture};
 pub(crate) use self::observed::{is_layered, is_layered_twice, make, observe};
+#[cfg(feature = "tower-http")]
+pub(crate) use self::observed::{is_observed, saw_layer};
 pub(crate) use self::options::CallOptions;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::ParkedCall;

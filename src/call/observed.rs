@@ -86,11 +86,7 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
     };
     match was_marked {
         true => saw_two_layers(side),
-        // Written once: threads that call share it.
-        false if seen(side) == NO_CALL => {
-            let _ = seen_layers(side).fetch_max(ONE_LAYER, Ordering::Relaxed);
-        }
-        false => {}
+        false => saw_layer(side),
     }
     was_marked
 }
@@ -98,6 +94,14 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
 const NO_CALL: u8 = 0;
 const ONE_LAYER: u8 = 1;
 const TWO_LAYERS: u8 = 2;
+
+/// Notes that a call has come by.
+pub(crate) fn saw_layer(side: RpcSide) {
+    // Written once: threads that call share it.
+    if seen(side) == NO_CALL {
+        let _ = seen_layers(side).fetch_max(ONE_LAYER, Ordering::Relaxed);
+    }
+}
 
 /// Logs once for each side that there are two layers: the options of the inner one have no
 /// effect.

@@ -104,6 +104,7 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
         if call::is_observed(RpcSide::Server, &parts) {
             return Span::none();
         }
+        call::saw_layer(RpcSide::Server);
         match self.options.open(&mut parts, Runner::TraceLayer) {
             Some((rpc, deadline)) => ParkedCall::park(rpc, deadline),
             None => Span::none(),

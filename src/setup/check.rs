@@ -8,10 +8,11 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::info_span;
 use tracing::subscriber::NoSubscriber;
 
-use crate::bridge::{self, SentryGrpcLayer};
+use crate::bridge::SentryGrpcLayer;
 use crate::call;
 use crate::fields;
 use crate::rpc::{self, RpcSide};
+use crate::setup::hint::{self, OtelIds};
 use crate::setup::problem::SetupProblem;
 use crate::setup::report::SetupReport;
 use crate::span_ext::{self, LayerSeen};
@@ -42,7 +43,7 @@ pub fn check_setup() -> SetupReport {
     let probed = probe(&dispatch);
     let client = client(&probed);
     let mut problems = vec![];
-    problems.extend(of_client(client.as_deref()));
+    problems.extend(problem_of(client.as_deref()));
     probed.tell(&mut problems);
     for (side, problem) in [
         (RpcSide::Server, SetupProblem::ServerLayerTwice),
@@ -52,7 +53,13 @@ pub fn check_setup() -> SetupReport {
             problems.push(problem);
         }
     }
-    SetupReport::new(problems, probed.hints(client.as_deref()))
+    let hints = [
+        vec![hint::OTHER_CRATES, hint::THE_END],
+        hint::of_calls([RpcSide::Server, RpcSide::Client].map(call::is_layered)),
+        hint::of_otel(probed.otel_ids()),
+        hint::of_client(client.as_deref()),
+    ];
+    SetupReport::new(problems, hints.concat())
 }
 
 /// What the subscriber of this thread did with the probe.
@@ -111,6 +118,14 @@ impl Probed {
         self.seen.first().or(self.registered.as_ref())
     }
 
+    fn otel_ids(&self) -> OtelIds {
+        match self.layer().map(|layer| layer.otel_ids.is_some()) {
+            Some(true) if !self.has_otel_ids && !self.seen.is_empty() => OtelIds::NotFound,
+            Some(false) => OtelIds::NotAskedFor,
+            _ => OtelIds::Unknown,
+        }
+    }
+
     fn tell(&self, problems: &mut Vec<SetupProblem>) {
         match self.layer() {
             _ if !self.has_subscriber => problems.push(SetupProblem::NoSubscriber),
@@ -128,61 +143,6 @@ impl Probed {
             problems.push(SetupProblem::ErrorLayerBeside);
         }
     }
-
-    fn hints(&self, client: Option<&Client>) -> Vec<&'static str> {
-        let mut hints = vec![
-            "Other crates: `cargo tree -i sentry-core` is to show one version; where it calls the \
-             name ambiguous there are two, and a client of the other one is not seen here. \
-             `cargo tree -i sentry-tower` is to find nothing: its SentryHttpLayer makes a second \
-             transaction of each call.",
-            "The end: drop the guard of sentry::init last, after the servers have stopped and \
-             outside of the runtime, or what is queued is lost.",
-        ];
-        hints.extend(match [RpcSide::Server, RpcSide::Client].map(call::is_layered) {
-            [true, true] => None,
-            [true, false] => Some(
-                "Clients: calls have come through a GrpcServerLayer, and none has gone through a \
-                 GrpcClientLayer so far. Each client needs one.",
-            ),
-            [false, true] => Some(
-                "Servers: calls have gone through a GrpcClientLayer, and none has come through a \
-                 GrpcServerLayer so far. Each server needs one.",
-            ),
-            [false, false] => Some(
-                "Servers and clients: no call has gone through a GrpcServerLayer or a \
-                 GrpcClientLayer so far. Each server and each client needs one: check again after \
-                 some calls.",
-            ),
-        });
-        hints.extend(match self.layer().map(|layer| layer.otel_ids.is_some()) {
-            Some(true) if !self.has_otel_ids && !self.seen.is_empty() => Some(
-                "OpenTelemetry: nothing has given the span of this check ids. If there is a layer \
-                 of tracing-opentelemetry, it is not of 0.34, or in a reload::Layer, or filters \
-                 the spans of calls out: its ids are not Sentry's then.",
-            ),
-            Some(false) => Some(
-                "OpenTelemetry: this build is without the feature `opentelemetry`. If there is a \
-                 layer of tracing-opentelemetry, its ids are not Sentry's.",
-            ),
-            _ => None,
-        });
-        let Some(client) = client.filter(|client| client.is_enabled()) else {
-            return hints;
-        };
-        let strategy = &client.options().traces_sampling_strategy;
-        if matches!(strategy, TracesSamplingStrategy::FixedRate(rate) if *rate <= 0.0) {
-            hints.push(
-                "The rate is 0: no transaction is sent, but of traces that a caller samples.",
-            );
-        }
-        if !bridge::is_trace_transport_installed() {
-            hints.push(
-                "The transport: without a TraceTransport, Sentry samples and counts each service \
-                 of a trace for itself.",
-            );
-        }
-        hints
-    }
 }
 
 /// The client that would be told of a call outside of any span; if none can send, one that
@@ -191,21 +151,24 @@ fn client(probed: &Probed) -> Option<Arc<Client>> {
     match probed.layer().and_then(|layer| layer.hub.clone()) {
         Some(pinned) => pinned.client(),
         None => {
-            let clients = [Hub::current().client(), Hub::main().client()];
-            let clients = || clients.iter().flatten();
-            let enabled = clients().find(|client| client.is_enabled());
-            enabled.or_else(|| clients().next()).cloned()
+            let known = [Hub::current().client(), Hub::main().client()];
+            let mut known = known.into_iter().flatten().collect::<Vec<_>>();
+            // Those that can send first; else in their order.
+            known.sort_by_key(|client| !client.is_enabled());
+            known.into_iter().next()
         }
     }
 }
 
-fn of_client(client: Option<&Client>) -> Option<SetupProblem> {
+fn problem_of(client: Option<&Client>) -> Option<SetupProblem> {
     let Some(client) = client else {
         return Some(SetupProblem::NoClient);
     };
     let options = client.options();
     if options.dsn.is_none() {
         Some(SetupProblem::NoDsn)
+    } else if options.transport.is_none() {
+        Some(SetupProblem::NoTransport)
     } else if !client.is_enabled() {
         Some(SetupProblem::ClientClosed)
     } else if matches!(
@@ -215,36 +178,5 @@ fn of_client(client: Option<&Client>) -> Option<SetupProblem> {
         Some(SetupProblem::TracingDisabled)
     } else {
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_build_that_cannot_ask_for_ids_says_so() {
-        let with = |otel_ids| Probed {
-            has_subscriber: true,
-            seen: vec![LayerSeen {
-                hub: None,
-                captures_errors: true,
-                otel_ids,
-            }],
-            is_whole: true,
-            registered: None,
-            has_span_layer: false,
-            has_error_layer: false,
-            has_otel_ids: false,
-        };
-        let says = |probed: &Probed, text: &str| {
-            let hints = probed.hints(None);
-            hints.iter().any(|hint| hint.contains(text))
-        };
-        let without = with(None);
-        assert!(says(&without, "without the feature `opentelemetry`"));
-        let with = with(Some(|_, _| None));
-        assert!(says(&with, "ids are not Sentry's then"));
-        assert!(!says(&with, "without the feature"));
     }
 }

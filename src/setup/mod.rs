@@ -1,6 +1,7 @@
 //! What is wrong with how a process is set up, for who sets it up.
 
 mod check;
+mod hint;
 mod problem;
 mod report;
 

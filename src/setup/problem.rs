@@ -13,6 +13,8 @@ pub enum SetupProblem {
     NoClient,
     /// The client was made without a DSN, and sends nothing.
     NoDsn,
+    /// The client was made without a transport, and sends nothing.
+    NoTransport,
     /// The client was closed, as by the end of the guard of `sentry::init`.
     ClientClosed,
     /// The client has neither a `traces_sample_rate` nor a `traces_sampler`.
@@ -44,6 +46,7 @@ impl SetupProblem {
         match self {
             Self::NoClient => "No Sentry client is bound to the current hub or the main one.",
             Self::NoDsn => "The Sentry client has no DSN, and sends nothing.",
+            Self::NoTransport => "The Sentry client has no transport, and sends nothing.",
             Self::ClientClosed => "The Sentry client is closed, and sends nothing.",
             Self::TracingDisabled => "Tracing is disabled: errors are sent, transactions are not.",
             Self::NoSubscriber => "There is no subscriber for tracing on this thread.",
@@ -73,6 +76,10 @@ impl SetupProblem {
                  sentry-core may be another one than ours, see `cargo tree -i sentry-core`."
             }
             Self::NoDsn => "Set ClientOptions::dsn, or SENTRY_DSN in the environment.",
+            Self::NoTransport => {
+                "Make it by sentry::init, with a feature of sentry such as ureq, or set \
+                 ClientOptions::transport."
+            }
             Self::ClientClosed => {
                 "Hold the guard of sentry::init until the servers have stopped: not `let _ =`, \
                  but `let _guard =`."
@@ -94,7 +101,10 @@ impl SetupProblem {
                  sentry_tonic=info to the EnvFilter or RUST_LOG, or set the filter and the \
                  span_level of SentryGrpcLayer to INFO."
             }
-            Self::LayerTwice => "Leave one: the first has all spans, the second nothing.",
+            Self::LayerTwice => {
+                "Leave one: the first has all spans, and what is in them; outside of spans both \
+                 send each error."
+            }
             Self::SpanLayerBeside => "Remove it: SentryGrpcLayer takes its place for all spans.",
             Self::ErrorLayerBeside => "Remove it, or set SentryGrpcLayer::capture_errors(false).",
             Self::ServerLayerTwice | Self::ClientLayerTwice => {

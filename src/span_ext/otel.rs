@@ -33,7 +33,10 @@ pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
 
 /// The ids that tracing-opentelemetry gave a span.
 pub(crate) fn otel_span(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
-    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
+    active_span(&tracing_opentelemetry::get_otel_context(id, dispatch)?)
+}
+
+fn active_span(context: &Context) -> Option<W3cSpan> {
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| {
@@ -48,11 +51,16 @@ pub(crate) fn otel_span(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
 
 /// The ids of a span that OpenTelemetry alone knows: there is no layer of ours, or no client.
 pub(crate) fn otel_span_alone(span: &Span) -> Option<W3cSpan> {
-    let ids = || span.with_subscriber(|(id, dispatch)| otel_span(id, dispatch));
-    match sink(span) {
-        None => guarded(ids).flatten().flatten(),
-        Some(_) => None,
+    if sink(span).is_some() {
+        return None;
     }
+    let ids = || match Span::current().id() {
+        // OpenTelemetry may have it locked: it calls samplers and processors, which may come
+        // here, while it starts the span that is being entered.
+        Some(current) if span.id().as_ref() == Some(&current) => active_span(&Context::current()),
+        _ => span.with_subscriber(|(id, dispatch)| otel_span(id, dispatch))?,
+    };
+    guarded(ids).flatten()
 }
 
 /// Does nothing where there is no OpenTelemetry layer, or where it has started the span.

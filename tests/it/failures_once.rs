@@ -6,12 +6,16 @@ use std::sync::{Arc, mpsc};
 use http::{Request, Response};
 use http_body_util::Empty;
 
+use sentry::integrations::tracing::ErrorLayer;
 use sentry::{ClientOptions, Hub, Level, SentryFutureExt};
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, info_span, warn};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt};
+use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody};
+use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, SentryGrpcLayer};
 
 use crate::failures::{DiskFull, calls_of_a_client, count, post, some, with_source};
 use crate::support::body::{ScriptedBody, Step};
@@ -82,6 +86,29 @@ fn a_message_that_is_no_error_is_no_failure() {
         })));
         assert_eq!(count(&world), events, "{level}");
     }
+}
+
+#[test]
+fn what_repeats_an_event_that_is_no_error_is_left_out_and_the_failure_is_not() {
+    // Of the level of its scope, which holds for the event of the status, too.
+    let world = World::new();
+    world.run(call_once(failing(|| {
+        sentry::configure_scope(|scope| scope.set_level(Some(Level::Warning)));
+        error!("the store is gone");
+        error!("cannot greet: the store is gone");
+    })));
+    assert_eq!(count(&world), 2);
+
+    let world = World::subscribed(|hub| {
+        let layer = SentryGrpcLayer::new().hub(hub).capture_errors(false);
+        let own = ErrorLayer::new().with_filter(LevelFilter::WARN);
+        registry().with(layer).with(own)
+    });
+    world.run(call_once(failing(|| {
+        warn!("the store is gone");
+        warn!("cannot greet: the store is gone");
+    })));
+    assert_eq!(count(&world), 2);
 }
 
 #[test]

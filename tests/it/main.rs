@@ -43,6 +43,7 @@ mod faults_ingest;
 mod faults_processes;
 mod forks;
 mod gallery;
+mod grpc_web;
 mod hostile;
 mod hostile_headers;
 mod hosts;

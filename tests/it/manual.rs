@@ -23,17 +23,18 @@ fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
 }
 
-/// The pages by the names of their modules; a module of several has no text of its own.
+/// The pages by the names of their modules; that of several has its text in the module.
 fn pages() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual");
     let modules = read("src/manual/mod.rs");
     let names = modules
         .lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.split([' ', ';']).next());
-    let page = |name: &str| fs::read_to_string(folder.join(format!("{name}.md")));
-    names
-        .map(|name| (name.to_owned(), page(name).unwrap_or_default()))
-        .collect()
+    let page = |name: &str| {
+        let text = fs::read_to_string(folder.join(format!("{name}.md")));
+        text.unwrap_or_else(|_| read(&format!("src/manual/{name}/mod.rs")))
+    };
+    names.map(|name| (name.to_owned(), page(name))).collect()
 }
 
 /// The anchors that rustdoc gives the headings of a text.
@@ -75,13 +76,18 @@ fn every_page_is_in_the_readme_and_the_crates_docs() {
 }
 
 #[test]
-fn the_readme_and_the_crates_docs_ask_for_the_same_dependencies() {
-    let dependencies = |file| {
-        let text = read(file).replace("//! ", "");
-        let (_, block) = text.split_once("```toml\n").unwrap();
+fn the_readme_and_the_crates_docs_begin_with_the_same_set_up() {
+    let set_up = |file, language| {
+        let text = read(file).replace("//! ", "").replace("//!\n", "\n");
+        let (_, block) = text.split_once(language).unwrap();
         block.split_once("```").unwrap().0.to_owned()
     };
-    assert_eq!(dependencies("README.md"), dependencies("src/lib.rs"));
+    for language in ["```toml\n", "```rust,no_run\n"] {
+        assert_eq!(
+            set_up("README.md", language),
+            set_up("src/lib.rs", language)
+        );
+    }
 }
 
 #[test]
@@ -123,8 +129,12 @@ fn links_into_the_manual_lead_to_a_heading() {
         check(&read(file), "");
     }
     // Whose own anchors are others.
-    for file in ["README.md", "RELIABILITY.md", "SECURITY.md"] {
-        check(&read(file).replace("(#", ""), "");
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual/migrating");
+    let guides = fs::read_dir(guides).unwrap();
+    let guides = guides.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let files = ["README.md", "RELIABILITY.md", "SECURITY.md"].map(read);
+    for text in guides.chain(files) {
+        check(&text.replace("(#", ""), "");
     }
     assert!(seen > 30, "{seen}");
 }

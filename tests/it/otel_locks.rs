@@ -11,14 +11,21 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, SpanProcessor,
 };
-use tonic::{Code, Status};
-use tracing::{Span, info_span};
+use sentry::Hub;
+use tonic::service::Interceptor;
+use tonic::{Code, Request, Status};
+use tracing::{Dispatch, Span, dispatcher, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 
-use sentry_tonic::SentrySpanExt;
+use sentry_tonic::{SentrySpanExt, TracePropagationInterceptor};
 
 use crate::support::greeter::{Scripted, request};
-use crate::support::otel::{Boxed, NAMES, Otel, OtelLayer, call, of_otel, of_sentry, worlds};
+use crate::support::otel::{
+    Boxed, NAMES, Otel, OtelLayer, call, of_otel, of_sentry, sentry, worlds,
+};
+use crate::support::world::World;
 
 /// A processor that traces, as OpenTelemetry's own do.
 #[derive(Debug)]
@@ -85,6 +92,53 @@ fn events_and_headers_of_spans_that_were_never_entered_lock_nothing() {
                 drop((span, inner, headers));
                 drop(info_span!("never entered"));
             });
+        }
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+}
+
+/// A processor that calls another service, as those may that ask whether a span is wanted.
+#[derive(Debug)]
+struct Calling;
+
+impl SpanProcessor for Calling {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {
+        let mut interceptor = TracePropagationInterceptor::new().propagate_traceparent(true);
+        interceptor.call(Request::new(())).unwrap();
+    }
+
+    fn on_end(&self, _: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_opentelemetry_calls_while_it_starts_a_span_locks_nothing() {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(Calling)
+            .with_simple_exporter(exporter.clone())
+            .build();
+        let otel = Otel { provider, exporter };
+        let enabled = World::new();
+        let disabled = Arc::new(Hub::new(None, Arc::default()));
+        for hub in [&enabled.hub, &disabled] {
+            for has_layer in [true, false] {
+                let layer = has_layer.then(|| sentry(Arc::clone(hub)));
+                let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
+                Hub::run(Arc::clone(hub), || {
+                    dispatcher::with_default(&dispatch, || info_span!("job").in_scope(|| ()));
+                });
+            }
         }
         done.send(()).unwrap();
     });

@@ -8,11 +8,12 @@ use sentry::integrations::tracing::{ErrorLayer, SpanLayer};
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::{
-    GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SetupProblem, SetupReport, TraceTransport,
-    check_setup,
+    GrpcClientLayer, GrpcMakeSpan, GrpcServerLayer, SentryGrpcLayer, SetupProblem, SetupReport,
+    TraceTransport, check_setup,
 };
 use tonic::transport::Server;
 use tower::Layer as _;
+use tower_http::trace::MakeSpan;
 use tracing::{Dispatch, dispatcher, error, info_span};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -82,6 +83,12 @@ fn a_client_that_cannot_send_is_found() {
     assert_eq!(
         found_of_client(without_rate),
         [SetupProblem::TracingDisabled]
+    );
+
+    let without_transport = Arc::new(Client::from(options()));
+    assert_eq!(
+        found_of(Some(without_transport)),
+        [SetupProblem::NoTransport]
     );
 
     let client = Client::from(options().transport(TestTransport::new()));
@@ -310,9 +317,9 @@ const THE_END: &str = "The end: drop the guard of sentry::init last, after the s
 const NO_CALLS: &str = "Servers and clients: no call has gone through a GrpcServerLayer or a GrpcClientLayer so far. Each \
     server and each client needs one: check again after some calls.";
 const NO_CLIENTS: &str = "Clients: calls have come through a GrpcServerLayer, and none has gone through a GrpcClientLayer \
-    so far. Each client needs one.";
+    so far. Each client needs one, or a TracePropagationInterceptor.";
 const NO_SERVERS: &str = "Servers: calls have gone through a GrpcClientLayer, and none has come through a GrpcServerLayer \
-    so far. Each server needs one.";
+    so far. Each server needs one, or a TraceLayer with GrpcMakeSpan.";
 const NO_IDS: &str = "OpenTelemetry: nothing has given the span of this check ids. If there is a layer of \
     tracing-opentelemetry, it is not of 0.34, or in a reload::Layer, or filters the spans of calls out: its ids are not \
     Sentry's then.";
@@ -418,6 +425,23 @@ fn the_layers_that_no_call_came_through_are_named() {
             });
         },
     );
+}
+
+#[test]
+fn the_hooks_of_a_trace_layer_count_as_a_layer() {
+    alone("setup::the_hooks_of_a_trace_layer_count_as_a_layer", || {
+        let world = World::new();
+        world.sync(|| {
+            let request = http::Request::builder()
+                .uri("http://localhost/helloworld.Greeter/SayHello")
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
+            GrpcMakeSpan::new(GrpcServerLayer::new()).make_span(&request);
+        });
+        let report = world.sync(check_setup);
+        assert!(report.hints().contains(&NO_CLIENTS), "{report}");
+    });
 }
 
 #[test]
