@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryGrpcLayer, TraceTransport, check_setup};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -44,6 +44,10 @@ pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
         .with(SentryGrpcLayer::new())
         .with(LevelFilter::INFO)
         .init();
+    let report = check_setup();
+    if dsn.is_some() && !report.is_ok() {
+        eprintln!("{report}");
+    }
     Ok(guard)
 }
 
