@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracing::Dispatch;
 use tracing::dispatcher::WeakDispatch;
 
-use crate::bridge::otel_ids::{DEFAULT, OtelIdsFn};
+use crate::bridge::otel_ids::DEFAULT;
 use crate::report::ParamOptions;
-use crate::span_ext::OtelParentFn;
+use crate::span_ext::{OtelIdsFn, OtelParentFn};
 
 #[derive(Debug, Clone)]
 pub(crate) struct LayerOptions {

@@ -2,15 +2,9 @@
 
 use std::cell::Cell;
 
-use tracing::Dispatch;
-use tracing::span::Id;
-
-use crate::propagation::W3cSpan;
 #[cfg(feature = "opentelemetry")]
 use crate::span_ext;
-
-/// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
-pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
+use crate::span_ext::OtelIdsFn;
 
 /// Used unless the application gives the layer another function.
 #[cfg(feature = "opentelemetry")]

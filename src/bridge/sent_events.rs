@@ -23,7 +23,7 @@ struct Pending {
     /// from elsewhere.
     hubs: [Arc<Hub>; 2],
     failure: Option<Failure>,
-    /// Whether it reports that of the RPC: a message that is no error does not.
+    /// Whether it stands for the failure of the RPC: an event below ERROR does not.
     is_error: bool,
 }
 
@@ -34,7 +34,7 @@ impl Pending {
     }
 }
 
-/// The events that were captured in an RPC: whether any was sent, and of which failures.
+/// The events that were captured in an RPC: whether any error was sent, and of which failures.
 ///
 /// A captured event may yet be dropped, by `before_send` or by sampling. Whether it was sent
 /// shows in `last_event_id` of its hub, until that hub captures another event.
@@ -44,7 +44,7 @@ pub(crate) struct SentEvents(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     is_over: bool,
-    is_sent: bool,
+    has_sent_error: bool,
     /// `None` until there is an event, as in most.
     events: Option<Box<Events>>,
 }
@@ -98,9 +98,9 @@ impl SentEvents {
         self.ask(|_| ());
     }
 
-    /// Counts an event as sent that the limiter held back.
+    /// Counts the event of a panic as sent that the limiter held back.
     pub(crate) fn set_sent(&self) {
-        self.lock().is_sent = true;
+        self.lock().has_sent_error = true;
     }
 
     /// Whether an event of `failure` was sent.
@@ -110,9 +110,9 @@ impl SentEvents {
         self.ask(|state| state.events.as_deref().is_some_and(is_repeated))
     }
 
-    /// Whether any event was sent.
-    pub(crate) fn has_sent_any(&self) -> bool {
-        self.ask(|state| state.is_sent)
+    /// Whether any error was sent.
+    pub(crate) fn has_sent_error(&self) -> bool {
+        self.ask(|state| state.has_sent_error)
     }
 
     fn ask<T: Default>(&self, question: impl FnOnce(&State) -> T) -> T {
@@ -127,16 +127,16 @@ impl SentEvents {
         answer
     }
 
-    /// Whether any event was sent. Nothing is noted after this, and the hubs are dropped: they
+    /// Whether any error was sent. Nothing is noted after this, and the hubs are dropped: they
     /// would keep alive what their scopes hold.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
         let released = (state.settle(), state.events.take());
         state.is_over = true;
-        let is_sent = state.is_sent;
+        let has_sent_error = state.has_sent_error;
         drop(state);
         drop(released);
-        is_sent
+        has_sent_error
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,7 +154,7 @@ impl State {
         let all = std::mem::take(&mut events.pending).into_iter();
         let (sent, pending): (Vec<_>, Vec<_>) = all.partition(Pending::is_sent);
         events.pending = pending.into();
-        self.is_sent |= sent.iter().any(|one| one.is_error);
+        self.has_sent_error |= sent.iter().any(|one| one.is_error);
         let failures = sent.iter().filter_map(|one| one.failure.clone());
         events.failures.extend(failures);
         let surplus = events.failures.len().saturating_sub(MAX_FAILURES);

@@ -108,7 +108,7 @@ impl SpanSink for SpanCell {
         self.lock().rpc_status = Some(end.status);
         // Without a hub, nothing can be reported.
         if !is_thread_alive() {
-            guarded(|| self.has_sent_event(live));
+            guarded(|| self.has_sent_error(live));
             return self.abandon();
         }
         self.report_end(live, &end);
@@ -128,11 +128,11 @@ impl SpanCell {
             guarded(|| live.forget_name(path));
         }
         // Asked even where there is no event to send: it lets go of hubs.
-        let has_sent_event = guarded(|| self.has_sent_event(live)).unwrap_or(false);
+        let has_sent_error = guarded(|| self.has_sent_error(live)).unwrap_or(false);
         let one_event_per_failure = self.options().one_event_per_failure;
         let event = end
             .event
-            .filter(|_| !(has_sent_event && one_event_per_failure));
+            .filter(|_| !(has_sent_error && one_event_per_failure));
         let event = event.and_then(|event| guarded(event).flatten());
         let is_sent = live.root.is_sampled || event.is_some();
         if let Some(span) = live.recorded().filter(|_| is_sent) {
@@ -196,8 +196,8 @@ impl SpanCell {
         call_facts::add_call(event, &rpc, own, true);
     }
 
-    /// Whether an event was sent in this RPC, which ends here.
-    fn has_sent_event(&self, live: &LiveSpan) -> bool {
+    /// Whether an error was sent in this RPC, which ends here.
+    fn has_sent_error(&self, live: &LiveSpan) -> bool {
         // Closes both: the hubs that they keep hold the root.
         let root = live.is_root && live.root.trail.sent_events.close();
         self.sent_events.close() || root

@@ -65,7 +65,7 @@ impl Trail {
                 (EventSource::Panic, _) => place
                     .sent_in_call()
                     .unwrap_or(&self.sent_events)
-                    .has_sent_any(),
+                    .has_sent_error(),
                 _ => false,
             };
         if source == EventSource::Tracing {

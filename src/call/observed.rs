@@ -71,6 +71,11 @@ struct ByServer;
 #[derive(Debug, Clone, Copy)]
 struct ByClient;
 
+/// How many layers a call of a side has gone through so far, at most.
+const NO_CALL: u8 = 0;
+const ONE_LAYER: u8 = 1;
+const TWO_LAYERS: u8 = 2;
+
 /// Marks a request as observed on `side`, and on no other: a server may pass the extensions of
 /// its request on to a client. Returns whether it was marked for `side`.
 fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
@@ -90,10 +95,6 @@ fn mark(side: RpcSide, extensions: &mut Extensions) -> bool {
     }
     was_marked
 }
-
-const NO_CALL: u8 = 0;
-const ONE_LAYER: u8 = 1;
-const TWO_LAYERS: u8 = 2;
 
 /// Notes that a call has come by.
 pub(crate) fn saw_layer(side: RpcSide) {

@@ -150,8 +150,8 @@ impl GrpcClientLayer {
     /// without one, that of the request stays.
     ///
     /// Where there is no enabled Sentry client, or no [`SentryGrpcLayer`](crate::SentryGrpcLayer),
-    /// calls carry the `traceparent` of tracing-opentelemetry 0.34 all the same, with the feature
-    /// `opentelemetry`.
+    /// or where that leaves the span of the call out, by its level or a filter, calls carry the
+    /// `traceparent` of tracing-opentelemetry 0.34 all the same, with the feature `opentelemetry`.
     ///
     /// Sentry calls this [`propagateTraceparent`].
     ///

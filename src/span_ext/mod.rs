@@ -30,7 +30,7 @@ pub(crate) use self::otel_parent::{OtelParent, OtelParentFn};
 pub(crate) use self::outgoing::inject;
 #[cfg(feature = "tower-http")]
 pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
-pub(crate) use self::probe::{LayerSeen, has_otel_ids, saw_probe, seen_by};
+pub(crate) use self::probe::{LayerSeen, OtelIdsFn, has_otel_ids, saw_probe, seen_by};
 pub(crate) use self::sink::{
     AboutRpc, EnteredUnrecorded, LeftAside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink,
     Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all, sink,

@@ -15,12 +15,15 @@ thread_local! {
     static SEEN: RefCell<Option<Vec<LayerSeen>>> = const { RefCell::new(None) };
 }
 
+/// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
+pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
+
 /// The set-up of a layer that saw the probe.
 pub(crate) struct LayerSeen {
     pub(crate) hub: Option<Arc<Hub>>,
     pub(crate) captures_errors: bool,
     /// How it learns the ids that a span has in OpenTelemetry.
-    pub(crate) otel_ids: Option<fn(&Id, &Dispatch) -> Option<W3cSpan>>,
+    pub(crate) otel_ids: Option<OtelIdsFn>,
 }
 
 /// Called by a layer that sees a probe.
