@@ -1,4 +1,4 @@
-//! HTTP routes and a tonic service on one axum router, with `GrpcServerLayer` around both:
+//! HTTP routes and a tonic service on one axum router, with `SentryServerLayer` around both:
 //! gRPC calls are transactions, HTTP requests pass through.
 //!
 //! `cargo run --example axum` needs no account: it brings a Sentry ingest of its own on
@@ -19,7 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::service::Routes;
@@ -63,7 +63,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -85,7 +85,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
         .into_axum_router()
         .route("/health", get(|| async { "open" }))
         // Around all that was added before it.
-        .layer(GrpcServerLayer::new());
+        .layer(SentryServerLayer::new());
     axum::serve(listener, app)
         .with_graceful_shutdown(stopped)
         .await?;
@@ -112,7 +112,7 @@ async fn pack(item: &str) -> Result<String, Status> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    let layer = GrpcClientLayer::new().endpoint(uri.clone());
+    let layer = SentryClientLayer::new().endpoint(uri.clone());
     let channel = layer.layer(Channel::builder(uri.clone()).connect_lazy());
     let mut client = OrdersClient::new(channel);
     client.place(order("tea")).await?;

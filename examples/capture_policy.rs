@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcOutcome, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{
+    RpcOutcome, SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport,
+};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::transport::server::TcpIncoming;
@@ -60,7 +62,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -79,7 +81,7 @@ fn run() -> Result<(), Error> {
 }
 
 async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
-    let layer = GrpcServerLayer::new()
+    let layer = SentryServerLayer::new()
         .capture_if(is_our_fault)
         .fingerprint(issue)
         // For each method and code; by default 100.
@@ -147,7 +149,7 @@ impl Orders for Shop {
 
 async fn call(uri: Uri) -> Result<(), Error> {
     // By default, clients make no events: what a failure means, the caller knows.
-    let layer = GrpcClientLayer::new()
+    let layer = SentryClientLayer::new()
         .endpoint(uri.clone())
         .capture_codes([Code::NotFound]);
     let channel = Channel::builder(uri).connect_lazy();

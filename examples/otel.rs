@@ -39,7 +39,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -118,8 +118,8 @@ fn run() -> Result<(), Error> {
         .with_batch_exporter(exporter)
         .build();
     let layer = match is_apart {
-        true => SentryGrpcLayer::new().otel_ids(|_, _| None),
-        false => SentryGrpcLayer::new(),
+        true => SentryTracingLayer::new().otel_bridge(|_, _| None, |_, _| {}),
+        false => SentryTracingLayer::new(),
     };
     tracing_subscriber::registry()
         .with(layer)
@@ -215,7 +215,7 @@ impl Running {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let (stop, stopped) = oneshot::channel();
         let server = Server::builder()
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .add_service(GreeterServer::new(MyGreeter { upstream }))
             .serve_with_incoming_shutdown(incoming, async {
                 let _ = stopped.await;
@@ -230,7 +230,7 @@ impl Running {
     fn client(&self) -> Result<Upstream, Error> {
         let uri: Uri = format!("http://{}", self.address).parse()?;
         // Beside `sentry-trace`: so OpenTelemetry's decision goes along, too.
-        let layer = GrpcClientLayer::new()
+        let layer = SentryClientLayer::new()
             .endpoint(uri.clone())
             .propagate_traceparent(true);
         let channel = Channel::builder(uri).connect_lazy();

@@ -10,9 +10,11 @@ mod support {
 
 use std::process::ExitCode;
 
+use http::HeaderName;
+use http::header::AUTHORIZATION;
 use sentry::transports::DefaultTransportFactory;
 use sentry::{ClientOptions, User};
-use sentry_tonic::{GrpcServerLayer, RpcCaller, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{CallerIdentity, SentryServerLayer, SentryTracingLayer, TraceTransport};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::codegen::http::request::Parts;
@@ -63,7 +65,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new().tag_params(["item"]))
+        .with(SentryTracingLayer::new().tag_params(["item"]))
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -107,9 +109,9 @@ fn run() -> Result<(), Error> {
 }
 
 async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
-    let layer = GrpcServerLayer::new()
-        .caller(caller)
-        .request_metadata(["x-request-id", "authorization"])?;
+    let layer = SentryServerLayer::new()
+        .identify_caller(caller)
+        .request_metadata([HeaderName::from_static("x-request-id"), AUTHORIZATION]);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         // Outside of the layer, which then knows what it has found out.
@@ -140,15 +142,15 @@ fn authenticate(mut request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
-fn caller(request: &Parts) -> RpcCaller {
+fn caller(request: &Parts) -> CallerIdentity {
     let Some(claims) = request.extensions.get::<Claims>() else {
-        return RpcCaller::new().authenticated(false);
+        return CallerIdentity::new().authenticated(false);
     };
     let user = User {
         id: Some(claims.subject.clone()),
         ..User::default()
     };
-    RpcCaller::from(user)
+    CallerIdentity::from(user)
         .authenticated(true)
         .tag("tenant", &claims.tenant)
 }

@@ -1,4 +1,4 @@
-//! Two services in one server, each with a `GrpcServerLayer` and options of its own.
+//! Two services in one server, each with a `SentryServerLayer` and options of its own.
 //!
 //! `cargo run --example per_service` needs no account: it brings a Sentry ingest of its own
 //! on loopback, prints what arrives there, and fails where that is not what it should be.
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
 use sentry_tonic::{
-    GrpcClientLayer, GrpcClientService, GrpcServerLayer, SentryGrpcLayer, TraceTransport,
+    SentryClientLayer, SentryClientService, SentryServerLayer, SentryTracingLayer, TraceTransport,
 };
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
@@ -62,7 +62,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -87,11 +87,11 @@ fn run() -> Result<(), Error> {
 }
 
 async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
-    let orders = GrpcServerLayer::new()
+    let orders = SentryServerLayer::new()
         .tag("team", "checkout")
         .capture_codes([Code::FailedPrecondition, Code::Internal, Code::Unknown]);
     // Other services call it: what a failure means, they know.
-    let stock = GrpcServerLayer::new()
+    let stock = SentryServerLayer::new()
         .tag("team", "warehouse")
         .capture_codes([]);
     let shop = Shop {
@@ -107,13 +107,13 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     Ok(())
 }
 
-fn connect(uri: Uri) -> StockClient<GrpcClientService<Channel>> {
-    let layer = GrpcClientLayer::new().endpoint(uri.clone());
+fn connect(uri: Uri) -> StockClient<SentryClientService<Channel>> {
+    let layer = SentryClientLayer::new().endpoint(uri.clone());
     StockClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
 }
 
 struct Shop {
-    stock: StockClient<GrpcClientService<Channel>>,
+    stock: StockClient<SentryClientService<Channel>>,
 }
 
 #[tonic::async_trait]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
 use sentry::{ClientOptions, Hub, User};
-use sentry_tonic::{GrpcServerLayer, RpcCaller, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{CallerIdentity, SentryServerLayer, SentryTracingLayer, TraceTransport};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 use tonic::codegen::http::request::Parts;
@@ -132,7 +132,7 @@ impl Service {
         let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
         let subscriber = tracing_subscriber::registry()
             .with(
-                SentryGrpcLayer::new()
+                SentryTracingLayer::new()
                     .hub(Arc::clone(&hub))
                     .tag_params(["table"]),
             )
@@ -200,8 +200,8 @@ async fn serve(
     let greeter = MyGreeter {
         upstream: upstream.map(client).transpose()?,
     };
-    let layer = GrpcServerLayer::new()
-        .caller(caller)
+    let layer = SentryServerLayer::new()
+        .identify_caller(caller)
         // By default a caller's own mistakes are no events.
         .capture_codes([
             Code::InvalidArgument,
@@ -222,9 +222,9 @@ async fn serve(
 }
 
 /// Who calls. In an application, this is somebody whom a layer has authenticated.
-fn caller(request: &Parts) -> RpcCaller {
+fn caller(request: &Parts) -> CallerIdentity {
     let header = |name| request.headers.get(name)?.to_str().ok();
-    let caller = RpcCaller::from(User {
+    let caller = CallerIdentity::from(User {
         id: header("x-user-id").map(str::to_owned),
         ..User::default()
     });

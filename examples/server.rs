@@ -109,7 +109,7 @@ async fn serve(listener: TcpListener, upstream: Option<Uri>) -> Result<(), Error
         upstream: upstream.map(connect),
     };
     let server = Server::builder()
-        .layer(sentry_tonic::GrpcServerLayer::new())
+        .layer(sentry_tonic::SentryServerLayer::new())
         .add_service(GreeterServer::new(greeter))
         .serve_with_incoming_shutdown(incoming, is_stopped(stopped));
     let out_of_grace = async {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer, TraceTransport};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -71,7 +71,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -94,7 +94,7 @@ fn run() -> Result<(), Error> {
 async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
-        .layer(GrpcServerLayer::new())
+        .layer(SentryServerLayer::new())
         .add_service(GreeterServer::new(MyGreeter::default()))
         .serve_with_incoming_shutdown(incoming, stopped)
         .await?;
@@ -102,7 +102,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    // With `GrpcClientLayer`; for clients, too, a call lasts until its stream ends.
+    // With `SentryClientLayer`; for clients, too, a call lasts until its stream ends.
     let mut client = connect(uri);
 
     let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();

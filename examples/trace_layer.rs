@@ -23,7 +23,7 @@ use std::time::Duration;
 use sentry::ClientOptions;
 use sentry::transports::DefaultTransportFactory;
 use sentry_tonic::{
-    GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks, SentryGrpcLayer, TraceTransport,
+    SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks, SentryTracingLayer, TraceTransport,
 };
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -77,7 +77,7 @@ fn run() -> Result<(), Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
@@ -96,15 +96,15 @@ fn run() -> Result<(), Error> {
 
 async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     let trace = TraceLayer::new_for_grpc()
-        .make_span_with(GrpcMakeSpan::new(GrpcServerLayer::new()))
-        .on_response(GrpcTraceHooks)
-        .on_body_chunk(GrpcTraceHooks)
-        .on_eos(GrpcTraceHooks)
+        .make_span_with(SentryMakeSpan::new(SentryServerLayer::new()))
+        .on_response(SentryTraceCallbacks)
+        .on_body_chunk(SentryTraceCallbacks)
+        .on_eos(SentryTraceCallbacks)
         // A hook that the application had, with ours in it.
         .on_failure(
             |failure: GrpcFailureClass, latency: Duration, span: &Span| {
                 warn!(%failure, ?latency, "a call has failed");
-                GrpcTraceHooks.on_failure(failure, latency, span);
+                SentryTraceCallbacks.on_failure(failure, latency, span);
             },
         );
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

@@ -7,7 +7,7 @@ use tracing::Span;
 use crate::span_ext;
 
 /// Takes the trace of the current span to the server, for a client whose stack
-/// has no place for a [`GrpcClientLayer`](crate::GrpcClientLayer).
+/// has no place for a [`SentryClientLayer`](crate::SentryClientLayer).
 ///
 /// Sets `sentry-trace`, and adds to `baggage`, as that does. It opens no span of
 /// its own, for an interceptor sees no response: in Sentry the server's part of
@@ -39,7 +39,7 @@ impl TracePropagationInterceptor {
     }
 
     /// Whether calls carry `traceparent` too, as with
-    /// [`GrpcClientLayer::propagate_traceparent`](crate::GrpcClientLayer::propagate_traceparent).
+    /// [`SentryClientLayer::propagate_traceparent`](crate::SentryClientLayer::propagate_traceparent).
     ///
     /// Defaults to `false`.
     #[must_use]

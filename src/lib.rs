@@ -18,7 +18,7 @@
 //! ```rust,no_run
 //! use std::time::Duration;
 //!
-//! use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+//! use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
 //! use tonic::transport::{Endpoint, Server};
 //! use tower::ServiceBuilder;
 //! use tracing_subscriber::filter::LevelFilter;
@@ -41,7 +41,7 @@
 //!     tracing_subscriber::registry()
 //!         // Below INFO, tonic's libraries log every frame.
 //!         .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::INFO))
-//!         .with(SentryGrpcLayer::new())
+//!         .with(SentryTracingLayer::new())
 //!         .init();
 //!     if cfg!(debug_assertions) {
 //!         // Says in plain words what is wrong.
@@ -55,13 +55,13 @@
 //! async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //!     let endpoint = Endpoint::from_static("http://[::1]:50052");
 //!     let channel = ServiceBuilder::new()
-//!         .layer(GrpcClientLayer::new().endpoint(endpoint.uri().clone()))
+//!         .layer(SentryClientLayer::new().endpoint(endpoint.uri().clone()))
 //!         .service(endpoint.connect_lazy());
 //!     // let client = GreeterClient::new(channel);
 //!     # let _ = channel;
 //!     # let greeter = tonic::service::Routes::default();
 //!     Server::builder()
-//!         .layer(GrpcServerLayer::new())
+//!         .layer(SentryServerLayer::new())
 //!         .add_routes(greeter) // or .add_service(GreeterServer::new(MyGreeter))
 //!         // A process that a signal kills loses what is queued.
 //!         .serve_with_shutdown("[::1]:50051".parse()?, told_to_stop())
@@ -78,7 +78,7 @@
 //! [`check_setup`] looks for the usual mistakes. Why the guard is outside of the runtime, and
 //! other kinds of servers and clients: [`setup`](manual::setup).
 //!
-//! The middleware opens a tracing span for each call; [`SentryGrpcLayer`] makes Sentry's
+//! The middleware opens a tracing span for each call; [`SentryTracingLayer`] makes Sentry's
 //! transactions and spans of these, and of all others. Other layers, such as an
 //! OpenTelemetry exporter, see the same spans.
 //!
@@ -106,13 +106,13 @@
 //! * `opentelemetry`: gives spans in Sentry the ids that they have in
 //!   OpenTelemetry, by tracing-opentelemetry 0.34 in the same subscriber, and tells that
 //!   of remote parents and of metadata.
-//! * `opentelemetry-metrics`: [`GrpcServerLayer::otel_metrics`], by opentelemetry 0.33.
-//! * `sentry-metrics`: [`GrpcServerLayer::sentry_metrics`].
+//! * `opentelemetry-metrics`: [`SentryServerLayer::otel_metrics`], by opentelemetry 0.33.
+//! * `sentry-metrics`: [`SentryServerLayer::sentry_metrics`].
 //! * `release-health` (default): makes each call of a server a [session], where the
 //!   Sentry client asks for sessions that are requests. A call that panics has crashed,
 //!   one in which an error was sent has errored. Failures that were held back in a storm do
 //!   not count as errors.
-//! * `tower-http`: [`GrpcMakeSpan`] and [`GrpcTraceHooks`], for services that are watched
+//! * `tower-http`: [`SentryMakeSpan`] and [`SentryTraceCallbacks`], for services that are watched
 //!   by `TraceLayer` of tower-http 0.7 already.
 //! * `transport` (default): reads the peer's address and the transport errors of
 //!   `tonic::transport`, hyper and h2.
@@ -150,8 +150,11 @@ mod bridge;
 mod call;
 mod client;
 mod fields;
+#[cfg(feature = "init")]
+mod init;
 mod interceptor;
 // Text alone, that nobody has to compile.
+mod lifecycle;
 #[cfg(any(doc, doctest))]
 pub mod manual;
 mod propagation;
@@ -161,21 +164,24 @@ mod server;
 mod setup;
 mod span_ext;
 mod sync;
-mod watch;
 
-pub use self::bridge::{SentryGrpcLayer, TraceTransport};
+pub use self::bridge::{SentryTracingLayer, TraceTransport};
 pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
-pub use self::client::{GrpcClientLayer, GrpcClientService};
+#[cfg(feature = "transport")]
+pub use self::client::{SentryChannel, channel, connect};
+pub use self::client::{SentryClientLayer, SentryClientService};
+#[cfg(feature = "init")]
+pub use self::init::{InitGuard, init};
 pub use self::interceptor::TracePropagationInterceptor;
-pub use self::propagation::{TraceFormat, TraceHeaders, W3cSpan};
-pub use self::report::{InvalidMetadataKey, RpcCaller, RpcOutcome, SemanticConventions};
+pub use self::lifecycle::PanicPolicy;
+pub use self::propagation::{TraceFormat, TraceHeaders, W3cSpanContext};
+pub use self::report::{CallerIdentity, RpcOutcome, SemanticConventions};
 pub use self::rpc::RpcSide;
 #[cfg(feature = "tower-http")]
-pub use self::server::{GrpcMakeSpan, GrpcTraceHooks};
-pub use self::server::{GrpcServerLayer, GrpcServerService};
+pub use self::server::{SentryMakeSpan, SentryTraceCallbacks};
+pub use self::server::{SentryServerLayer, SentryServerService};
 pub use self::setup::{SetupProblem, SetupReport, check_setup};
-pub use self::span_ext::{ContinueTraceError, SentrySpanExt, keep_source};
-pub use self::watch::OnPanic;
+pub use self::span_ext::{ContinueTraceError, SentrySpanExt, StatusExt};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 use sentry_tower::{NewSentryLayer, SentryHttpLayer};
 use tonic::body::Body;
 use tonic::client::GrpcService;
@@ -100,7 +100,7 @@ impl Contestant {
             | Self::OursFiltered
             | Self::OursWithTraceTransport
             | Self::OursWithOtel
-            | Self::MiddlewareWithOtel => drive.drive(GrpcServerLayer::new().layer(greeter)),
+            | Self::MiddlewareWithOtel => drive.drive(SentryServerLayer::new().layer(greeter)),
             Self::SentryTower => drive.drive(
                 ServiceBuilder::new()
                     .layer(NewSentryLayer::<Request<Body>>::new_from_top())
@@ -132,7 +132,7 @@ impl Contestant {
             | Self::OursWithTraceTransport
             | Self::OursWithOtel
             | Self::MiddlewareWithOtel => {
-                let layer = GrpcClientLayer::new().endpoint(uri.clone());
+                let layer = SentryClientLayer::new().endpoint(uri.clone());
                 client(layer.layer(channel), uri)
             }
             Self::TowerHttp => client(trace_layer().layer(channel), uri),

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{
     Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor,
 };
 use sentry::{ClientInitGuard, ClientOptions, Envelope, Transport};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryTracingLayer, TraceTransport};
 use sentry_tracing::{BreadcrumbLayer, ErrorLayer, SpanLayer};
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
@@ -122,14 +122,14 @@ fn subscribe(contestant: Contestant, tracer: Option<SdkTracer>) {
         Contestant::PlainSpan => registry.with(NoOp).init(),
         Contestant::PlainSpanFiltered => registry.with(NoOp.with_filter(LevelFilter::INFO)).init(),
         Contestant::Ours | Contestant::OursWithTraceTransport => {
-            registry.with(SentryGrpcLayer::new()).init();
+            registry.with(SentryTracingLayer::new()).init();
         }
         Contestant::OursFiltered => {
-            let layer = SentryGrpcLayer::new().with_filter(LevelFilter::INFO);
+            let layer = SentryTracingLayer::new().with_filter(LevelFilter::INFO);
             registry.with(layer).init();
         }
         Contestant::OursWithOtel => registry
-            .with(SentryGrpcLayer::new())
+            .with(SentryTracingLayer::new())
             .with(otel_layer(tracer))
             .init(),
         Contestant::SentryTower | Contestant::TowerHttp => registry.with(sentry_tracing()).init(),

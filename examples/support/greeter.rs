@@ -17,7 +17,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower::Layer;
 use tracing::{error, info, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcClientService};
+use sentry_tonic::{SentryClientLayer, SentryClientService};
 
 use super::helloworld::greeter_client::GreeterClient;
 use super::helloworld::greeter_server::Greeter;
@@ -26,11 +26,11 @@ use super::helloworld::{HelloReply, HelloRequest};
 type ReplyStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
 /// A client whose calls are observed.
-pub(crate) type Upstream = GreeterClient<GrpcClientService<Channel>>;
+pub(crate) type Upstream = GreeterClient<SentryClientService<Channel>>;
 
 /// A client for the server at `uri`, which connects at its first call.
 pub(crate) fn connect(uri: Uri) -> Upstream {
-    let layer = GrpcClientLayer::new().endpoint(uri.clone());
+    let layer = SentryClientLayer::new().endpoint(uri.clone());
     GreeterClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
 }
 

@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport, check_setup};
+use sentry_tonic::{SentryTracingLayer, TraceTransport, check_setup};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,7 +41,7 @@ pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
             .transport(TraceTransport::new(DefaultTransportFactory)),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     let report = check_setup();

@@ -12,7 +12,7 @@ use crate::bridge::collector::Collector;
 use crate::bridge::duration::StartTime;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpan};
+use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpanContext};
 use crate::span_ext::{RpcStart, guarded};
 
 /// How to begin a local root.
@@ -30,9 +30,9 @@ pub(crate) struct RootStart<'a> {
     pub(crate) start: StartTime,
     pub(crate) rpc: Option<&'a Arc<RpcStart>>,
     /// Its ids in OpenTelemetry.
-    pub(crate) w3c: Option<&'a W3cSpan>,
+    pub(crate) w3c: Option<&'a W3cSpanContext>,
     /// Whether a failure that was reported in it is not reported again.
-    pub(crate) one_event_per_failure: bool,
+    pub(crate) deduplicate_errors: bool,
     /// The time after which it is cut into parts.
     pub(crate) part_duration: Option<Duration>,
 }
@@ -178,7 +178,7 @@ fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan
 fn context(
     start: &RootStart<'_>,
     parent: Option<&SentryTrace>,
-    w3c: Option<&W3cSpan>,
+    w3c: Option<&W3cSpanContext>,
 ) -> TransactionContext {
     let (name, op) = (start.name, start.op);
     let (trace_id, parent_id) = match (parent, w3c) {

@@ -10,7 +10,7 @@ use crate::bridge::attributes;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::visitor::{FieldSink, ValueVisitor};
 use crate::fields;
-use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::propagation::{IncomingTrace, W3cSpanContext};
 use crate::report;
 use crate::span_ext::RpcStart;
 
@@ -138,7 +138,7 @@ pub(crate) struct Plan {
     pub(crate) only_if_parent: bool,
     pub(crate) rpc: Option<Arc<RpcStart>>,
     /// Its ids in OpenTelemetry.
-    pub(crate) w3c: Option<Arc<W3cSpan>>,
+    pub(crate) w3c: Option<Arc<W3cSpanContext>>,
 }
 
 /// A name and an operation.

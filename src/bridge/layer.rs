@@ -11,8 +11,7 @@ use tracing::{Dispatch, Span};
 
 use crate::bridge::options::LayerOptions;
 use crate::bridge::recording;
-use crate::propagation::W3cSpan;
-use crate::report::Redact;
+use crate::propagation::W3cSpanContext;
 use crate::span_ext::{self, LayerSeen};
 
 /// Shorter parts would hold next to nothing.
@@ -31,7 +30,7 @@ const MIN_PART_DURATION: Duration = Duration::from_millis(10);
 /// use tracing_subscriber::layer::SubscriberExt;
 ///
 /// let subscriber = tracing_subscriber::registry()
-///     .with(sentry_tonic::SentryGrpcLayer::new());
+///     .with(sentry_tonic::SentryTracingLayer::new());
 /// # let _ = subscriber;
 /// ```
 ///
@@ -39,7 +38,7 @@ const MIN_PART_DURATION: Duration = Duration::from_millis(10);
 /// [fields](crate::manual::fields#any-span) of a span; all others are its data.
 #[derive(Debug)]
 #[must_use = "a layer does nothing until it is added to a subscriber"]
-pub struct SentryGrpcLayer {
+pub struct SentryTracingLayer {
     pub(crate) options: Arc<LayerOptions>,
     pub(crate) hub: Option<Arc<Hub>>,
     pub(crate) span_level: LevelFilter,
@@ -47,7 +46,7 @@ pub struct SentryGrpcLayer {
     pub(crate) capture_errors: bool,
 }
 
-impl SentryGrpcLayer {
+impl SentryTracingLayer {
     /// A layer with default options.
     ///
     /// Touches [`Hub::main`], as `sentry::init` does: the first thread to do so gets the main
@@ -130,8 +129,8 @@ impl SentryGrpcLayer {
     /// those that it catches.
     ///
     /// Defaults to `true`.
-    pub fn one_event_per_failure(self, one: bool) -> Self {
-        self.with(|options| options.one_event_per_failure = one)
+    pub fn deduplicate_errors(self, one: bool) -> Self {
+        self.with(|options| options.deduplicate_errors = one)
     }
 
     /// Which parameters of calls are tags as well as data: `table` for the field
@@ -143,23 +142,25 @@ impl SentryGrpcLayer {
         self.with(|options| options.params.tags = names)
     }
 
-    /// How secrets are taken out of parameters: given a name, such as `table`, and the value,
+    /// How secrets are removed from parameters: given a name, such as `table`, and the value,
     /// `redact` returns the value that is sent. Called for each parameter, on the thread where
-    /// the span starts or records it. Where it panics, `[Filtered]` is sent.
+    /// the span starts or records it. If it panics, `[Filtered]` is sent.
     ///
     /// Defaults to `[Filtered]` for the values of names that contain `password`,
-    /// `token`, `secret`, `key` or `authorization`, in any case. The last of this and
-    /// [`unredacted_params`](Self::unredacted_params) holds.
-    pub fn redact_params(
+    /// `token`, `secret`, `key` or `authorization`, in any case.
+    pub fn param_redactor(
         self,
         redact: impl Fn(&str, Value) -> Value + Send + Sync + 'static,
     ) -> Self {
-        self.with(|options| options.params.redact = Redact::With(Arc::new(redact)))
+        self.with(|options| options.params.redactor = Some(Arc::new(redact)))
     }
 
-    /// Sends parameters as they are, passwords and all.
-    pub fn unredacted_params(self) -> Self {
-        self.with(|options| options.params.redact = Redact::Off)
+    /// Whether secrets are removed from parameters. With `false`, parameters are sent as they
+    /// are, passwords included.
+    ///
+    /// Defaults to `true`.
+    pub fn redact_params(self, redact: bool) -> Self {
+        self.with(|options| options.params.redact = redact)
     }
 
     /// How many bytes of a parameter are sent. Where one is cut, `sentry` logs a debug message.
@@ -169,32 +170,32 @@ impl SentryGrpcLayer {
         self.with(|options| options.params.max_len = bytes)
     }
 
-    /// A function that returns the ids of a span in OpenTelemetry, so that the span has the same
-    /// ones in Sentry. It serves for any layer that gives spans such ids, of any version.
+    /// How spans are joined to those of an OpenTelemetry layer of any version: a function that
+    /// returns the ids of a span there, and one that sets the parent of a span there.
     ///
-    /// Called once for each span, as it starts, on the thread where it is first entered or asked
-    /// for its headers, with no lock held. It may have that layer start the span. Where it
-    /// panics or returns `None`, or where the trace is not the one in Sentry, the span has ids
-    /// of Sentry's own.
+    /// `span_context` gives a span the same ids in Sentry. It is called once for each span, as the
+    /// span starts, on the thread where the span is first entered or asked for its headers. It may
+    /// have the OpenTelemetry layer start the span. If it panics or returns `None`, or if the
+    /// trace is not the one in Sentry, the span has ids of its own in Sentry.
     ///
-    /// Defaults to asking tracing-opentelemetry 0.34, with the feature `opentelemetry`,
+    /// `set_parent` is called with a span that is not yet entered and its parent in another
+    /// service: for each call of a server that brings a trace, and by
+    /// [`SentrySpanExt::continue_trace`](crate::SentrySpanExt::continue_trace). If it panics, the
+    /// span has no remote parent in OpenTelemetry.
+    ///
+    /// No lock is held during these calls.
+    ///
+    /// Defaults to the functions of tracing-opentelemetry 0.34 with the feature `opentelemetry`,
     /// and else to none.
-    pub fn otel_ids(self, ids: fn(&Id, &Dispatch) -> Option<W3cSpan>) -> Self {
-        self.with(|options| options.otel_ids = Some(ids))
-    }
-
-    /// A function that sets the parent of a span in OpenTelemetry, where that is in another
-    /// service. It serves for any layer that keeps spans for OpenTelemetry, of any version.
-    ///
-    /// Called with a span that is not yet entered, and with no lock held: for each call of a
-    /// server that brings a trace, and by
-    /// [`SentrySpanExt::continue_trace`](crate::SentrySpanExt::continue_trace). Where it panics,
-    /// the span has no remote parent in OpenTelemetry.
-    ///
-    /// Defaults to telling tracing-opentelemetry 0.34, with the feature `opentelemetry`,
-    /// and else nobody.
-    pub fn otel_parent(self, tell: fn(&Span, &W3cSpan)) -> Self {
-        self.with(|options| options.otel_parent = Some(tell))
+    pub fn otel_bridge(
+        self,
+        span_context: fn(&Id, &Dispatch) -> Option<W3cSpanContext>,
+        set_parent: fn(&Span, &W3cSpanContext),
+    ) -> Self {
+        self.with(|options| {
+            options.otel_ids = Some(span_context);
+            options.otel_parent = Some(set_parent);
+        })
     }
 
     /// How long a transaction goes on before it is cut: a part of it is sent, and another part
@@ -225,7 +226,7 @@ impl SentryGrpcLayer {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let layer = sentry_tonic::SentryGrpcLayer::new()
+    /// let layer = sentry_tonic::SentryTracingLayer::new()
     ///     .max_transaction_duration(Duration::from_secs(3_600));
     /// # let _ = layer;
     /// ```
@@ -248,7 +249,7 @@ impl SentryGrpcLayer {
     }
 }
 
-impl Default for SentryGrpcLayer {
+impl Default for SentryTracingLayer {
     fn default() -> Self {
         Self::new()
     }

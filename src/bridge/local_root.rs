@@ -78,7 +78,7 @@ impl LocalRoot {
             start.base,
             is_transaction,
             sent_events,
-            start.one_event_per_failure,
+            start.deduplicate_errors,
         );
         let is_named = start.app_span.is_none() && !start.only_if_parent;
         match start.rpc {

@@ -151,7 +151,7 @@ fn a_root_is_sent_once_after_all_spans_that_it_took() {
             start: StartTime::now(),
             rpc: None,
             w3c: None,
-            one_event_per_failure: true,
+            deduplicate_errors: true,
             part_duration: None,
         });
         let (open, sent) = (Arc::new(Count::new(0)), Arc::new(Count::new(0)));

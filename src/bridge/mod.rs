@@ -58,6 +58,6 @@ mod trail_events;
 mod trails;
 mod visitor;
 
-pub use self::layer::SentryGrpcLayer;
+pub use self::layer::SentryTracingLayer;
 pub use self::trace_transport::TraceTransport;
 pub(crate) use self::trace_transport::is_installed as is_trace_transport_installed;

@@ -16,7 +16,7 @@ pub(crate) struct LayerOptions {
     /// Tells the layers of a process apart.
     pub(crate) id: u64,
     /// Whether a failure that was reported is not reported again.
-    pub(crate) one_event_per_failure: bool,
+    pub(crate) deduplicate_errors: bool,
     /// The time after which a transaction is cut into parts.
     pub(crate) part_duration: Option<Duration>,
     pub(crate) params: ParamOptions,
@@ -31,7 +31,7 @@ impl LayerOptions {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            one_event_per_failure: true,
+            deduplicate_errors: true,
             part_duration: None,
             params: ParamOptions::default(),
             otel_ids: DEFAULT,

@@ -1,4 +1,4 @@
-//! [`SentryGrpcLayer`] as a `tracing_subscriber` layer: what it does with spans and events.
+//! [`SentryTracingLayer`] as a `tracing_subscriber` layer: what it does with spans and events.
 
 use std::sync::Arc;
 #[cfg(feature = "tower-http")]
@@ -15,7 +15,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use crate::bridge::breadcrumb::{Crumb, EventCrumb};
 use crate::bridge::draft::SpanFields;
 use crate::bridge::hubs::base_hub;
-use crate::bridge::layer::SentryGrpcLayer;
+use crate::bridge::layer::SentryTracingLayer;
 use crate::bridge::origin::{HubFork, Origin};
 use crate::bridge::otel_ids::OtelIdsForbidden;
 use crate::bridge::span_cell::SpanCell;
@@ -34,7 +34,7 @@ pub(crate) const LAYER_FNS: LayerFns = LayerFns {
     pinned_hub,
 };
 
-impl<S> Layer<S> for SentryGrpcLayer
+impl<S> Layer<S> for SentryTracingLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -156,7 +156,7 @@ where
     }
 }
 
-impl SentryGrpcLayer {
+impl SentryTracingLayer {
     fn origin<'c, S>(
         &self,
         attrs: &Attributes<'_>,
@@ -277,7 +277,7 @@ where
 }
 
 fn pinned_hub(dispatch: &Dispatch) -> Option<Arc<Hub>> {
-    dispatch.downcast_ref::<SentryGrpcLayer>()?.hub.clone()
+    dispatch.downcast_ref::<SentryTracingLayer>()?.hub.clone()
 }
 
 fn headers_of_fork(pinned: Option<&Arc<Hub>>) -> Option<TraceHeaders> {

@@ -6,7 +6,7 @@ use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{Client, TransactionOrSpan};
 
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{SamplingContext, SentryTrace, TraceHead, TraceHeaders, W3cSpan};
+use crate::propagation::{SamplingContext, SentryTrace, TraceHead, TraceHeaders, W3cSpanContext};
 
 /// The trace of a local root, as other services and Sentry are told of it.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl RootTrace {
     }
 
     /// Takes over the `tracestate` of `w3c`, if that names the same trace.
-    pub(crate) fn with_state_of(mut self, w3c: Option<&W3cSpan>) -> Self {
+    pub(crate) fn with_state_of(mut self, w3c: Option<&W3cSpanContext>) -> Self {
         let same = w3c.filter(|w3c| w3c.trace_id == self.root.trace_id);
         self.state = same.map(|w3c| w3c.state.clone()).unwrap_or_default();
         self
@@ -105,7 +105,7 @@ impl RootTrace {
         &self,
         span: Option<&TransactionOrSpan>,
         part: Option<SpanId>,
-        w3c: Option<&W3cSpan>,
+        w3c: Option<&W3cSpanContext>,
         transaction: impl FnOnce() -> Option<String>,
     ) -> TraceHeaders {
         let same = w3c.filter(|w3c| w3c.trace_id == self.root.trace_id);
@@ -122,7 +122,7 @@ impl RootTrace {
         let baggage = self.sampling_context(transaction).baggage().clone();
         let w3c = w3c.map_or_else(
             || trace.to_w3c().with_state(self.state.as_str()),
-            W3cSpan::clone,
+            W3cSpanContext::clone,
         );
         TraceHeaders::new(&trace, w3c, baggage)
     }

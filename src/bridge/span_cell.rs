@@ -20,7 +20,7 @@ use crate::bridge::otel_ids;
 use crate::bridge::sent_events::SentEvents;
 use crate::bridge::span_state::{LiveSpan, SpanState};
 use crate::fields;
-use crate::propagation::W3cSpan;
+use crate::propagation::W3cSpanContext;
 use crate::span_ext::{self, RpcStart, guarded};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -222,7 +222,7 @@ impl SpanCell {
         }
     }
 
-    fn w3c(&self) -> Option<Arc<W3cSpan>> {
+    fn w3c(&self) -> Option<Arc<W3cSpanContext>> {
         let ids = self.options.otel_ids.filter(|_| otel_ids::may_ask())?;
         let id = Id::from_u64(self.key);
         let dispatch = self.options.dispatch().or_else(|| {
@@ -235,7 +235,7 @@ impl SpanCell {
             })
         })?;
         let ids = guarded(|| ids(&id, &dispatch)).flatten();
-        ids.filter(W3cSpan::is_valid).map(Arc::new)
+        ids.filter(W3cSpanContext::is_valid).map(Arc::new)
     }
 
     /// Takes fields that were recorded after the span was made.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sentry_core::protocol::{Event, TraceContext};
 use sentry_core::{Hub, TransactionOrSpan};
-use tonic::Status;
 use tracing::span::Id;
 use tracing::{Dispatch, Metadata};
 
@@ -48,24 +47,6 @@ impl SpanSink for SpanCell {
 
     fn exit(&self) {
         thread_stack::exit(self.key(), self.layer());
-    }
-
-    fn keep_status(&self, status: Status) {
-        if let Some(rpc) = self.around().find(|cell| cell.is_of_middleware()) {
-            let mut state = rpc.lock();
-            let released = match state.rpc_status {
-                None => state.kept.replace(Box::new(status)),
-                // Too late: nobody asks for it any more, and what it holds may hold the span.
-                Some(_) => Some(Box::new(status)),
-            };
-            drop(state);
-            // The source of a status may do anything as it is dropped: not under the lock.
-            guarded(|| drop(released));
-        }
-    }
-
-    fn kept_status(&self) -> Option<Status> {
-        self.lock().kept.take().map(|status| *status)
     }
 
     fn has_started(&self) -> bool {
@@ -129,10 +110,10 @@ impl SpanCell {
         }
         // Asked even where there is no event to send: it lets go of hubs.
         let has_sent_error = guarded(|| self.has_sent_error(live)).unwrap_or(false);
-        let one_event_per_failure = self.options().one_event_per_failure;
+        let deduplicate_errors = self.options().deduplicate_errors;
         let event = end
             .event
-            .filter(|_| !(has_sent_error && one_event_per_failure));
+            .filter(|_| !(has_sent_error && deduplicate_errors));
         let event = event.and_then(|event| guarded(event).flatten());
         let is_sent = live.root.is_sampled || event.is_some();
         if let Some(span) = live.recorded().filter(|_| is_sent) {

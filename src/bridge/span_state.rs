@@ -21,7 +21,7 @@ use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::HubFork;
 use crate::bridge::parts::HeldPart;
 use crate::fields;
-use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::propagation::{IncomingTrace, W3cSpanContext};
 use crate::report::{self, CallBreadcrumb};
 use crate::span_ext::{RpcStart, guarded};
 
@@ -37,8 +37,6 @@ pub(crate) struct SpanState {
     pub(crate) rpc: Option<Arc<RpcStart>>,
     /// What fields say of the call, where the span is that of a server's RPC inside a root.
     pub(crate) field_facts: FieldFacts,
-    /// The status that a stream of the RPC failed with, kept for its source.
-    pub(crate) kept: Option<Box<tonic::Status>>,
     pub(crate) rpc_status: Option<SpanStatus>,
     /// Attributes that are added when the span is sent: how the RPC ended; for a span of
     /// another kind, what its fields said as it started.
@@ -86,7 +84,7 @@ pub(crate) struct LiveSpan {
     /// Set where its root may be cut while it is open.
     carried: Option<Arc<CarriedSpan>>,
     /// Its ids in OpenTelemetry; else those of the nearest span around it that has some.
-    pub(crate) w3c: Option<Arc<W3cSpan>>,
+    pub(crate) w3c: Option<Arc<W3cSpanContext>>,
 }
 
 impl LiveSpan {
@@ -118,7 +116,7 @@ impl LiveSpan {
             start,
             rpc: plan.rpc.as_ref(),
             w3c: plan.w3c.as_deref(),
-            one_event_per_failure: options.one_event_per_failure,
+            deduplicate_errors: options.deduplicate_errors,
             part_duration: options.part_duration,
         });
         Self {

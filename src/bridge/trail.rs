@@ -16,7 +16,7 @@ use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sent_events::SentEvents;
 use crate::bridge::trails;
 use crate::fields;
-use crate::propagation::{SamplingContext, TraceHeaders, W3cSpan};
+use crate::propagation::{SamplingContext, TraceHeaders, W3cSpanContext};
 use crate::span_ext::RpcStart;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,7 +56,7 @@ pub(crate) struct Trail {
     /// For the RPC that the root is.
     pub(crate) sent_events: SentEvents,
     /// Whether a failure that was reported is not reported again.
-    pub(crate) one_event_per_failure: bool,
+    pub(crate) deduplicate_errors: bool,
     state: Mutex<TrailState>,
 }
 
@@ -88,7 +88,7 @@ impl Trail {
         base: &Arc<Hub>,
         is_transaction: bool,
         sent_events: SentEvents,
-        one_event_per_failure: bool,
+        deduplicate_errors: bool,
     ) -> Arc<Self> {
         let trail = Arc::new(Self {
             trace,
@@ -97,7 +97,7 @@ impl Trail {
             root: OnceLock::new(),
             is_over: AtomicBool::new(false),
             sent_events,
-            one_event_per_failure,
+            deduplicate_errors,
             state: Mutex::default(),
         });
         if is_transaction {
@@ -142,7 +142,11 @@ impl Trail {
     /// The headers that go from `span` to another service. Once the transaction was sent, the
     /// spans in it are not: then the headers name the transaction instead, but still the span
     /// for OpenTelemetry, which does export it.
-    pub(crate) fn headers(&self, span: &TransactionOrSpan, w3c: Option<&W3cSpan>) -> TraceHeaders {
+    pub(crate) fn headers(
+        &self,
+        span: &TransactionOrSpan,
+        w3c: Option<&W3cSpanContext>,
+    ) -> TraceHeaders {
         let span = Some(span).filter(|_| !self.is_over());
         let part = self.root().and_then(|root| root.later_part_id());
         self.trace.headers(span, part, w3c, || self.transaction())

@@ -59,7 +59,7 @@ impl Trail {
         // it is dropped.
         all().for_each(SentEvents::settle);
         let source = EventSource::of(&event);
-        let is_repeated = self.one_event_per_failure
+        let is_repeated = self.deduplicate_errors
             && match (source, &failure) {
                 (EventSource::Tracing, Some(failure)) => all().any(|sent| sent.has_sent(failure)),
                 (EventSource::Panic, _) => place

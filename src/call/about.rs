@@ -8,10 +8,10 @@ use sentry_core::protocol::{Map, Value};
 use crate::call::head::CallHead;
 use crate::call::options::CallOptions;
 use crate::fields;
-use crate::report::{self, Metadata};
+use crate::lifecycle::RequestProgress;
+use crate::report::Metadata;
 use crate::rpc::RpcSide;
 use crate::span_ext::AboutRpc;
-use crate::watch::RequestProgress;
 
 /// A call and the options of its layer. Shared by all parts of this crate that handle the call.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl AboutRpc for AboutCall {
     }
 
     fn context(&self) -> Option<Map<String, Value>> {
-        if !self.options.rpc_context {
+        if !self.options.attach_rpc_context {
             return None;
         }
         let peer = self.head.peer.filter(|_| self.sends_pii);
@@ -76,11 +76,7 @@ impl AboutRpc for AboutCall {
         let known = known
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let mut context = known.collect();
-        if let Some(streaming) = &self.options.streaming {
-            report::set_method_type(&mut context, streaming.matches(&self.head.path));
-        }
-        Some(context)
+        Some(known.collect())
     }
 
     fn data(&self) -> Vec<(Cow<'static, str>, Value)> {

@@ -1,7 +1,6 @@
 //! What is reported of a call that has ended.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Context, Event, Value};
@@ -9,10 +8,10 @@ use tonic::Code;
 
 use crate::call::rpc_call::{RpcCall, SeenResponse};
 use crate::fields;
+use crate::lifecycle::{Finished, Watch};
 use crate::report::{self, CallBreadcrumb, EventKind, OutcomeAttributes, RpcOutcome};
-use crate::rpc::{self, Outcome, RpcSide};
+use crate::rpc::{Outcome, RpcSide};
 use crate::span_ext::{self, RpcEnd, SpanSink};
-use crate::watch::{Finished, Watch};
 
 impl RpcCall {
     /// Whether tonic's router has answered, having no such method.
@@ -68,12 +67,12 @@ impl RpcCall {
             }
             let counts = [self.progress().messages(), finished.response_messages];
             if counts.into_iter().flatten().any(|count| count > 1) {
-                report::set_method_type(context, true);
+                report::set_streams(context);
             }
         }
         report::set_held_back(&mut event, held_back);
         self.response.details.tell(&mut event, self.about.sends_pii);
-        if !self.options().rpc_context {
+        if !self.options().attach_rpc_context {
             event.contexts.remove(report::RPC_CONTEXT);
         }
         Some(event)
@@ -83,15 +82,12 @@ impl RpcCall {
     pub(crate) fn tell(&self, finished: &Finished<'_>) {
         let sink = self.sink();
         let outcome = &finished.outcome;
-        // tonic does not keep the source of a status that a stream failed with.
-        let kept = sink.and_then(|sink| sink.kept_status());
-        let source = kept.as_ref().filter(|kept| outcome.is_of(kept));
         let known = RpcOutcome {
             side: self.about.head.side,
             path: &self.about.head.path,
             outcome,
             duration: finished.duration,
-            cause: finished.cause.or_else(|| source.and_then(Error::source)),
+            cause: finished.cause,
             is_panic: finished.panic.is_some(),
         };
         let is_known =
@@ -110,8 +106,6 @@ impl RpcCall {
         if let Some(sink) = sink {
             self.tell_sentry(sink, &known, finished);
         }
-        // The source of a status may do anything as it is dropped.
-        rpc::contained(|| drop(kept));
     }
 
     fn tell_sentry(
@@ -137,7 +131,7 @@ impl RpcCall {
         Arc::clone(sink).end(RpcEnd {
             status: report::span_status(outcome.code),
             message: message.as_deref(),
-            unknown_method: (self.options().name.is_none() && self.is_unknown_method(outcome))
+            unknown_method: (self.options().span_name.is_none() && self.is_unknown_method(outcome))
                 .then(|| self.about.head.path.full()),
             has_panicked: outcome.has_panicked,
             data: &data,

@@ -8,8 +8,8 @@ use tracing::debug;
 
 use crate::call::rpc_call::{RpcCall, RpcScope};
 use crate::fields;
+use crate::lifecycle::{self, CallGuard, Deadline};
 use crate::rpc::RpcSide;
-use crate::watch::{self, CallGuard, Deadline};
 
 /// The request body that a service below this crate's middleware receives.
 ///
@@ -19,35 +19,35 @@ use crate::watch::{self, CallGuard, Deadline};
 ///
 /// ```
 /// use http::Request;
-/// use sentry_tonic::{GrpcServerLayer, RequestBody};
+/// use sentry_tonic::{SentryServerLayer, RequestBody};
 /// use tonic::body::Body;
 /// use tower::util::MapRequestLayer;
 ///
 /// let server = tonic::transport::Server::builder()
-///     .layer(GrpcServerLayer::new())
+///     .layer(SentryServerLayer::new())
 ///     .layer(MapRequestLayer::new(|request: Request<RequestBody<Body>>| {
 ///         request.map(Body::new)
 ///     }));
 /// // .layer(TypedLayer)
 /// # let _ = server;
 /// ```
-pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
+pub type RequestBody<B> = lifecycle::RequestBody<B, RpcScope>;
 /// The body of a response that came through this crate's middleware.
 ///
-/// It is of another type than that of the service below, so `option_layer(GrpcServerLayer::new())`
+/// It is of another type than that of the service below, so `option_layer(SentryServerLayer::new())`
 /// does not compile. No switch is needed, as nothing is sent without a Sentry client. To have
 /// one all the same, `MapResponseLayer` gives both ways the same type:
 ///
 /// ```no_run
 /// use http::Response;
-/// use sentry_tonic::{GrpcServerLayer, ResponseBody};
+/// use sentry_tonic::{SentryServerLayer, ResponseBody};
 /// use tonic::body::Body;
 /// use tower::util::{MapResponseLayer, option_layer};
 ///
 /// let is_observed = true;
 /// let layer = is_observed.then(|| {
 ///     let boxed = |response: Response<ResponseBody<Body>>| response.map(Body::new);
-///     (MapResponseLayer::new(boxed), GrpcServerLayer::new())
+///     (MapResponseLayer::new(boxed), SentryServerLayer::new())
 /// });
 /// # let greeter = tonic::service::Routes::default();
 /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -60,9 +60,9 @@ pub type RequestBody<B> = watch::RequestBody<B, RpcScope>;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub type ResponseBody<B> = watch::ResponseBody<B, RpcCall>;
+pub type ResponseBody<B> = lifecycle::ResponseBody<B, RpcCall>;
 /// The future of a call through this crate's middleware.
-pub type ResponseFuture<F> = watch::ResponseFuture<F, RpcCall>;
+pub type ResponseFuture<F> = lifecycle::ResponseFuture<F, RpcCall>;
 
 /// Left in the extensions of a request that is observed, in case the layer is applied twice. A
 /// type for each side: without a value, it needs no memory.
@@ -108,8 +108,8 @@ pub(crate) fn saw_layer(side: RpcSide) {
 /// effect.
 fn saw_two_layers(side: RpcSide) {
     let layer = match side {
-        RpcSide::Server => "GrpcServerLayer",
-        RpcSide::Client => "GrpcClientLayer",
+        RpcSide::Server => "SentryServerLayer",
+        RpcSide::Client => "SentryClientLayer",
     };
     if seen_layers(side).swap(TWO_LAYERS, Ordering::Relaxed) != TWO_LAYERS {
         debug!(target: fields::TARGET, "a call goes through two layers of the type {layer}");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
+use crate::lifecycle::PanicPolicy;
 use crate::report::{
     self, Capture, EventLimiter, Metadata, MetadataOptions, MetadataPlace, RpcMetrics, RpcOutcome,
     SemanticConventions,
 };
 use crate::rpc::{self, MethodFilter, MethodPath, MethodPatterns};
-use crate::watch::OnPanic;
 
 type NameFn = dyn Fn(&Parts) -> String + Send + Sync;
 type FingerprintFn = dyn Fn(&RpcOutcome<'_>) -> Vec<String> + Send + Sync;
@@ -24,22 +24,20 @@ const DEFAULT_MAX_EVENTS: u32 = 100;
 pub(crate) struct CallOptions {
     pub(crate) conventions: SemanticConventions,
     pub(crate) op: Cow<'static, str>,
-    pub(crate) name: Option<Arc<NameFn>>,
+    pub(crate) span_name: Option<Arc<NameFn>>,
     pub(crate) capture: Capture,
     pub(crate) fingerprint: Option<Arc<FingerprintFn>>,
     /// Shared by all services of a layer.
     pub(crate) limiter: Option<Arc<EventLimiter>>,
-    pub(crate) on_panic: OnPanic,
+    pub(crate) panic_policy: PanicPolicy,
     pub(crate) breadcrumbs: bool,
     pub(crate) ignored: MethodFilter,
     /// `None` where it is not known which methods there are.
     pub(crate) known: Option<MethodPatterns>,
-    /// `None` where it is not known which methods stream.
-    pub(crate) streaming: Option<MethodPatterns>,
     pub(crate) metadata: MetadataOptions,
     pub(crate) metrics: RpcMetrics,
     pub(crate) tags: Vec<(String, String)>,
-    pub(crate) rpc_context: bool,
+    pub(crate) attach_rpc_context: bool,
     pub(crate) server_id: Option<String>,
 }
 
@@ -48,19 +46,18 @@ impl CallOptions {
         Self {
             conventions: SemanticConventions::from_env(),
             op: op.into(),
-            name: None,
+            span_name: None,
             capture,
             fingerprint: None,
             limiter: Some(Arc::new(EventLimiter::new(DEFAULT_MAX_EVENTS))),
-            on_panic: OnPanic::Ignore,
+            panic_policy: PanicPolicy::Ignore,
             breadcrumbs: false,
             ignored: MethodFilter::default(),
             known: None,
-            streaming: None,
             metadata: MetadataOptions::default(),
             metrics: RpcMetrics::default(),
             tags: Vec::new(),
-            rpc_context: true,
+            attach_rpc_context: true,
             server_id: None,
         }
     }
@@ -73,7 +70,7 @@ impl CallOptions {
     /// The name that the application gives a call. Where its function panics, there is none, and
     /// the call goes on.
     pub(crate) fn name_of(&self, parts: &Parts) -> Option<String> {
-        let name = self.name.as_ref()?;
+        let name = self.span_name.as_ref()?;
         rpc::contained(|| {
             let name = name(parts);
             match report::bounded_name(&name) {
@@ -107,37 +104,35 @@ impl fmt::Debug for CallOptions {
         let Self {
             conventions,
             op,
-            name,
+            span_name,
             capture,
             fingerprint,
             limiter,
-            on_panic,
+            panic_policy,
             breadcrumbs,
             ignored,
             known,
-            streaming,
             metadata,
             metrics,
             tags,
-            rpc_context,
+            attach_rpc_context,
             server_id,
         } = self;
         f.debug_struct("CallOptions")
             .field("conventions", conventions)
             .field("op", op)
-            .field("name", &name.is_some())
+            .field("span_name", &span_name.is_some())
             .field("capture", capture)
             .field("fingerprint", &fingerprint.is_some())
             .field("limiter", &limiter.is_some())
-            .field("on_panic", on_panic)
+            .field("panic_policy", panic_policy)
             .field("breadcrumbs", breadcrumbs)
             .field("ignored", ignored)
             .field("known", known)
-            .field("streaming", streaming)
             .field("metadata", metadata)
             .field("metrics", metrics)
             .field("tags", tags)
-            .field("rpc_context", rpc_context)
+            .field("attach_rpc_context", attach_rpc_context)
             .field("server_id", server_id)
             .finish()
     }

@@ -6,8 +6,8 @@ use bytes::Buf;
 use tracing::Span;
 
 use crate::call::rpc_call::RpcCall;
+use crate::lifecycle::{CallGuard, Deadline, Watch};
 use crate::span_ext::{self, Parked};
-use crate::watch::{CallGuard, Deadline, Watch};
 
 /// The guard of a call, which stays with the span of the call.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use crate::call::error_details::SeenDetails;
 use crate::call::head::CallHead;
 use crate::call::options::CallOptions;
 use crate::call::span;
+use crate::lifecycle::{Finished, Observer, PanicPolicy, RequestProgress, Watch};
 #[cfg(feature = "opentelemetry")]
 use crate::report::MetadataOptions;
 use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
@@ -19,7 +20,6 @@ use crate::rpc::{MethodPath, Outcome, RpcSide};
 use crate::span_ext::{
     self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcStart, SpanEntered, SpanSink,
 };
-use crate::watch::{Finished, Observer, OnPanic, RequestProgress, Watch};
 
 /// A running RPC and its span.
 #[derive(Debug)]
@@ -60,26 +60,20 @@ pub struct RpcEntered<'a> {
 }
 
 impl RpcCall {
-    /// Opens the span of an RPC that a server received; `None` where nobody wants
-    /// it.
+    /// Opens the span of an RPC that a server received. The call is observed even where no layer
+    /// wants the span: what a caller gets must not depend on that.
     pub(crate) fn open_server(
         path: &MethodPath,
         parts: &mut Parts,
         options: &Arc<CallOptions>,
-    ) -> Option<Self> {
+    ) -> Self {
         let mut head = CallHead::of_server(path, parts, options);
         let span = span::open(&head, options.conventions);
-        // What a caller gets for a panic must not depend on whether a layer wants the span.
-        let is_wanted =
-            !span.is_disabled() || options.on_panic != OnPanic::Ignore || options.metrics.is_on();
-        if !is_wanted {
-            return None;
-        }
         if !span.is_disabled() {
             head.peer = address::remote_addr(parts);
             span::record_peer(&span, &head);
         }
-        Some(Self::new(span, head, options))
+        Self::new(span, head, options)
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
@@ -182,7 +176,7 @@ impl RpcCall {
 
     /// Whether a panic ends the call, and not the process.
     fn catches_panics(&self) -> bool {
-        cfg!(panic = "unwind") && self.on_panic() != OnPanic::Ignore
+        cfg!(panic = "unwind") && self.panic_policy() != PanicPolicy::Ignore
     }
 
     /// Sets the captured metadata on the span in OpenTelemetry; the Sentry layer gets it with
@@ -259,11 +253,15 @@ impl Watch for RpcScope {
 }
 
 impl Observer for RpcCall {
-    fn on_panic(&self) -> OnPanic {
+    fn panic_policy(&self) -> PanicPolicy {
         match self.is_ignored {
-            true => OnPanic::Ignore,
-            false => self.options().on_panic,
+            true => PanicPolicy::Ignore,
+            false => self.options().panic_policy,
         }
+    }
+
+    fn side(&self) -> RpcSide {
+        self.about.head.side
     }
 
     fn see_response(&mut self, headers: &HeaderMap) {

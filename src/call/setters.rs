@@ -1,24 +1,67 @@
-//! The options that both layers have, in the same words.
+//! The options that both layers have.
 
 /// Setters for a layer that has a method `with_call`, which gives its
 /// [`CallOptions`](crate::call::CallOptions) to a closure.
 macro_rules! call_setters {
-    () => {
-        /// Calls to leave alone besides those of [`ignore_services`](Self::ignore_services), by
-        /// patterns for their paths: `*` stands for any text, as in `/internal.*` or `*/Ping`.
+    ($layer:literal) => {
+        /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
+        /// of the spans of calls.
         ///
-        /// Defaults to none.
-        pub fn ignore_methods(
-            self,
-            patterns: impl IntoIterator<Item = impl Into<String>>,
-        ) -> Self {
-            let patterns = patterns.into_iter().map(Into::into);
-            self.with_call(|call| call.ignored.set_methods(patterns))
+        /// Defaults to `grpc.server` on a server and `grpc.client` on a client.
+        pub fn op(self, op: impl Into<::std::borrow::Cow<'static, str>>) -> Self {
+            self.with_call(|call| call.op = op.into())
         }
 
-        /// Calls to leave alone besides those of [`ignore_services`](Self::ignore_services) and
-        /// [`ignore_methods`](Self::ignore_methods): those for which `ignores` returns `true`.
-        /// Called at most once for each call. Where it panics, the call is observed.
+        /// Names the spans of calls, and on a server the transactions. Called once for each call,
+        /// before its span is first entered, where a
+        /// [`SentryTracingLayer`](crate::SentryTracingLayer) records it, sampled or not.
+        ///
+        /// Sentry groups by name, so there should be few different names. A name is cut at 200
+        /// bytes. If `name` panics, the call keeps its default name.
+        ///
+        /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`. On a server, a
+        /// method that does not exist, which is answered with UNIMPLEMENTED and no message, is
+        /// named `_OTHER`, with its path in `rpc.method_original`.
+        pub fn span_name(
+            self,
+            name: impl Fn(&::http::request::Parts) -> String + Send + Sync + 'static,
+        ) -> Self {
+            self.with_call(|call| call.span_name = Some(::std::sync::Arc::new(name)))
+        }
+
+        /// Whether each call leaves a breadcrumb for the errors of the span or transaction that it
+        /// is part of. A call outside of any leaves it on the hub that its span would be forked
+        /// from: the hub of the tracing layer, else the hub that is current, else the main hub.
+        /// Calls that share that hub share its breadcrumbs.
+        ///
+        /// A breadcrumb has the type `grpc` and the category `grpc.server` or `grpc.client`. Its
+        /// data are `method`, `status`, `status_code`, `duration_ms`, `request_message_count` and
+        /// `response_message_count`. Its message is that of the failure. Its level is `error` if
+        /// the failure is the server's fault, `warning` if it is the caller's, else `info`.
+        ///
+        /// Defaults to `false` on a server and `true` on a client.
+        pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
+            self.with_call(|call| call.breadcrumbs = breadcrumbs)
+        }
+
+        /// Calls to ignore, by patterns for their paths: `*` stands for any text, as in
+        /// `/internal.Admin/*` or `*/Ping`.
+        ///
+        /// An ignored call is not recorded. On a server, the spans of its handler start no
+        /// transaction, but errors in it are sent. On a client, the request carries no trace.
+        ///
+        /// The patterns replace the default ones, which are `/grpc.health.v1.Health/*`,
+        /// `/grpc.reflection.v1.ServerReflection/*` and
+        /// `/grpc.reflection.v1alpha.ServerReflection/*`. With an empty list, all calls are
+        /// recorded.
+        pub fn ignore(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            let patterns = patterns.into_iter().map(Into::into);
+            self.with_call(|call| call.ignored.set_patterns(patterns))
+        }
+
+        /// Calls to ignore in addition to those of [`ignore`](Self::ignore): those for which
+        /// `ignores` returns `true`. Called at most once for each call. If it panics, the call is
+        /// recorded.
         ///
         /// Defaults to none.
         pub fn ignore_if(
@@ -28,9 +71,29 @@ macro_rules! call_setters {
             self.with_call(|call| call.ignored.set_also(ignores))
         }
 
+        /// Which failed calls become error events: those with one of these codes. With an empty
+        /// list there are no events.
+        ///
+        /// An event has the exceptions of the status and of its
+        /// [source](crate::StatusExt::with_source), and belongs to the span of the call. It is
+        /// omitted if another event was sent in the call before its end, as far as the
+        /// `last_event_id` of the hub that captured that event shows it. A fingerprint on the
+        /// scope does not replace that of the event; `before_send` can.
+        ///
+        /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS on a server, which are faults of the
+        /// service itself. Defaults to none on a client, because only the application knows what a
+        /// failed call means to it.
+        pub fn capture_codes(
+            self,
+            codes: impl IntoIterator<Item = ::tonic::Code>,
+        ) -> Self {
+            let capture = crate::report::Capture::Codes(codes.into_iter().collect());
+            self.with_call(|call| call.capture = capture)
+        }
+
         /// Which failed calls become error events: those for which `wants` returns
         /// `true`. Called at the end of each call that is not OK and has not panicked,
-        /// sampled or not, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records
+        /// sampled or not, where a [`SentryTracingLayer`](crate::SentryTracingLayer) records
         /// it.
         ///
         /// It is also called for calls that were cancelled, on whatever thread drops
@@ -83,7 +146,7 @@ macro_rules! call_setters {
         /// as `request_metadata` in the `rpc` context of events. Up to sixteen values of a key
         /// are captured, and 1024 bytes of each.
         ///
-        /// A value is `[Filtered]` if its key is [denied](Self::deny_metadata) or it is marked
+        /// A value is `[Filtered]` if its key is [denied](Self::metadata_denylist) or it is marked
         /// [sensitive](http::HeaderValue::set_sensitive). Of a `-bin` key, only the length of the
         /// value is captured.
         ///
@@ -93,33 +156,32 @@ macro_rules! call_setters {
         ///
         /// Defaults to none.
         ///
-        /// # Errors
+        /// ```
+        /// use http::HeaderName;
+        /// use http::header::USER_AGENT;
         ///
-        /// Where a key is one that no metadata can have.
+        #[doc = concat!("let layer = sentry_tonic::", $layer, "::new()")]
+        ///     .request_metadata([USER_AGENT, HeaderName::from_static("x-request-id")]);
+        /// # let _ = layer;
+        /// ```
         ///
         /// [names]: https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
         pub fn request_metadata(
             self,
-            keys: impl IntoIterator<Item = impl Into<String>>,
-        ) -> Result<Self, crate::report::InvalidMetadataKey> {
-            let keys = crate::report::MetadataKeys::new(keys)?;
-            Ok(self.with_call(|call| call.metadata.request = keys))
+            keys: impl IntoIterator<Item = ::http::HeaderName>,
+        ) -> Self {
+            self.with_call(|call| call.metadata.request = keys.into_iter().collect())
         }
 
         /// Keys of the response's metadata whose values are captured, from its head
         /// and its trailers, as those of the [request](Self::request_metadata).
         ///
         /// Defaults to none.
-        ///
-        /// # Errors
-        ///
-        /// Where a key is one that no metadata can have.
         pub fn response_metadata(
             self,
-            keys: impl IntoIterator<Item = impl Into<String>>,
-        ) -> Result<Self, crate::report::InvalidMetadataKey> {
-            let keys = crate::report::MetadataKeys::new(keys)?;
-            Ok(self.with_call(|call| call.metadata.response = keys))
+            keys: impl IntoIterator<Item = ::http::HeaderName>,
+        ) -> Self {
+            self.with_call(|call| call.metadata.response = keys.into_iter().collect())
         }
 
         /// Terms by which secrets are recognized, besides the default ones: the value of a key
@@ -131,14 +193,14 @@ macro_rules! call_setters {
         /// `session`, `sid`, `sso`, `token` and `xsrf`.
         ///
         /// [Sentry's]: https://develop.sentry.dev/sdk/expected-features/data-handling/
-        pub fn deny_metadata(self, terms: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        pub fn metadata_denylist(self, terms: impl IntoIterator<Item = impl Into<String>>) -> Self {
             let terms = terms.into_iter().map(Into::into);
             self.with_call(|call| call.metadata.denied.add(terms))
         }
 
         /// A tag of all calls of this layer, on their spans and on the events of their failures.
-        /// A tag that Sentry does not take is left out, as in
-        /// [`RpcCaller::tag`](crate::RpcCaller::tag).
+        /// A tag that Sentry does not accept is omitted, as in
+        /// [`CallerIdentity::tag`](crate::CallerIdentity::tag).
         ///
         /// Defaults to none.
         pub fn tag(self, key: &str, value: impl ::std::fmt::Display) -> Self {
@@ -149,8 +211,8 @@ macro_rules! call_setters {
         /// Whether events have a context `rpc` that says which call they belong to.
         ///
         /// Defaults to `true`.
-        pub fn rpc_context(self, context: bool) -> Self {
-            self.with_call(|call| call.rpc_context = context)
+        pub fn attach_rpc_context(self, attach: bool) -> Self {
+            self.with_call(|call| call.attach_rpc_context = attach)
         }
 
         /// The names that the attributes of spans have, in Sentry and in an OpenTelemetry layer.
@@ -184,7 +246,7 @@ macro_rules! call_setters {
         /// `rpc.client.call.duration`, [as the conventions say]. Needs the feature
         /// `opentelemetry-metrics`.
         ///
-        /// On a server, set [known methods](crate::GrpcServerLayer::known_methods) too if
+        /// On a server, set [known methods](crate::SentryServerLayer::known_methods) too if
         /// anything other than tonic's router refuses calls, such as a check of who calls.
         /// Without them, methods that callers make up are recorded by their names, any number of
         /// them.
@@ -196,23 +258,6 @@ macro_rules! call_setters {
         pub fn otel_metrics(self, meter: &::opentelemetry::metrics::Meter) -> Self {
             let histogram = crate::report::histogram(Self::SIDE, meter);
             self.with_call(|call| call.metrics.histogram = Some(histogram))
-        }
-
-        /// Which methods stream, in either direction, by patterns for their paths as in
-        /// [`ignore_methods`](Self::ignore_methods); all others are unary. Requests do not say
-        /// which they are. Events have it as `method_type` in their `rpc` context: `stream` or
-        /// `unary`. With `stream` they also have a `stream_id`, the id of the call's span.
-        ///
-        /// Defaults to not knowing: a call that ended with more than one message in either
-        /// direction is a `stream`; before that, and for other calls, there is no
-        /// `method_type`.
-        pub fn streaming_methods(
-            self,
-            patterns: impl IntoIterator<Item = impl Into<String>>,
-        ) -> Self {
-            let patterns = patterns.into_iter().map(Into::into);
-            let streaming = crate::rpc::MethodPatterns::new(patterns);
-            self.with_call(|call| call.streaming = Some(streaming))
         }
     };
 }

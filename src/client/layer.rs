@@ -1,18 +1,14 @@
 //! The client layer and its options.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Uri;
-use http::request::Parts;
-use tonic::Code;
 use tower_layer::Layer;
 
 use crate::call::{CallOptions, call_setters};
-use crate::client::options::GrpcClientOptions;
-use crate::client::service::GrpcClientService;
+use crate::client::options::ClientLayerOptions;
+use crate::client::service::SentryClientService;
 use crate::propagation::PropagationTargets;
-use crate::report::Capture;
 
 /// A tower layer that opens a tracing span for each gRPC call a client makes,
 /// keeps it until the call has ended, and takes its trace to the server.
@@ -25,18 +21,18 @@ use crate::report::Capture;
 /// The span is a child of the span in which the call is made, and a transaction
 /// where there is none. The request gets the headers `sentry-trace` and
 /// `baggage`, also where no layer wants the span, with tracing disabled, and
-/// without a [`SentryGrpcLayer`](crate::SentryGrpcLayer), if a Sentry client is
+/// without a [`SentryTracingLayer`](crate::SentryTracingLayer), if a Sentry client is
 /// enabled.
 ///
 /// ```
-/// use sentry_tonic::GrpcClientLayer;
+/// use sentry_tonic::SentryClientLayer;
 /// use tonic::transport::Endpoint;
 /// use tower::ServiceBuilder;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
 /// let endpoint = Endpoint::from_static("http://[::1]:50051");
 /// let channel = ServiceBuilder::new()
-///     .layer(GrpcClientLayer::new().endpoint(endpoint.uri().clone()))
+///     .layer(SentryClientLayer::new().endpoint(endpoint.uri().clone()))
 ///     .service(endpoint.connect_lazy());
 /// // let client = GreeterClient::new(channel);
 /// # let _ = channel;
@@ -45,11 +41,11 @@ use crate::report::Capture;
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use = "a layer does nothing until it is added to a service"]
-pub struct GrpcClientLayer {
-    options: Arc<GrpcClientOptions>,
+pub struct SentryClientLayer {
+    options: Arc<ClientLayerOptions>,
 }
 
-impl GrpcClientLayer {
+impl SentryClientLayer {
     #[cfg(feature = "opentelemetry-metrics")]
     const SIDE: crate::rpc::RpcSide = crate::rpc::RpcSide::Client;
 
@@ -58,67 +54,7 @@ impl GrpcClientLayer {
         Self::default()
     }
 
-    /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
-    /// of the spans.
-    ///
-    /// Defaults to `grpc.client`.
-    pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
-        self.with_call(|call| call.op = op.into())
-    }
-
-    /// Names the spans. Called once for each call, before its span is first
-    /// entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it,
-    /// sampled or not.
-    ///
-    /// Sentry groups by name: it should have few values. It is cut at 200 bytes. Where
-    /// `name` panics, the call goes on under its default name.
-    ///
-    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`.
-    pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.with_call(|call| call.name = Some(Arc::new(name)))
-    }
-
-    /// Whether each call leaves a breadcrumb: for the errors of the call, span or
-    /// transaction that it is made in. Outside of any, for those of the hub that
-    /// its span would be forked from: the pinned one, else the one that is current
-    /// where the call is made, else the main one. Tasks that share that hub share
-    /// its breadcrumbs.
-    ///
-    /// It has the type `grpc` and the category `grpc.client`; the data `method`,
-    /// `status`, `status_code`, `duration_ms`, `request_message_count` and
-    /// `response_message_count`; the message of a failure; and the level `error`
-    /// where that is the server's fault, `warning` where it is the caller's, else
-    /// `info`.
-    ///
-    /// Defaults to `true`.
-    pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
-        self.with_call(|call| call.breadcrumbs = breadcrumbs)
-    }
-
-    /// Services whose calls are left alone, by their exact names: such a call
-    /// is not recorded, and takes no trace to the server.
-    ///
-    /// Defaults to `grpc.health.v1.Health`, `grpc.reflection.v1.ServerReflection` and
-    /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
-    pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let services = services.into_iter().map(Into::into);
-        self.with_call(|call| call.ignored.set_services(services))
-    }
-
-    /// Which failed calls become error events: those with one of these codes.
-    ///
-    /// An event has the exceptions of the status and of its
-    /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out if another event was sent in the call before its end, as far as the
-    /// `last_event_id` of the hub that captured that shows it. A fingerprint on the scope does
-    /// not replace that of the event; `before_send` can.
-    ///
-    /// Defaults to none: only the caller knows what a failed call means.
-    pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
-        self.with_call(|call| call.capture = Capture::Codes(codes.into_iter().collect()))
-    }
-
-    call_setters!();
+    call_setters!("SentryClientLayer");
 
     /// The URI of the server, for `server.address`, `server.port` and
     /// [`trace_propagation_targets`](Self::trace_propagation_targets).
@@ -149,7 +85,7 @@ impl GrpcClientLayer {
     /// request has. A `tracestate` that the trace came with replaces one that the request has;
     /// without one, that of the request stays.
     ///
-    /// Where there is no enabled Sentry client, or no [`SentryGrpcLayer`](crate::SentryGrpcLayer),
+    /// Where there is no enabled Sentry client, or no [`SentryTracingLayer`](crate::SentryTracingLayer),
     /// or where that leaves the span of the call out, by its level or a filter, calls carry the
     /// `traceparent` of tracing-opentelemetry 0.34 all the same, with the feature `opentelemetry`.
     ///
@@ -187,16 +123,16 @@ impl GrpcClientLayer {
         self.with(|options| set(Arc::make_mut(&mut options.call)))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut GrpcClientOptions)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut ClientLayerOptions)) -> Self {
         set(Arc::make_mut(&mut self.options));
         self
     }
 }
 
-impl<S> Layer<S> for GrpcClientLayer {
-    type Service = GrpcClientService<S>;
+impl<S> Layer<S> for SentryClientLayer {
+    type Service = SentryClientService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GrpcClientService::new(inner, Arc::clone(&self.options))
+        SentryClientService::new(inner, Arc::clone(&self.options))
     }
 }

@@ -1,8 +1,12 @@
 //! Tower middleware for gRPC clients.
 
+#[cfg(feature = "transport")]
+mod channel;
 mod layer;
 mod options;
 mod service;
 
-pub use self::layer::GrpcClientLayer;
-pub use self::service::GrpcClientService;
+#[cfg(feature = "transport")]
+pub use self::channel::{SentryChannel, channel, connect};
+pub use self::layer::SentryClientLayer;
+pub use self::service::SentryClientService;

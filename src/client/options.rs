@@ -11,7 +11,7 @@ use crate::report::Capture;
 const DEFAULT_OP: &str = "grpc.client";
 
 #[derive(Debug, Clone)]
-pub(crate) struct GrpcClientOptions {
+pub(crate) struct ClientLayerOptions {
     pub(crate) call: Arc<CallOptions>,
     pub(crate) endpoint: Option<Uri>,
     pub(crate) only_if_parent: bool,
@@ -19,7 +19,7 @@ pub(crate) struct GrpcClientOptions {
     pub(crate) targets: PropagationTargets,
 }
 
-impl Default for GrpcClientOptions {
+impl Default for ClientLayerOptions {
     fn default() -> Self {
         Self {
             call: Arc::new(CallOptions {

@@ -12,22 +12,22 @@ use tower_service::Service;
 use tracing::Span;
 
 use crate::call::{self, ResponseBody, ResponseFuture, RpcCall};
-use crate::client::options::GrpcClientOptions;
+use crate::client::options::ClientLayerOptions;
+use crate::lifecycle::Deadline;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
 use crate::span_ext;
-use crate::watch::Deadline;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The service that a [`GrpcClientLayer`](crate::GrpcClientLayer) makes.
+/// The service that a [`SentryClientLayer`](crate::SentryClientLayer) makes.
 #[derive(Debug, Clone)]
-pub struct GrpcClientService<S> {
+pub struct SentryClientService<S> {
     inner: S,
-    options: Arc<GrpcClientOptions>,
+    options: Arc<ClientLayerOptions>,
 }
 
-impl<S> GrpcClientService<S> {
-    pub(crate) fn new(inner: S, options: Arc<GrpcClientOptions>) -> Self {
+impl<S> SentryClientService<S> {
+    pub(crate) fn new(inner: S, options: Arc<ClientLayerOptions>) -> Self {
         Self { inner, options }
     }
 
@@ -76,7 +76,7 @@ impl<S> GrpcClientService<S> {
     }
 }
 
-impl<S, ReqB, ResB> Service<Request<ReqB>> for GrpcClientService<S>
+impl<S, ReqB, ResB> Service<Request<ReqB>> for SentryClientService<S>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<ResB>>,
     S::Error: Any,

@@ -16,7 +16,7 @@ use crate::propagation::trace_format::{TraceFormat, TraceFormats};
 use crate::propagation::traceparent::{
     self, TRACEPARENT, TRACEPARENT_NAME, TRACESTATE, TRACESTATE_NAME,
 };
-use crate::propagation::w3c_span::W3cSpan;
+use crate::propagation::w3c_span_context::W3cSpanContext;
 
 /// A trace that somebody else began.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub(crate) struct IncomingTrace {
     /// Whether `traceparent` named it, and not `sentry-trace`.
     is_w3c: bool,
     /// The span that `traceparent` names. Beside a `sentry-trace`, that may be of another trace.
-    pub(crate) w3c: Option<W3cSpan>,
+    pub(crate) w3c: Option<W3cSpanContext>,
 }
 
 /// The values of the trace headers of a request.
@@ -85,7 +85,7 @@ impl<'a> FromIterator<&'a str> for HeaderValues<'a> {
 
 impl TraceHeaderValues<'_> {
     /// `None` for several values: which one is meant is not known.
-    fn w3c(&self) -> Option<W3cSpan> {
+    fn w3c(&self) -> Option<W3cSpanContext> {
         let span = traceparent::parse(self.traceparent.only()?)?;
         Some(span.with_state(self.tracestate.joined()))
     }
@@ -149,8 +149,8 @@ impl IncomingTrace {
 
     /// The parent for a span in OpenTelemetry. Without a `traceparent` it counts as sampled: what
     /// Sentry samples has nothing to do with what OpenTelemetry does.
-    pub(crate) fn otel_parent(&self) -> W3cSpan {
-        self.w3c.clone().unwrap_or_else(|| W3cSpan {
+    pub(crate) fn otel_parent(&self) -> W3cSpanContext {
+        self.w3c.clone().unwrap_or_else(|| W3cSpanContext {
             is_sampled: true,
             ..self.trace.to_w3c()
         })

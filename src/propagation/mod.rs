@@ -13,7 +13,7 @@ mod sentry_trace;
 mod targets;
 mod trace_format;
 mod traceparent;
-mod w3c_span;
+mod w3c_span_context;
 
 pub(crate) use self::incoming::{IncomingTrace, org_id};
 pub use self::outgoing::TraceHeaders;
@@ -23,4 +23,4 @@ pub(crate) use self::sentry_trace::SentryTrace;
 pub(crate) use self::targets::PropagationTargets;
 pub use self::trace_format::TraceFormat;
 pub(crate) use self::trace_format::TraceFormats;
-pub use self::w3c_span::W3cSpan;
+pub use self::w3c_span_context::W3cSpanContext;

@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderValue};
 use crate::propagation::baggage::{BAGGAGE, Baggage};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
 use crate::propagation::traceparent::{self, TRACEPARENT_NAME, TRACESTATE_NAME};
-use crate::propagation::w3c_span::W3cSpan;
+use crate::propagation::w3c_span_context::W3cSpanContext;
 
 /// The [headers that continue a trace](https://develop.sentry.dev/sdk/foundations/trace-propagation/)
 /// in another service: `sentry-trace`, and `baggage` with Sentry's sampling
@@ -17,13 +17,13 @@ use crate::propagation::w3c_span::W3cSpan;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceHeaders {
     sentry_trace: String,
-    w3c: W3cSpan,
+    w3c: W3cSpanContext,
     baggage: Arc<Baggage>,
 }
 
 impl TraceHeaders {
     /// `w3c` has the ids for `traceparent`, which may be those of OpenTelemetry.
-    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpan, baggage: Arc<Baggage>) -> Self {
+    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpanContext, baggage: Arc<Baggage>) -> Self {
         Self {
             sentry_trace: trace.to_text(),
             w3c,
@@ -31,7 +31,7 @@ impl TraceHeaders {
         }
     }
 
-    pub(crate) fn w3c(&self) -> &W3cSpan {
+    pub(crate) fn w3c(&self) -> &W3cSpanContext {
         &self.w3c
     }
 
@@ -84,7 +84,7 @@ impl TraceHeaders {
     }
 }
 
-impl W3cSpan {
+impl W3cSpanContext {
     pub(crate) fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.to_string()) {
             // A `tracestate` is no use without it.

@@ -13,7 +13,7 @@ use crate::propagation::outgoing::TraceHeaders;
 use crate::propagation::sentry_trace::SentryTrace;
 use crate::propagation::trace_format::TraceFormats;
 use crate::propagation::traceparent;
-use crate::propagation::w3c_span::W3cSpan;
+use crate::propagation::w3c_span_context::W3cSpanContext;
 
 fn read(list: &str) -> Baggage {
     let mut baggage = Baggage::default();
@@ -80,7 +80,7 @@ proptest! {
 
     #[test]
     fn spans_of_w3c_read_as_they_are_written((trace, span) in ids(), is_sampled: bool) {
-        let span = W3cSpan::new(trace, span, is_sampled);
+        let span = W3cSpanContext::new(trace, span, is_sampled);
         prop_assert_eq!(traceparent::parse(&span.to_string()), Some(span));
     }
 

@@ -6,7 +6,7 @@ use http::HeaderName;
 use sentry_core::protocol::{SpanId, TraceId};
 
 use crate::propagation::id::{self, Hex};
-use crate::propagation::w3c_span::W3cSpan;
+use crate::propagation::w3c_span_context::W3cSpanContext;
 
 pub(crate) const SENTRY_TRACE_HEADER: &str = "sentry-trace";
 pub(crate) const SENTRY_TRACE_NAME: HeaderName = HeaderName::from_static(SENTRY_TRACE_HEADER);
@@ -50,7 +50,7 @@ impl SentryTrace {
 impl SentryTrace {
     /// A caller that records its part wants the trace sampled. One that does not may have no
     /// backend at all: the decision stays open.
-    pub(crate) fn of_w3c(span: &W3cSpan) -> Self {
+    pub(crate) fn of_w3c(span: &W3cSpanContext) -> Self {
         Self {
             trace_id: span.trace_id,
             span_id: span.span_id,
@@ -73,8 +73,8 @@ impl SentryTrace {
     }
 
     /// As W3C names the span.
-    pub(crate) fn to_w3c(self) -> W3cSpan {
-        W3cSpan {
+    pub(crate) fn to_w3c(self) -> W3cSpanContext {
+        W3cSpanContext {
             trace_id: self.trace_id,
             span_id: self.span_id,
             is_sampled: self.sampled == Some(true),

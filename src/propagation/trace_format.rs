@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 /// A header by which a request names the trace that it belongs to.
 ///
-/// See [`GrpcServerLayer::continue_traces`](crate::GrpcServerLayer::continue_traces).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// See [`SentryServerLayer::incoming_trace_formats`](crate::SentryServerLayer::incoming_trace_formats).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TraceFormat {
     /// [`sentry-trace`](https://develop.sentry.dev/sdk/foundations/trace-propagation/#header-sentry-trace),

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use crate::propagation::id;
-use crate::propagation::w3c_span::W3cSpan;
+use crate::propagation::w3c_span_context::W3cSpanContext;
 
 pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
@@ -22,7 +22,7 @@ const SAMPLED: u8 = 1;
 /// places.
 ///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
-pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
+pub(crate) fn parse(value: &str) -> Option<W3cSpanContext> {
     let mut left = Some(value.trim_matches([' ', '\t']));
     let mut hex = |len| {
         let (part, rest) = left?.split_at_checked(len)?;
@@ -40,7 +40,7 @@ pub(crate) fn parse(value: &str) -> Option<W3cSpan> {
     if version == "00" && left.is_some() {
         return None;
     }
-    Some(W3cSpan::new(trace_id, span_id, flags & SAMPLED != 0))
+    Some(W3cSpanContext::new(trace_id, span_id, flags & SAMPLED != 0))
 }
 
 /// The `tracestate` to pass on: its first members, which are the newest, within the limits.

@@ -1,9 +1,11 @@
 //! Who makes a call, as the application says.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sentry_core::protocol::{Map, User, Value};
 
+use crate::fields;
 use crate::report::tags;
 use crate::rpc;
 
@@ -15,13 +17,13 @@ const MAX_OTHER: usize = 32;
 /// it.
 ///
 /// Made by the closure of
-/// [`GrpcServerLayer::caller`](crate::GrpcServerLayer::caller). It is sent as it
+/// [`SentryServerLayer::identify_caller`](crate::SentryServerLayer::identify_caller). It is sent as it
 /// is, whatever `send_default_pii` says: leave out what Sentry is not to know.
 ///
 /// ```
 /// use http::request::Parts;
 /// use sentry::User;
-/// use sentry_tonic::{GrpcServerLayer, RpcCaller};
+/// use sentry_tonic::{SentryServerLayer, CallerIdentity};
 ///
 /// /// What an authenticating layer outside of this one found out.
 /// #[derive(Clone)]
@@ -30,11 +32,11 @@ const MAX_OTHER: usize = 32;
 ///     tenant: String,
 /// }
 ///
-/// let layer = GrpcServerLayer::new().caller(|request: &Parts| {
+/// let layer = SentryServerLayer::new().identify_caller(|request: &Parts| {
 ///     let Some(claims) = request.extensions.get::<Claims>() else {
-///         return RpcCaller::new().authenticated(false);
+///         return CallerIdentity::new().authenticated(false);
 ///     };
-///     RpcCaller::from(User {
+///     CallerIdentity::from(User {
 ///         id: Some(claims.subject.clone()),
 ///         ..User::default()
 ///     })
@@ -45,13 +47,13 @@ const MAX_OTHER: usize = 32;
 /// ```
 #[derive(Clone, Default)]
 #[must_use = "a caller does nothing until it is returned"]
-pub struct RpcCaller {
+pub struct CallerIdentity {
     user: User,
     tags: Vec<(String, String)>,
     claims: Map<String, Value>,
 }
 
-impl RpcCaller {
+impl CallerIdentity {
     /// Nobody that is known.
     pub fn new() -> Self {
         Self::default()
@@ -82,10 +84,8 @@ impl RpcCaller {
         self.tag("auth.authenticated", authenticated)
     }
 
-    /// A verified claim of the caller, for
-    /// [`GrpcServerLayer::claim_tags`](crate::GrpcServerLayer::claim_tags) and
-    /// [`GrpcServerLayer::claim_user_fields`](crate::GrpcServerLayer::claim_user_fields). A claim
-    /// that they do not name is not sent.
+    /// A verified claim of the caller. It is sent only if
+    /// [`SentryServerLayer::claims`](crate::SentryServerLayer::claims) names it.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.insert(name.into(), value.into());
         self
@@ -103,18 +103,17 @@ impl RpcCaller {
         self
     }
 
-    /// Turns claims into tags and fields of the user, as `maps` says; drops all others.
-    pub(crate) fn into_facts(mut self, maps: &ClaimMaps) -> CallerFacts {
+    /// Turns claims into tags and fields of the user, as `targets` says; drops all others.
+    pub(crate) fn into_facts(mut self, targets: &ClaimTargets) -> CallerFacts {
         let claims = std::mem::take(&mut self.claims);
         let value_of = |claim: &str| claims.get(claim).and_then(text);
-        for (claim, tag) in &maps.tags {
-            if let Some(value) = value_of(claim) {
-                self = self.tag(tag, value);
-            }
-        }
-        for (claim, field) in &maps.user_fields {
-            if let Some(value) = value_of(claim) {
-                set_field(&mut self.user, field, value);
+        for (claim, target) in targets.0.iter() {
+            let Some(value) = value_of(claim) else {
+                continue;
+            };
+            match target.strip_prefix(fields::USER_PREFIX) {
+                Some(field) => set_field(&mut self.user, field, value),
+                None => self = self.tag(target, value),
             }
         }
         CallerFacts {
@@ -124,23 +123,26 @@ impl RpcCaller {
     }
 }
 
-impl From<User> for RpcCaller {
+impl From<User> for CallerIdentity {
     fn from(user: User) -> Self {
         Self::new().user(user)
     }
 }
 
-impl fmt::Debug for RpcCaller {
+impl fmt::Debug for CallerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcCaller").finish_non_exhaustive()
+        f.debug_struct("CallerIdentity").finish_non_exhaustive()
     }
 }
 
-/// Pairs of a claim and the tag, or the field of the user, that it becomes.
+/// Pairs of a claim and the field of the user, such as `user.id`, or the tag that it becomes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ClaimMaps {
-    pub(crate) tags: Vec<(String, String)>,
-    pub(crate) user_fields: Vec<(String, String)>,
+pub(crate) struct ClaimTargets(Arc<[(String, String)]>);
+
+impl FromIterator<(String, String)> for ClaimTargets {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
 }
 
 /// What is sent of a caller.
@@ -260,21 +262,21 @@ mod tests {
                 .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
                 .collect()
         };
-        let maps = ClaimMaps {
-            tags: pairs(&[
-                ("tenant", "auth.tenant"),
-                ("admin", "auth.admin"),
-                ("gone", "gone"),
-            ]),
-            user_fields: pairs(&[("sub", "id"), ("plan", "plan"), ("ip", "ip_address")]),
-        };
-        let told = RpcCaller::new()
+        let targets: Vec<_> = pairs(&[
+            ("tenant", "auth.tenant"),
+            ("sub", "user.id"),
+            ("plan", "user.plan"),
+            ("admin", "auth.admin"),
+            ("gone", "gone"),
+            ("ip", "user.ip_address"),
+        ]);
+        let told = CallerIdentity::new()
             .claims([("tenant", "acme"), ("sub", "u-1"), ("secret", "never")])
             .claim("admin", true)
             .claim("plan", 7)
             .claim("ip", "not an address")
             .claim("nested", Value::Array(vec![]))
-            .into_facts(&maps);
+            .into_facts(&targets.into_iter().collect());
         assert_eq!(
             told.tags,
             pairs(&[("auth.tenant", "acme"), ("auth.admin", "true")]) as Vec<_>

@@ -9,12 +9,10 @@ pub(crate) const NAME: &str = "rpc";
 
 const METHOD_TYPE: &str = "method_type";
 const STREAM: &str = "stream";
-const UNARY: &str = "unary";
 
-/// Says whether the call streams: whether it has more than one message in either direction.
-pub(crate) fn set_method_type(context: &mut Map<String, Value>, streams: bool) {
-    let kind = if streams { STREAM } else { UNARY };
-    context.insert(METHOD_TYPE.to_owned(), kind.into());
+/// Says that the call streams: that it has more than one message in either direction.
+pub(crate) fn set_streams(context: &mut Map<String, Value>) {
+    context.insert(METHOD_TYPE.to_owned(), STREAM.into());
 }
 
 /// Says how many events were held back before this one.

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 ///
 /// [legacy]: https://github.com/open-telemetry/semantic-conventions/blob/v1.38.0/docs/rpc/grpc.md
 /// [stable]: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SemanticConventions {
     /// Those of 1.38 and before.

@@ -1,7 +1,5 @@
 //! Metadata of a call, as far as it may be sent.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -19,61 +17,19 @@ const MAX_VALUE_LEN: usize = 1024;
 /// Which metadata is captured.
 #[derive(Debug, Clone)]
 pub(crate) struct MetadataOptions {
-    pub(crate) request: MetadataKeys,
-    pub(crate) response: MetadataKeys,
+    /// Keys that are captured with and without `send_default_pii`.
+    pub(crate) request: Arc<[HeaderName]>,
+    pub(crate) response: Arc<[HeaderName]>,
     pub(crate) denied: DenyList,
 }
 
 impl Default for MetadataOptions {
     fn default() -> Self {
         Self {
-            request: MetadataKeys::default(),
-            response: MetadataKeys::default(),
+            request: Arc::default(),
+            response: Arc::default(),
             denied: DenyList::of_metadata(),
         }
-    }
-}
-
-/// Keys that are captured with and without `send_default_pii`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct MetadataKeys(Arc<[HeaderName]>);
-
-impl MetadataKeys {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// A key that no metadata can have.
-///
-/// A key is made of letters, digits, `-`, `_` and `.`: see
-/// [the specification](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidMetadataKey(String);
-
-impl fmt::Display for InvalidMetadataKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no metadata can have the key {:?}", self.0)
-    }
-}
-
-impl Error for InvalidMetadataKey {}
-
-impl MetadataKeys {
-    pub(crate) fn new<I>(keys: I) -> Result<Self, InvalidMetadataKey>
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        let keys = keys.into_iter().map(|key| {
-            let key = key.into();
-            let is_legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-            if !key.bytes().all(is_legal) {
-                return Err(InvalidMetadataKey(key));
-            }
-            HeaderName::try_from(&key).map_err(|_| InvalidMetadataKey(key))
-        });
-        keys.collect::<Result<Arc<[_]>, _>>().map(Self)
     }
 }
 
@@ -123,15 +79,15 @@ impl Metadata {
         &mut self,
         place: MetadataPlace,
         headers: &HeaderMap,
-        allowed: &MetadataKeys,
+        allowed: &[HeaderName],
         denied: &DenyList,
         sends_pii: bool,
     ) {
-        for key in allowed.0.iter() {
+        for key in allowed {
             self.add_key(place, headers, key, denied, true);
         }
         if sends_pii {
-            let others = headers.keys().filter(|key| !allowed.0.contains(key));
+            let others = headers.keys().filter(|key| !allowed.contains(key));
             for key in others.filter(|key| !is_of_protocol(key)) {
                 self.add_key(place, headers, key, denied, false);
             }
@@ -231,10 +187,10 @@ impl Metadata {
     }
 }
 
-/// Whether a header belongs to HTTP/2 or gRPC themselves.
+/// Whether a header belongs to HTTP/2, gRPC or this crate.
 fn is_of_protocol(key: &HeaderName) -> bool {
-    let key = key.as_str();
-    matches!(key, "te" | "content-type") || key.starts_with("grpc-")
+    let name = key.as_str();
+    matches!(name, "te" | "content-type") || name.starts_with("grpc-") || key == rpc::STATUS_SOURCE
 }
 
 /// A value as it is sent.
@@ -261,7 +217,7 @@ mod tests {
             map.append(key, HeaderValue::from_str(value).unwrap());
         }
         let mut metadata = Metadata::default();
-        let allowed = MetadataKeys::new(allowed.iter().copied()).unwrap();
+        let allowed: Vec<_> = allowed.iter().map(|key| key.parse().unwrap()).collect();
         metadata.add(place, &map, &allowed, &DenyList::of_metadata(), pii);
         metadata
     }
@@ -395,7 +351,7 @@ mod tests {
             map.append("x-0", HeaderValue::from_str(&"v".repeat(2000)).unwrap());
         }
         let mut metadata = Metadata::default();
-        let keys = MetadataKeys::new(["x-0"]).unwrap();
+        let keys = [HeaderName::from_static("x-0")];
         metadata.add(
             MetadataPlace::Request,
             &map,
@@ -409,15 +365,6 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_checked() {
-        for key in ["", "with space", "ü", ":path", "a/b", "a\n"] {
-            let error = MetadataKeys::new([key]).unwrap_err();
-            assert_eq!(error, InvalidMetadataKey(key.to_owned()));
-        }
-        assert!(MetadataKeys::new(["X-Request_ID.1", "trace-bin"]).is_ok());
-    }
-
-    #[test]
     fn sensitive_values_and_own_terms_are_filtered() {
         let mut map = HeaderMap::new();
         let mut value = HeaderValue::from_static("hidden");
@@ -427,7 +374,7 @@ mod tests {
         let mut denied = DenyList::of_metadata();
         denied.add(["SSN".to_owned(), String::new()]);
         let mut metadata = Metadata::default();
-        let keys = MetadataKeys::new(["x-a", "x-ssn"]).unwrap();
+        let keys = ["x-a", "x-ssn"].map(HeaderName::from_static);
         metadata.add(MetadataPlace::Request, &map, &keys, &denied, false);
         let expected = json!({"x-a": ["[Filtered]"], "x-ssn": ["[Filtered]"]});
         assert_eq!(metadata.to_value(), expected);

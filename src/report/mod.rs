@@ -28,13 +28,13 @@ mod tags;
 pub(crate) use self::attributes::OutcomeAttributes;
 pub(crate) use self::bounds::{MAX_TEXT_LEN, bounded_event, bounded_fingerprint, bounded_name};
 pub(crate) use self::breadcrumb::CallBreadcrumb;
-pub use self::caller::RpcCaller;
+pub use self::caller::CallerIdentity;
 pub(crate) use self::caller::{
-    ClaimMaps, bounded as bounded_user, merged as merged_users, set_field as set_user_field,
+    ClaimTargets, bounded as bounded_user, merged as merged_users, set_field as set_user_field,
 };
 pub(crate) use self::capture::Capture;
 pub(crate) use self::clock::now;
-pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_held_back, set_method_type};
+pub(crate) use self::context::{NAME as RPC_CONTEXT, name_stream, set_held_back, set_streams};
 pub use self::conventions::SemanticConventions;
 #[cfg(feature = "error-details")]
 pub(crate) use self::details::{
@@ -44,8 +44,7 @@ pub(crate) use self::event::{
     clean as clean_event, of_panic as event_of_panic, of_status as event_of_status,
 };
 pub(crate) use self::limit::{EventKind, EventLimiter};
-pub use self::metadata::InvalidMetadataKey;
-pub(crate) use self::metadata::{Metadata, MetadataKeys, MetadataOptions, MetadataPlace};
+pub(crate) use self::metadata::{Metadata, MetadataOptions, MetadataPlace};
 #[cfg(any(feature = "opentelemetry-metrics", feature = "sentry-metrics"))]
 pub(crate) use self::metrics::RpcMetrics;
 #[cfg(feature = "opentelemetry-metrics")]
@@ -55,7 +54,7 @@ pub(crate) use self::no_metrics::RpcMetrics;
 #[cfg(feature = "opentelemetry")]
 pub(crate) use self::otel_exception::otel_exception;
 pub use self::outcome::RpcOutcome;
-pub(crate) use self::params::{ParamOptions, Redact};
+pub(crate) use self::params::ParamOptions;
 pub(crate) use self::scrub::{scrubbed, without_metadata};
 pub(crate) use self::status::{span_status, span_status_of_number};
 pub(crate) use self::tags::{bounded as bounded_tag, bounded_value as bounded_tag_value};

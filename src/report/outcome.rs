@@ -11,7 +11,7 @@ use crate::rpc::{MethodPath, Outcome, RpcSide, code_name};
 /// How an RPC ended.
 ///
 /// Given to closures that choose what is reported, such as
-/// [`GrpcServerLayer::capture_if`](crate::GrpcServerLayer::capture_if).
+/// [`SentryServerLayer::capture_if`](crate::SentryServerLayer::capture_if).
 #[derive(Clone, Copy)]
 pub struct RpcOutcome<'a> {
     pub(crate) side: RpcSide,
@@ -60,11 +60,11 @@ impl<'a> RpcOutcome<'a> {
         self.duration
     }
 
-    /// What the call failed with, besides its status: the
-    /// [source](tonic::Status::set_source) of the status, or the error of the transport.
+    /// What caused the failure: the source of the status, or the error of the transport.
     ///
-    /// tonic keeps the source of a status that comes before the first message of a response. For
-    /// a later one, see [`keep_source`](crate::keep_source).
+    /// A status has the source that [`with_source`](crate::StatusExt::with_source) gave it. One
+    /// that [`Status::set_source`](tonic::Status::set_source) gave it is here only if the status
+    /// comes before the first message of the response: tonic drops it in a stream.
     #[must_use]
     pub fn source(&self) -> Option<&'a (dyn Error + 'static)> {
         self.cause

@@ -20,24 +20,19 @@ type RedactFn = dyn Fn(&str, Value) -> Value + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct ParamOptions {
     pub(crate) tags: Vec<String>,
-    pub(crate) redact: Redact,
+    pub(crate) redact: bool,
+    /// `None` for the default one, which looks at names.
+    pub(crate) redactor: Option<Arc<RedactFn>>,
     /// In bytes.
     pub(crate) max_len: usize,
-}
-
-/// How secrets are taken out.
-#[derive(Clone)]
-pub(crate) enum Redact {
-    ByName,
-    With(Arc<RedactFn>),
-    Off,
 }
 
 impl Default for ParamOptions {
     fn default() -> Self {
         Self {
             tags: Vec::new(),
-            redact: Redact::ByName,
+            redact: true,
+            redactor: None,
             max_len: DEFAULT_MAX_LEN,
         }
     }
@@ -46,13 +41,14 @@ impl Default for ParamOptions {
 impl ParamOptions {
     /// The value that is sent for a parameter.
     pub(crate) fn tell(&self, name: &str, value: Value) -> Value {
-        let value = match &self.redact {
-            Redact::ByName if is_secret(name) => FILTERED.into(),
-            Redact::ByName | Redact::Off => value,
-            // If it panics, what it would have taken out is not known.
-            Redact::With(redact) => {
-                rpc::contained(|| redact(name, value)).unwrap_or_else(|| FILTERED.into())
+        let value = match &self.redactor {
+            _ if !self.redact => value,
+            // If it panics, what it would have removed is not known.
+            Some(redactor) => {
+                rpc::contained(|| redactor(name, value)).unwrap_or_else(|| FILTERED.into())
             }
+            None if is_secret(name) => FILTERED.into(),
+            None => value,
         };
         match value {
             Value::String(text) if text.len() > self.max_len => {
@@ -87,16 +83,13 @@ impl fmt::Debug for ParamOptions {
         let Self {
             tags,
             redact,
+            redactor,
             max_len,
         } = self;
-        let redact = match redact {
-            Redact::ByName => "ByName",
-            Redact::With(_) => "With(..)",
-            Redact::Off => "Off",
-        };
         f.debug_struct("ParamOptions")
             .field("tags", tags)
-            .field("redact", &format_args!("{redact}"))
+            .field("redact", redact)
+            .field("redactor", &redactor.is_some())
             .field("max_len", max_len)
             .finish()
     }
@@ -132,7 +125,7 @@ mod tests {
     #[test]
     fn a_redactor_has_the_last_word_but_for_the_length() {
         let mut params = ParamOptions {
-            redact: Redact::With(Arc::new(|name, value| match name {
+            redactor: Some(Arc::new(|name, value| match name {
                 "panics" => panic!("a bad redactor"),
                 "grows" => "x".repeat(5000).into(),
                 "nests" => Value::Array(vec![]),
@@ -144,7 +137,7 @@ mod tests {
         assert_eq!(params.tell("panics", "hidden".into()), FILTERED);
         assert_eq!(params.tell("nests", "hidden".into()), FILTERED);
         assert_eq!(params.tell("grows", "".into()), "x".repeat(1024));
-        params.redact = Redact::Off;
+        params.redact = false;
         assert_eq!(params.tell("password", "told".into()), "told");
     }
 

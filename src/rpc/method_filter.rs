@@ -1,4 +1,4 @@
-//! Which calls are left alone.
+//! Which calls are ignored.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,29 +10,24 @@ use crate::rpc::method::MethodPath;
 use crate::rpc::method_patterns::MethodPatterns;
 
 /// Called by machines, again and again: of no interest in Sentry.
-const DEFAULT_SERVICES: [&str; 3] = [
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
+const DEFAULT_PATTERNS: [&str; 3] = [
+    "/grpc.health.v1.Health/*",
+    "/grpc.reflection.v1.ServerReflection/*",
+    "/grpc.reflection.v1alpha.ServerReflection/*",
 ];
 
 type PartsFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
-/// Matches calls by the exact name of their service, by patterns, or by a closure.
+/// Matches calls by patterns for their paths, or by a closure.
 #[derive(Clone)]
 pub(crate) struct MethodFilter {
-    services: Arc<[String]>,
-    methods: MethodPatterns,
+    patterns: MethodPatterns,
     also: Option<Arc<PartsFn>>,
 }
 
 impl MethodFilter {
-    pub(crate) fn set_services(&mut self, services: impl IntoIterator<Item = String>) {
-        self.services = services.into_iter().collect();
-    }
-
-    pub(crate) fn set_methods(&mut self, patterns: impl IntoIterator<Item = String>) {
-        self.methods = MethodPatterns::new(patterns);
+    pub(crate) fn set_patterns(&mut self, patterns: impl IntoIterator<Item = String>) {
+        self.patterns = MethodPatterns::new(patterns);
     }
 
     pub(crate) fn set_also(&mut self, also: impl Fn(&Parts) -> bool + Send + Sync + 'static) {
@@ -41,19 +36,15 @@ impl MethodFilter {
 
     /// A closure that panics matches nothing.
     pub(crate) fn matches(&self, path: &MethodPath, parts: &Parts) -> bool {
-        let service = path.service();
         let also = |also: &Arc<PartsFn>| contained(|| also(parts)).unwrap_or(false);
-        self.services.iter().any(|ignored| ignored == service)
-            || self.methods.matches(path)
-            || self.also.as_ref().is_some_and(also)
+        self.patterns.matches(path) || self.also.as_ref().is_some_and(also)
     }
 }
 
 impl Default for MethodFilter {
     fn default() -> Self {
         Self {
-            services: DEFAULT_SERVICES.map(str::to_owned).into(),
-            methods: MethodPatterns::default(),
+            patterns: MethodPatterns::new(DEFAULT_PATTERNS.map(str::to_owned)),
             also: None,
         }
     }
@@ -62,8 +53,7 @@ impl Default for MethodFilter {
 impl fmt::Debug for MethodFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MethodFilter")
-            .field("services", &self.services)
-            .field("methods", &self.methods)
+            .field("patterns", &self.patterns)
             .field("also", &self.also.is_some())
             .finish()
     }

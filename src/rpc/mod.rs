@@ -16,6 +16,7 @@ mod properties;
 mod side;
 mod sources;
 mod status;
+mod status_source;
 mod text;
 mod timeout;
 #[cfg(feature = "transport")]
@@ -34,5 +35,8 @@ pub(crate) use self::outcome::{Outcome, cause_of};
 pub use self::side::RpcSide;
 pub(crate) use self::sources::chain as error_chain;
 pub(crate) use self::status::internal as internal_status;
+pub(crate) use self::status_source::{
+    KEY as STATUS_SOURCE, attach as attach_source, find as find_source,
+};
 pub(crate) use self::text::{bounded, clip};
 pub(crate) use self::timeout::grpc_timeout;

@@ -124,11 +124,6 @@ impl Outcome {
         self.code == Code::Internal && self.message.as_deref().is_some_and(is_its)
     }
 
-    /// Whether it is what a caller that is sent `status` receives.
-    pub(crate) fn is_of(&self, status: &Status) -> bool {
-        *self == Self::new(status.code(), Some(status.message().to_owned().into()))
-    }
-
     /// From the error of a request body: `None` unless the connection broke or the caller hung
     /// up. It is the status that tonic makes of that error.
     pub(crate) fn of_cut_request(error: &dyn Any) -> Option<Self> {

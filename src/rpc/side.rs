@@ -1,11 +1,11 @@
 //! The two ends of an RPC.
 
 /// Where an RPC is observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "an RPC has two ends")]
 pub enum RpcSide {
-    /// It was received.
+    /// The RPC was received.
     Server,
-    /// It was made.
+    /// The RPC was made.
     Client,
 }

@@ -1,20 +1,18 @@
 //! The server layer and its options.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use tonic::Code;
 use tower_layer::Layer;
 
 use crate::call::{CallOptions, call_setters};
+use crate::lifecycle::PanicPolicy;
 use crate::propagation::{TraceFormat, TraceFormats};
-use crate::report::{Capture, RpcCaller};
+use crate::report::CallerIdentity;
 use crate::rpc::MethodPatterns;
-use crate::server::options::GrpcServerOptions;
-use crate::server::service::GrpcServerService;
-use crate::watch::OnPanic;
+use crate::server::options::ServerLayerOptions;
+use crate::server::service::SentryServerService;
 
 /// A tower layer that opens a tracing span for each gRPC call a server
 /// receives, and keeps it until the call has ended.
@@ -25,26 +23,26 @@ use crate::watch::OnPanic;
 ///
 /// The span continues the trace that the request brings, in `sentry-trace` and
 /// `baggage` or in `traceparent`, unless that is one of [another organization]. A
-/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the subscriber reports it to
+/// [`SentryTracingLayer`](crate::SentryTracingLayer) in the subscriber reports it to
 /// Sentry; any other layer sees it too. Where no layer wants it, for its level
 /// (INFO) or its target (`sentry_tonic`), the call passes through.
 ///
 /// [another organization]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation
 ///
 /// ```
-/// use sentry_tonic::GrpcServerLayer;
+/// use sentry_tonic::SentryServerLayer;
 /// use tonic::transport::Server;
 ///
-/// let server = Server::builder().layer(GrpcServerLayer::new());
+/// let server = Server::builder().layer(SentryServerLayer::new());
 /// # let _ = server;
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use = "a layer does nothing until it is added to a service"]
-pub struct GrpcServerLayer {
-    options: Arc<GrpcServerOptions>,
+pub struct SentryServerLayer {
+    options: Arc<ServerLayerOptions>,
 }
 
-impl GrpcServerLayer {
+impl SentryServerLayer {
     #[cfg(feature = "opentelemetry-metrics")]
     const SIDE: crate::rpc::RpcSide = crate::rpc::RpcSide::Server;
 
@@ -53,66 +51,7 @@ impl GrpcServerLayer {
         Self::default()
     }
 
-    /// The [operation](https://develop.sentry.dev/sdk/telemetry/traces/span-operations/)
-    /// of the transactions, and of calls inside another span.
-    ///
-    /// Defaults to `grpc.server`.
-    pub fn op(self, op: impl Into<Cow<'static, str>>) -> Self {
-        self.with_call(|call| call.op = op.into())
-    }
-
-    /// Names the transactions. Called once for each call, before its span is
-    /// first entered, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records
-    /// it, sampled or not.
-    ///
-    /// Sentry groups by name: it should have few values. It is cut at 200 bytes. Where
-    /// `name` panics, the call goes on under its default name.
-    ///
-    /// Defaults to the path of the method, `/helloworld.Greeter/SayHello`; of one that
-    /// the server does not know, which is answered with UNIMPLEMENTED and no
-    /// message, to `_OTHER`, with the path in `rpc.method_original`.
-    pub fn name(self, name: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
-        self.with_call(|call| call.name = Some(Arc::new(name)))
-    }
-
-    /// Whether each call leaves a breadcrumb: for the errors of the span that it is
-    /// in, else of the hub that its transaction is forked from, which calls share.
-    ///
-    /// It looks as that of a
-    /// [client](crate::GrpcClientLayer::breadcrumbs), with the category
-    /// `grpc.server`.
-    ///
-    /// Defaults to `false`.
-    pub fn breadcrumbs(self, breadcrumbs: bool) -> Self {
-        self.with_call(|call| call.breadcrumbs = breadcrumbs)
-    }
-
-    /// Services whose calls are left alone, by their exact names: such a call
-    /// is not recorded, and the spans of its handler begin no transaction. Errors in
-    /// it are sent.
-    ///
-    /// Defaults to `grpc.health.v1.Health`, `grpc.reflection.v1.ServerReflection` and
-    /// `grpc.reflection.v1alpha.ServerReflection`, which are replaced.
-    pub fn ignore_services(self, services: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let services = services.into_iter().map(Into::into);
-        self.with_call(|call| call.ignored.set_services(services))
-    }
-
-    /// Which failed calls become error events: those with one of these codes.
-    ///
-    /// An event has the exceptions of the status and of its
-    /// [source](tonic::Status::set_source), and belongs to the span of the call.
-    /// It is left out if another event was sent in the call before its end, as far as the
-    /// `last_event_id` of the hub that captured that shows it. A fingerprint on the scope does
-    /// not replace that of the event; `before_send` can.
-    ///
-    /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS, which are faults of the
-    /// service itself; with no codes there are no events.
-    pub fn capture_codes(self, codes: impl IntoIterator<Item = Code>) -> Self {
-        self.with_call(|call| call.capture = Capture::Codes(codes.into_iter().collect()))
-    }
-
-    call_setters!();
+    call_setters!("SentryServerLayer");
 
     /// What becomes of a panic in a handler: in its call, or in the stream of its
     /// replies. A panic in a task that the handler spawns is neither.
@@ -121,19 +60,19 @@ impl GrpcServerLayer {
     /// [`capture_codes`](Self::capture_codes) says. With `sentry`'s panic integration it is the
     /// event of that, which has the stack trace. If another event was sent in the call, it is
     /// left out, unless
-    /// [`one_event_per_failure`](crate::SentryGrpcLayer::one_event_per_failure) is off: then the
+    /// [`deduplicate_errors`](crate::SentryTracingLayer::deduplicate_errors) is off: then the
     /// event of the integration is held until the panic has reached this layer, and is lost if a
     /// panic hook ends the process. The span is INTERNAL, and the session has crashed. With
     /// `panic = "abort"` nothing can be caught.
     ///
-    /// Defaults to [`OnPanic::Answer`].
-    pub fn on_panic(self, on_panic: OnPanic) -> Self {
-        self.with_call(|call| call.on_panic = on_panic)
+    /// Defaults to [`PanicPolicy::ReturnInternal`].
+    pub fn panic_policy(self, panic_policy: PanicPolicy) -> Self {
+        self.with_call(|call| call.panic_policy = panic_policy)
     }
 
     /// A function that says who makes a call, from the head of its request: the user and the
     /// tags of the transaction and of all errors in it. Called once for each call, before its
-    /// handler, where a [`SentryGrpcLayer`](crate::SentryGrpcLayer) records it, sampled or not.
+    /// handler, where a [`SentryTracingLayer`](crate::SentryTracingLayer) records it, sampled or not.
     /// Where it panics, the caller is not known.
     ///
     /// The extensions have what layers outside of this one left there: verified claims, or
@@ -143,34 +82,32 @@ impl GrpcServerLayer {
     /// the fields.
     ///
     /// Defaults to nobody.
-    pub fn caller(self, caller: impl Fn(&Parts) -> RpcCaller + Send + Sync + 'static) -> Self {
-        self.with(|options| options.caller = Some(Arc::new(caller)))
+    pub fn identify_caller(
+        self,
+        identify: impl Fn(&Parts) -> CallerIdentity + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.identify_caller = Some(Arc::new(identify)))
     }
 
-    /// Which [claims](RpcCaller::claim) of a caller are tags: pairs of a claim and the
-    /// tag it becomes. Claims that are not texts, numbers or booleans are left out.
+    /// Which [claims](CallerIdentity::claim) of a caller are sent, and as what: pairs of a claim
+    /// and either a field of the user, such as `user.id`, `user.email`, `user.username` or
+    /// `user.plan`, or the name of a tag. Claims that are not texts, numbers or booleans are
+    /// omitted.
     ///
     /// Defaults to none.
-    pub fn claim_tags<C, T>(self, pairs: impl IntoIterator<Item = (C, T)>) -> Self
+    ///
+    /// ```
+    /// let layer = sentry_tonic::SentryServerLayer::new()
+    ///     .claims([("sub", "user.id"), ("tenant", "auth.tenant")]);
+    /// # let _ = layer;
+    /// ```
+    pub fn claims<C, T>(self, pairs: impl IntoIterator<Item = (C, T)>) -> Self
     where
         C: Into<String>,
         T: Into<String>,
     {
         let pairs = pairs.into_iter().map(|(c, t)| (c.into(), t.into()));
-        self.with(|options| options.claims.tags = pairs.collect())
-    }
-
-    /// Which [claims](RpcCaller::claim) of a caller are fields of the user: pairs of a
-    /// claim and `id`, `email`, `username`, `ip_address` or any other field.
-    ///
-    /// Defaults to none.
-    pub fn claim_user_fields<C, F>(self, pairs: impl IntoIterator<Item = (C, F)>) -> Self
-    where
-        C: Into<String>,
-        F: Into<String>,
-    {
-        let pairs = pairs.into_iter().map(|(c, f)| (c.into(), f.into()));
-        self.with(|options| options.claims.user_fields = pairs.collect())
+        self.with(|options| options.claims = pairs.collect())
     }
 
     /// Which of several servers this one is: `server_id` in the `rpc` context of
@@ -188,7 +125,7 @@ impl GrpcServerLayer {
     /// `baggage`, comes from services that know nothing of Sentry: in Sentry it begins here.
     ///
     /// Defaults to [`TraceFormat::SentryTrace`], then [`TraceFormat::Traceparent`].
-    pub fn continue_traces(self, formats: impl IntoIterator<Item = TraceFormat>) -> Self {
+    pub fn incoming_trace_formats(self, formats: impl IntoIterator<Item = TraceFormat>) -> Self {
         let formats = TraceFormats::new(formats);
         self.with(|options| options.formats = formats)
     }
@@ -208,17 +145,17 @@ impl GrpcServerLayer {
     /// Defaults to all calls.
     ///
     /// ```
-    /// use sentry_tonic::GrpcServerLayer;
+    /// use sentry_tonic::SentryServerLayer;
     /// use tonic::transport::server::TcpConnectInfo;
     ///
-    /// let layer = GrpcServerLayer::new().continue_traces_if(|parts| {
+    /// let layer = SentryServerLayer::new().trust_incoming_trace_if(|parts| {
     ///     let peer = parts.extensions.get::<TcpConnectInfo>();
     ///     let address = peer.and_then(TcpConnectInfo::remote_addr);
     ///     address.is_some_and(|address| address.ip().is_loopback())
     /// });
     /// # let _ = layer;
     /// ```
-    pub fn continue_traces_if(
+    pub fn trust_incoming_trace_if(
         self,
         trusts: impl Fn(&Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
@@ -256,12 +193,12 @@ impl GrpcServerLayer {
     /// `cancelled`. The caller's own `grpc-timeout` counts in any case, and for the response too.
     ///
     /// Defaults to none.
-    pub fn server_timeout(self, timeout: Duration) -> Self {
+    pub fn assume_server_timeout(self, timeout: Duration) -> Self {
         self.with(|options| options.server_timeout = Some(timeout))
     }
 
     #[cfg(feature = "tower-http")]
-    pub(crate) fn into_options(self) -> Arc<GrpcServerOptions> {
+    pub(crate) fn into_options(self) -> Arc<ServerLayerOptions> {
         self.options
     }
 
@@ -269,16 +206,16 @@ impl GrpcServerLayer {
         self.with(|options| set(Arc::make_mut(&mut options.call)))
     }
 
-    fn with(mut self, set: impl FnOnce(&mut GrpcServerOptions)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut ServerLayerOptions)) -> Self {
         set(Arc::make_mut(&mut self.options));
         self
     }
 }
 
-impl<S> Layer<S> for GrpcServerLayer {
-    type Service = GrpcServerService<S>;
+impl<S> Layer<S> for SentryServerLayer {
+    type Service = SentryServerService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GrpcServerService::new(inner, Arc::clone(&self.options))
+        SentryServerService::new(inner, Arc::clone(&self.options))
     }
 }

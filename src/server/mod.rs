@@ -5,9 +5,9 @@ mod open;
 mod options;
 mod service;
 #[cfg(feature = "tower-http")]
-mod trace_hooks;
+mod trace_callbacks;
 
-pub use self::layer::GrpcServerLayer;
-pub use self::service::GrpcServerService;
+pub use self::layer::SentryServerLayer;
+pub use self::service::SentryServerService;
 #[cfg(feature = "tower-http")]
-pub use self::trace_hooks::{GrpcMakeSpan, GrpcTraceHooks};
+pub use self::trace_callbacks::{SentryMakeSpan, SentryTraceCallbacks};

@@ -8,10 +8,10 @@ use tracing::debug;
 
 use crate::call::RpcCall;
 use crate::fields;
+use crate::lifecycle::Deadline;
 use crate::rpc::{self, ContentType, MethodPath, RpcSide};
-use crate::server::options::GrpcServerOptions;
+use crate::server::options::ServerLayerOptions;
 use crate::span_ext::{OtelParent, RpcFacts};
-use crate::watch::Deadline;
 
 /// What runs a call, and so enters its span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) fn is_call(request: &HeaderMap) -> bool {
             debug!(
                 target: fields::TARGET,
                 "a grpc-web call passes through unobserved: \
-                 GrpcServerLayer belongs inside GrpcWebLayer"
+                 SentryServerLayer belongs inside GrpcWebLayer"
             );
             false
         }
@@ -36,13 +36,13 @@ pub(crate) fn is_call(request: &HeaderMap) -> bool {
     }
 }
 
-impl GrpcServerOptions {
-    /// Opens the call that `parts` ask for; `None` where nobody wants it.
-    pub(crate) fn open(&self, parts: &mut Parts, runner: Runner) -> Option<(RpcCall, Deadline)> {
+impl ServerLayerOptions {
+    /// Opens the call that `parts` ask for.
+    pub(crate) fn open(&self, parts: &mut Parts, runner: Runner) -> (RpcCall, Deadline) {
         let path = MethodPath::new(&parts.uri);
         if self.call.ignored.matches(&path, parts) {
             let ignored = RpcCall::ignore(&path, parts, &self.call);
-            return Some((ignored, Deadline::new(RpcSide::Server, None, None)));
+            return (ignored, Deadline::new(RpcSide::Server, None, None));
         }
         let incoming = self.incoming(parts);
         let parent = incoming.as_ref().map(OtelParent::of);
@@ -50,7 +50,7 @@ impl GrpcServerOptions {
         let mut rpc = match &parent {
             Some(parent) => parent.attached(open),
             None => open(),
-        }?;
+        };
         if let Some(parent) = parent {
             parent.tell(rpc.span());
         }
@@ -64,15 +64,15 @@ impl GrpcServerOptions {
         });
         let timeout = rpc::grpc_timeout(&parts.headers);
         let deadline = Deadline::new(RpcSide::Server, timeout, self.server_timeout);
-        Some((rpc, deadline))
+        (rpc, deadline)
     }
 
     /// Adds what the options of a server say of a call.
     fn complete(&self, facts: &mut RpcFacts, parts: &Parts) {
         facts.is_session = true;
         // A closure that panics names no caller.
-        let caller = self.caller.as_ref();
-        let caller = caller.and_then(|f| rpc::contained(|| f(parts)));
+        let identify = self.identify_caller.as_ref();
+        let caller = identify.and_then(|f| rpc::contained(|| f(parts)));
         if let Some(caller) = caller {
             let known = caller.into_facts(&self.claims);
             facts.user = known.user.map(Box::new);

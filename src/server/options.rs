@@ -7,21 +7,21 @@ use std::time::Duration;
 use http::request::Parts;
 
 use crate::call::CallOptions;
+use crate::lifecycle::PanicPolicy;
 use crate::propagation::{IncomingTrace, TraceFormats};
-use crate::report::{Capture, ClaimMaps, RpcCaller};
+use crate::report::{CallerIdentity, Capture, ClaimTargets};
 use crate::rpc;
-use crate::watch::OnPanic;
 
 const DEFAULT_OP: &str = "grpc.server";
 
-type CallerFn = dyn Fn(&Parts) -> RpcCaller + Send + Sync;
+type IdentifyFn = dyn Fn(&Parts) -> CallerIdentity + Send + Sync;
 type TrustFn = dyn Fn(&Parts) -> bool + Send + Sync;
 
 #[derive(Clone)]
-pub(crate) struct GrpcServerOptions {
+pub(crate) struct ServerLayerOptions {
     pub(crate) call: Arc<CallOptions>,
-    pub(crate) caller: Option<Arc<CallerFn>>,
-    pub(crate) claims: ClaimMaps,
+    pub(crate) identify_caller: Option<Arc<IdentifyFn>>,
+    pub(crate) claims: ClaimTargets,
     pub(crate) formats: TraceFormats,
     /// `None` where the traces of all callers are continued.
     pub(crate) trusts: Option<Arc<TrustFn>>,
@@ -29,7 +29,7 @@ pub(crate) struct GrpcServerOptions {
     pub(crate) server_timeout: Option<Duration>,
 }
 
-impl GrpcServerOptions {
+impl ServerLayerOptions {
     /// The trace that a request names, unless its caller is not trusted. A closure that panics
     /// trusts nobody.
     pub(crate) fn incoming(&self, parts: &Parts) -> Option<IncomingTrace> {
@@ -42,15 +42,15 @@ impl GrpcServerOptions {
     }
 }
 
-impl Default for GrpcServerOptions {
+impl Default for ServerLayerOptions {
     fn default() -> Self {
         Self {
             call: Arc::new(CallOptions {
-                on_panic: OnPanic::Answer,
+                panic_policy: PanicPolicy::ReturnInternal,
                 ..CallOptions::new(DEFAULT_OP, Capture::server_default())
             }),
-            caller: None,
-            claims: ClaimMaps::default(),
+            identify_caller: None,
+            claims: ClaimTargets::default(),
             formats: TraceFormats::default(),
             trusts: None,
             force_transaction: false,
@@ -59,20 +59,20 @@ impl Default for GrpcServerOptions {
     }
 }
 
-impl fmt::Debug for GrpcServerOptions {
+impl fmt::Debug for ServerLayerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             call,
-            caller,
+            identify_caller,
             claims,
             formats,
             trusts,
             force_transaction,
             server_timeout,
         } = self;
-        f.debug_struct("GrpcServerOptions")
+        f.debug_struct("ServerLayerOptions")
             .field("call", call)
-            .field("caller", &caller.is_some())
+            .field("identify_caller", &identify_caller.is_some())
             .field("claims", claims)
             .field("formats", formats)
             .field("trusts", &trusts.is_some())

@@ -12,20 +12,20 @@ use tower_service::Service;
 use crate::call::{self, RequestBody, ResponseBody, ResponseFuture};
 use crate::rpc::RpcSide;
 use crate::server::open::{self, Runner};
-use crate::server::options::GrpcServerOptions;
+use crate::server::options::ServerLayerOptions;
 
-/// The service that a [`GrpcServerLayer`](crate::GrpcServerLayer) makes.
+/// The service that a [`SentryServerLayer`](crate::SentryServerLayer) makes.
 ///
 /// Keeps the name of a tonic service, so that it can stand where that service
 /// stood.
 #[derive(Debug, Clone)]
-pub struct GrpcServerService<S> {
+pub struct SentryServerService<S> {
     inner: S,
-    options: Arc<GrpcServerOptions>,
+    options: Arc<ServerLayerOptions>,
 }
 
-impl<S> GrpcServerService<S> {
-    pub(crate) fn new(inner: S, options: Arc<GrpcServerOptions>) -> Self {
+impl<S> SentryServerService<S> {
+    pub(crate) fn new(inner: S, options: Arc<ServerLayerOptions>) -> Self {
         Self { inner, options }
     }
 
@@ -45,7 +45,7 @@ impl<S> GrpcServerService<S> {
     }
 }
 
-impl<S, ReqB, ResB> Service<Request<ReqB>> for GrpcServerService<S>
+impl<S, ReqB, ResB> Service<Request<ReqB>> for SentryServerService<S>
 where
     S: Service<Request<RequestBody<ReqB>>, Response = Response<ResB>>,
     S::Error: Any,
@@ -63,7 +63,7 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let (request, observed) = match open::is_call(request.headers()) {
             true => call::observe(RpcSide::Server, request, |parts| {
-                self.options.open(parts, Runner::Middleware)
+                Some(self.options.open(parts, Runner::Middleware))
             }),
             false => (request, None),
         };
@@ -71,6 +71,6 @@ where
     }
 }
 
-impl<S: NamedService> NamedService for GrpcServerService<S> {
+impl<S: NamedService> NamedService for SentryServerService<S> {
     const NAME: &'static str = S::NAME;
 }

@@ -8,7 +8,7 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::info_span;
 use tracing::subscriber::NoSubscriber;
 
-use crate::bridge::SentryGrpcLayer;
+use crate::bridge::SentryTracingLayer;
 use crate::call;
 use crate::fields;
 use crate::rpc::{self, RpcSide};
@@ -22,7 +22,7 @@ use crate::span_ext::{self, LayerSeen};
 /// For developers: call it once, after `sentry::init` and after the subscriber was made, on the
 /// main thread or wherever the subscriber is the default one, and print what it returns. It looks
 /// for a Sentry client that is bound and can send, for tracing that is not disabled, for one
-/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) that sees the spans of calls, and for
+/// [`SentryTracingLayer`](crate::SentryTracingLayer) that sees the spans of calls, and for
 /// layers of sentry-tracing that do the same work. A second call, after the first RPCs, also
 /// tells whether these came through the tower layers, and through two of a kind.
 ///
@@ -46,8 +46,8 @@ pub fn check_setup() -> SetupReport {
     problems.extend(problem_of(client.as_deref()));
     probed.tell(&mut problems);
     for (side, problem) in [
-        (RpcSide::Server, SetupProblem::ServerLayerTwice),
-        (RpcSide::Client, SetupProblem::ClientLayerTwice),
+        (RpcSide::Server, SetupProblem::DuplicateServerLayer),
+        (RpcSide::Client, SetupProblem::DuplicateClientLayer),
     ] {
         if call::is_layered_twice(side) {
             problems.push(problem);
@@ -79,7 +79,7 @@ struct Probed {
 }
 
 fn probe(dispatch: &Dispatch) -> Probed {
-    let registered = dispatch.downcast_ref::<SentryGrpcLayer>();
+    let registered = dispatch.downcast_ref::<SentryTracingLayer>();
     let mut has_span_layer = dispatch.is::<SpanLayer>();
     let mut has_otel_ids = false;
     let mut is_whole = false;
@@ -106,7 +106,7 @@ fn probe(dispatch: &Dispatch) -> Probed {
         has_subscriber: !dispatch.is::<NoSubscriber>(),
         seen,
         is_whole,
-        registered: registered.map(SentryGrpcLayer::as_seen),
+        registered: registered.map(SentryTracingLayer::as_seen),
         has_span_layer,
         has_error_layer: dispatch.is::<ErrorLayer>(),
         has_otel_ids,
@@ -133,14 +133,14 @@ impl Probed {
             Some(_) if self.seen.is_empty() && self.is_whole => {
                 problems.push(SetupProblem::SpansFiltered)
             }
-            Some(_) if self.seen.len() > 1 => problems.push(SetupProblem::LayerTwice),
+            Some(_) if self.seen.len() > 1 => problems.push(SetupProblem::DuplicateLayer),
             Some(_) => {}
         }
         if self.has_span_layer {
-            problems.push(SetupProblem::SpanLayerBeside);
+            problems.push(SetupProblem::ConflictingSpanLayer);
         }
         if self.has_error_layer && self.layer().is_some_and(|layer| layer.captures_errors) {
-            problems.push(SetupProblem::ErrorLayerBeside);
+            problems.push(SetupProblem::ConflictingErrorLayer);
         }
     }
 }

@@ -27,16 +27,16 @@ pub(crate) fn of_calls(seen: [bool; 2]) -> Vec<&'static str> {
     match seen {
         [true, true] => vec![],
         [true, false] => vec![
-            "Clients: calls have come through a GrpcServerLayer, and none has gone through a \
-             GrpcClientLayer so far. Each client needs one, or a TracePropagationInterceptor.",
+            "Clients: calls have come through a SentryServerLayer, and none has gone through a \
+             SentryClientLayer so far. Each client needs one, or a TracePropagationInterceptor.",
         ],
         [false, true] => vec![
-            "Servers: calls have gone through a GrpcClientLayer, and none has come through a \
-             GrpcServerLayer so far. Each server needs one, or a TraceLayer with GrpcMakeSpan.",
+            "Servers: calls have gone through a SentryClientLayer, and none has come through a \
+             SentryServerLayer so far. Each server needs one, or a TraceLayer with SentryMakeSpan.",
         ],
         [false, false] => vec![
-            "Servers and clients: no call has gone through a GrpcServerLayer or a \
-             GrpcClientLayer so far. Each server and each client needs one: check again after \
+            "Servers and clients: no call has gone through a SentryServerLayer or a \
+             SentryClientLayer so far. Each server and each client needs one: check again after \
              some calls.",
         ],
     }

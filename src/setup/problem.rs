@@ -21,24 +21,24 @@ pub enum SetupProblem {
     TracingDisabled,
     /// There is no subscriber for `tracing`.
     NoSubscriber,
-    /// There is a subscriber, without a [`SentryGrpcLayer`](crate::SentryGrpcLayer) in it.
+    /// There is a subscriber, without a [`SentryTracingLayer`](crate::SentryTracingLayer) in it.
     LayerMissing,
     /// The layer is there, and does not see the spans of calls: a filter, or its `span_level`,
     /// leaves them out.
     SpansFiltered,
-    /// There is more than one [`SentryGrpcLayer`](crate::SentryGrpcLayer) in the subscriber.
-    LayerTwice,
+    /// There is more than one [`SentryTracingLayer`](crate::SentryTracingLayer) in the subscriber.
+    DuplicateLayer,
     /// sentry-tracing's `SpanLayer`, or `sentry::integrations::tracing::layer()`, makes
     /// transactions of the same spans.
-    SpanLayerBeside,
+    ConflictingSpanLayer,
     /// sentry-tracing's `ErrorLayer` sends the same `ERROR` events.
-    ErrorLayerBeside,
-    /// A call came through two [`GrpcServerLayer`](crate::GrpcServerLayer)s. Found once there
+    ConflictingErrorLayer,
+    /// A call came through two [`SentryServerLayer`](crate::SentryServerLayer)s. Found once there
     /// was such a call.
-    ServerLayerTwice,
-    /// A call went through two [`GrpcClientLayer`](crate::GrpcClientLayer)s. Found once there
+    DuplicateServerLayer,
+    /// A call went through two [`SentryClientLayer`](crate::SentryClientLayer)s. Found once there
     /// was such a call.
-    ClientLayerTwice,
+    DuplicateClientLayer,
 }
 
 impl SetupProblem {
@@ -50,22 +50,22 @@ impl SetupProblem {
             Self::ClientClosed => "The Sentry client is closed, and sends nothing.",
             Self::TracingDisabled => "Tracing is disabled: errors are sent, transactions are not.",
             Self::NoSubscriber => "There is no subscriber for tracing on this thread.",
-            Self::LayerMissing => "The subscriber has no SentryGrpcLayer.",
+            Self::LayerMissing => "The subscriber has no SentryTracingLayer.",
             Self::SpansFiltered => {
                 "A filter keeps the spans of calls, of the target sentry_tonic and the level \
-                 INFO, from SentryGrpcLayer."
+                 INFO, from SentryTracingLayer."
             }
-            Self::LayerTwice => "The subscriber has more than one SentryGrpcLayer.",
-            Self::SpanLayerBeside => {
+            Self::DuplicateLayer => "The subscriber has more than one SentryTracingLayer.",
+            Self::ConflictingSpanLayer => {
                 "Another layer makes Sentry transactions of the same spans: sentry-tracing's \
                  SpanLayer, or sentry_tracing::layer()."
             }
-            Self::ErrorLayerBeside => {
-                "sentry-tracing's ErrorLayer sends the ERROR events that SentryGrpcLayer sends: outside \
+            Self::ConflictingErrorLayer => {
+                "sentry-tracing's ErrorLayer sends the ERROR events that SentryTracingLayer sends: outside \
                  of calls they arrive twice."
             }
-            Self::ServerLayerTwice => "A call came through two GrpcServerLayers.",
-            Self::ClientLayerTwice => "A call went through two GrpcClientLayers.",
+            Self::DuplicateServerLayer => "A call came through two SentryServerLayers.",
+            Self::DuplicateClientLayer => "A call went through two SentryClientLayers.",
         }
     }
 
@@ -89,25 +89,29 @@ impl SetupProblem {
                  service sends what its callers sample."
             }
             Self::NoSubscriber => {
-                "Call `tracing_subscriber::registry().with(SentryGrpcLayer::new()).init()` \
+                "Call `tracing_subscriber::registry().with(SentryTracingLayer::new()).init()` \
                  first, before this check and before the server starts."
             }
             Self::LayerMissing => {
-                "Add `.with(SentryGrpcLayer::new())` to the registry, whose `init` must be the \
+                "Add `.with(SentryTracingLayer::new())` to the registry, whose `init` must be the \
                  only one."
             }
             Self::SpansFiltered => {
                 "Give each other layer a filter of its own, by `with_filter`. Or add \
                  sentry_tonic=info to the EnvFilter or RUST_LOG, or set the filter and the \
-                 span_level of SentryGrpcLayer to INFO."
+                 span_level of SentryTracingLayer to INFO."
             }
-            Self::LayerTwice => {
+            Self::DuplicateLayer => {
                 "Leave one: the first has all spans, and what is in them; outside of spans both \
                  send each error."
             }
-            Self::SpanLayerBeside => "Remove it: SentryGrpcLayer takes its place for all spans.",
-            Self::ErrorLayerBeside => "Remove it, or set SentryGrpcLayer::capture_errors(false).",
-            Self::ServerLayerTwice | Self::ClientLayerTwice => {
+            Self::ConflictingSpanLayer => {
+                "Remove it: SentryTracingLayer takes its place for all spans."
+            }
+            Self::ConflictingErrorLayer => {
+                "Remove it, or set SentryTracingLayer::capture_errors(false)."
+            }
+            Self::DuplicateServerLayer | Self::DuplicateClientLayer => {
                 "Leave one, on the server or on its service, on the channel or on the client: \
                  the options of the outer one count, those of the inner one do not."
             }

@@ -16,8 +16,8 @@ use crate::span_ext::thread_guard;
 /// Trace propagation for any [`tracing::Span`], by whatever protocol its messages
 /// travel.
 ///
-/// Calls through [`GrpcServerLayer`](crate::GrpcServerLayer) and
-/// [`GrpcClientLayer`](crate::GrpcClientLayer) do not need it. Here a job continues
+/// Calls through [`SentryServerLayer`](crate::SentryServerLayer) and
+/// [`SentryClientLayer`](crate::SentryClientLayer) do not need it. Here a job continues
 /// the trace of whoever queued it, and hands it on:
 ///
 /// ```
@@ -64,7 +64,7 @@ pub trait SentrySpanExt: private::Sealed {
     ///
     /// The span stays as it is where the headers hold no valid trace, where it
     /// has started (it was entered, a span inside it was, or its headers were
-    /// asked for), and where no [`SentryGrpcLayer`](crate::SentryGrpcLayer)
+    /// asked for), and where no [`SentryTracingLayer`](crate::SentryTracingLayer)
     /// records it.
     ///
     /// [another organization]: https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation
@@ -118,14 +118,14 @@ impl SentrySpanExt for Span {
 }
 
 /// Why a span does not continue a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContinueTraceError {
     /// There is no valid `sentry-trace` or `traceparent` among the headers.
     NoTrace,
     /// The span has started.
     Started,
-    /// No [`SentryGrpcLayer`](crate::SentryGrpcLayer) records the span.
+    /// No [`SentryTracingLayer`](crate::SentryTracingLayer) records the span.
     NotRecorded,
 }
 
@@ -134,7 +134,7 @@ impl fmt::Display for ContinueTraceError {
         f.write_str(match self {
             Self::NoTrace => "there is no valid sentry-trace or traceparent among the headers",
             Self::Started => "the span has started",
-            Self::NotRecorded => "no SentryGrpcLayer records the span",
+            Self::NotRecorded => "no SentryTracingLayer records the span",
         })
     }
 }

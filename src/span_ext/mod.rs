@@ -4,7 +4,6 @@
 mod enter;
 mod ext;
 mod held;
-mod keep;
 mod mute;
 #[cfg(feature = "opentelemetry")]
 mod otel;
@@ -14,13 +13,13 @@ mod outgoing;
 mod parked;
 mod probe;
 mod sink;
+mod status_ext;
 mod thread_guard;
 
 pub(crate) use self::enter::{Enterer, SpanEntered, drop_span, enter, is_middleware_entering};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold_panic};
-pub use self::keep::keep_source;
 pub(crate) use self::mute::{Muted, is_muted};
 #[cfg(feature = "opentelemetry")]
 pub(crate) use self::otel::{
@@ -35,4 +34,5 @@ pub(crate) use self::sink::{
     AboutRpc, EnteredUnrecorded, LeftAside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink,
     Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all, sink,
 };
+pub use self::status_ext::StatusExt;
 pub(crate) use self::thread_guard::{guarded, is_thread_alive, is_thread_free, is_thread_gone};

@@ -7,7 +7,7 @@ use tracing::span::Id;
 use tracing::{Dispatch, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::propagation::{IncomingTrace, W3cSpanContext};
 use crate::span_ext::sink::sink;
 use crate::span_ext::thread_guard::guarded;
 
@@ -32,15 +32,15 @@ pub(crate) fn remote_context(trace: &IncomingTrace) -> Option<Context> {
 }
 
 /// The ids that tracing-opentelemetry gave a span.
-pub(crate) fn otel_span(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
+pub(crate) fn otel_span(id: &Id, dispatch: &Dispatch) -> Option<W3cSpanContext> {
     active_span(&tracing_opentelemetry::get_otel_context(id, dispatch)?)
 }
 
-fn active_span(context: &Context) -> Option<W3cSpan> {
+fn active_span(context: &Context) -> Option<W3cSpanContext> {
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| {
-        let ids = W3cSpan::new(
+        let ids = W3cSpanContext::new(
             span.trace_id().to_bytes(),
             span.span_id().to_bytes(),
             span.is_sampled(),
@@ -50,7 +50,7 @@ fn active_span(context: &Context) -> Option<W3cSpan> {
 }
 
 /// The ids of a span that OpenTelemetry alone knows: there is no layer of ours, or no client.
-pub(crate) fn otel_span_alone(span: &Span) -> Option<W3cSpan> {
+pub(crate) fn otel_span_alone(span: &Span) -> Option<W3cSpanContext> {
     if sink(span).is_some() {
         return None;
     }

@@ -2,14 +2,14 @@
 
 use tracing::Span;
 
-use crate::propagation::{IncomingTrace, W3cSpan};
+use crate::propagation::{IncomingTrace, W3cSpanContext};
 #[cfg(feature = "opentelemetry")]
 use crate::span_ext::otel;
 use crate::span_ext::sink::sink;
 use crate::span_ext::thread_guard::guarded;
 
 /// Sets the parent of a span that was not yet entered in an OpenTelemetry layer.
-pub(crate) type OtelParentFn = fn(&Span, &W3cSpan);
+pub(crate) type OtelParentFn = fn(&Span, &W3cSpanContext);
 
 /// An incoming trace as the parent of spans in OpenTelemetry.
 #[derive(Debug)]

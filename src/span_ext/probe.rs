@@ -7,7 +7,7 @@ use sentry_core::Hub;
 use tracing::span::Id;
 use tracing::{Dispatch, Span};
 
-use crate::propagation::W3cSpan;
+use crate::propagation::W3cSpanContext;
 use crate::span_ext::thread_guard::guarded;
 
 thread_local! {
@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
-pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpan>;
+pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpanContext>;
 
 /// The set-up of a layer that saw the probe.
 pub(crate) struct LayerSeen {

@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Event, Map, SpanStatus, User, Value};
-use tonic::Status;
 use tracing::{Dispatch, Metadata, Span, Subscriber, span};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
@@ -40,12 +39,6 @@ pub(crate) trait SpanSink: fmt::Debug + Send + Sync {
 
     /// Called before it leaves the span.
     fn exit(&self);
-
-    /// Keeps the status that a stream of the RPC around this span fails with.
-    fn keep_status(&self, status: Status);
-
-    /// Takes the status that was kept last.
-    fn kept_status(&self) -> Option<Status>;
 
     /// Whether the span has started.
     fn has_started(&self) -> bool;

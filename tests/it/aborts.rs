@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 use tonic::{Request, Status};
 use tracing::{Instrument, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::gated::LONG;
@@ -128,11 +128,11 @@ fn of_calls_that_are_cut_short_each_is_told_and_nothing_stays() {
 }
 
 async fn storm(world: Arc<World>, spans: Arc<Spans>) {
-    let server = greeter().serve_with(GrpcServerLayer::new()).await;
+    let server = greeter().serve_with(SentryServerLayer::new()).await;
     let mut tally = Tally::default();
     let mut used = Vec::new();
     for _ in 0..ROUNDS {
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         let mut tasks = JoinSet::new();
         for number in 0..calls() / ROUNDS {
             if tasks.len() == AT_ONCE {
@@ -214,7 +214,7 @@ fn end_amid_calls(end: End, first: First) {
             async { Ok(Box::pin(tokio_stream::pending()) as Replies) }
         });
     let server = of_server.block_on(hangs.serve());
-    let client = of_client.block_on(server.observed_client(GrpcClientLayer::new()));
+    let client = of_client.block_on(server.observed_client(SentryClientLayer::new()));
     for _ in 0..EACH {
         let [mut unary, mut stream] = [(); 2].map(|()| client.clone());
         of_client.spawn(async move { unary.say_hello(request("a")).await });

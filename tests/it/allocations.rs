@@ -19,7 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
@@ -146,8 +146,8 @@ impl Call {
     /// By how many those of the middleware are more.
     fn added(self, dispatch: &Dispatch, side: Side) -> u64 {
         let bare = with_default(&Dispatch::none(), || self.allocations(&greeter()));
-        let server = GrpcServerLayer::new().layer(greeter());
-        let client = GrpcClientLayer::new().layer(greeter());
+        let server = SentryServerLayer::new().layer(greeter());
+        let client = SentryClientLayer::new().layer(greeter());
         let ours = with_default(dispatch, || match side {
             Side::Server => self.allocations(&server),
             Side::Client => self.allocations(&client),
@@ -158,7 +158,7 @@ impl Call {
 
 fn without_client() -> Dispatch {
     let hub = Arc::new(Hub::new(None, Arc::default()));
-    let layer = SentryGrpcLayer::new().hub(hub);
+    let layer = SentryTracingLayer::new().hub(hub);
     Dispatch::new(registry().with(layer).with(LevelFilter::INFO))
 }
 

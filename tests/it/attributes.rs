@@ -4,7 +4,7 @@ use sentry::protocol::{Span, Transaction};
 use serde_json::{Value, json};
 use tracing::info_span;
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::world::World;
@@ -48,7 +48,7 @@ fn spans_have_their_own_attributes() {
     let world = World::new();
     world.run(async {
         let back = Scripted::new().serve().await;
-        let client = back.observed_client(GrpcClientLayer::new()).await;
+        let client = back.observed_client(SentryClientLayer::new()).await;
         let greeter = Scripted::new().say_hello(move |name| {
             let mut client = client.clone();
             async move {

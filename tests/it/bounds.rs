@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::{Context, Value};
 use sentry::{Envelope, Transport};
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 use tokio_stream::StreamExt;
 use tonic::Status;
 use tower::Layer;
@@ -198,8 +198,8 @@ fn names_and_fingerprints_by_closures_are_cut() {
         let world = World::new();
         world.run(async {
             let parts = move || vec![part.clone(); 33];
-            let layer = GrpcServerLayer::new()
-                .name(move |_| name.clone())
+            let layer = SentryServerLayer::new()
+                .span_name(move |_| name.clone())
                 .fingerprint(move |_| parts());
             let failing = Scripted::new().say_hello(|_| async { Err(Status::internal("no")) });
             let service = layer.layer(GreeterServer::new(failing));
@@ -287,7 +287,7 @@ fn most_of_stream(messages: usize) -> u64 {
         });
         Ok(Box::pin(replies) as Replies)
     });
-    let service = GrpcServerLayer::new().layer(GreeterServer::new(greeter));
+    let service = SentryServerLayer::new().layer(GreeterServer::new(greeter));
     let call = || {
         world.run(async {
             let mut client = GreeterClient::new(service.clone());

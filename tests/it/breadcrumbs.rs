@@ -10,7 +10,7 @@ use tracing::{Instrument, error, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::endings::NAMES;
 use crate::support::greeter::{ObservedClient, Running, Scripted, replies, reply, request};
@@ -57,7 +57,7 @@ fn of_method(method: &str, status: &str, level: &str, message: Option<&str>) -> 
 
 /// An unobserved server that fails each call with the code that it is asked for,
 /// and a client of it.
-async fn failing_by_name(layer: GrpcClientLayer) -> (Running, ObservedClient) {
+async fn failing_by_name(layer: SentryClientLayer) -> (Running, ObservedClient) {
     let greeter = Scripted::new().say_hello(|name| async move {
         match name.parse().unwrap() {
             0 => Ok(reply("a")),
@@ -70,7 +70,7 @@ async fn failing_by_name(layer: GrpcClientLayer) -> (Running, ObservedClient) {
 }
 
 /// What is received of a job that makes one call of this code, and then fails.
-fn job(world: &World, layer: GrpcClientLayer, code: i32) -> Received {
+fn job(world: &World, layer: SentryClientLayer, code: i32) -> Received {
     world.run(async {
         let (server, mut client) = failing_by_name(layer).await;
         let job = async {
@@ -88,7 +88,7 @@ fn job(world: &World, layer: GrpcClientLayer, code: i32) -> Received {
 fn a_call_is_a_breadcrumb_of_the_errors_around_it() {
     for number in 0..=16 {
         let world = World::new();
-        let received = job(&world, GrpcClientLayer::new(), number);
+        let received = job(&world, SentryClientLayer::new(), number);
         let code = Code::from_i32(number);
         let (level, message) = match code {
             Code::Ok => ("info", None),
@@ -113,7 +113,7 @@ fn a_call_is_a_breadcrumb_of_the_errors_around_it() {
 fn a_call_of_a_handler_is_a_breadcrumb_of_its_errors() {
     let world = World::new();
     world.run(async {
-        let (upstream, client) = failing_by_name(GrpcClientLayer::new()).await;
+        let (upstream, client) = failing_by_name(SentryClientLayer::new()).await;
         let greeter = Scripted::new().say_hello(move |_| {
             let mut client = client.clone();
             async move {
@@ -141,7 +141,7 @@ fn a_stream_is_a_breadcrumb_at_its_end() {
             Ok(replies(vec![Ok(reply(&name)), Ok(reply(&name)), failure]))
         });
         let (server, _arrivals) = greeter.serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let job = async {
             let replies = client.say_hello_stream(request("a")).await.unwrap();
             let mut replies = replies.into_inner();
@@ -183,8 +183,8 @@ fn a_stream_is_a_breadcrumb_at_its_end() {
 #[test]
 fn a_call_outside_of_any_span_is_one_of_the_pinned_hub() {
     for layer in [
-        GrpcClientLayer::new(),
-        GrpcClientLayer::new().only_if_parent(true),
+        SentryClientLayer::new(),
+        SentryClientLayer::new().only_if_parent(true),
     ] {
         for rate in [0.0, 1.0] {
             let world = World::sampled(rate);
@@ -206,10 +206,10 @@ fn a_call_outside_of_any_span_is_one_of_the_pinned_hub() {
 
 #[test]
 fn without_a_pinned_hub_it_is_one_of_the_current_hub() {
-    let world = World::subscribed(|_| registry().with(SentryGrpcLayer::new()));
+    let world = World::subscribed(|_| registry().with(SentryTracingLayer::new()));
     Hub::run(Arc::clone(&world.hub), || {
         world.run(async {
-            let (server, mut client) = failing_by_name(GrpcClientLayer::new()).await;
+            let (server, mut client) = failing_by_name(SentryClientLayer::new()).await;
             client.say_hello(request("0")).await.unwrap();
             drop(client);
             server.stop().await;
@@ -231,7 +231,7 @@ fn a_failure_has_the_breadcrumb_of_its_own_call() {
         World::with(|options| options, |layer| layer),
     ] {
         world.run(async {
-            let layer = GrpcClientLayer::new().capture_codes([Code::Unavailable]);
+            let layer = SentryClientLayer::new().capture_codes([Code::Unavailable]);
             let (server, mut client) = failing_by_name(layer).await;
             client.say_hello(request("14")).await.unwrap_err();
             drop(client);
@@ -255,11 +255,11 @@ fn they_are_a_choice_and_within_the_limits_of_the_client() {
             .before_breadcrumb(|breadcrumb| (breadcrumb.ty != "grpc").then_some(breadcrumb))
     };
     let same = |layer| layer;
-    let off = GrpcClientLayer::new().breadcrumbs(false);
+    let off = SentryClientLayer::new().breadcrumbs(false);
     for (world, layer) in [
         (World::new(), off),
-        (World::with(limit, same), GrpcClientLayer::new()),
-        (World::with(drop, same), GrpcClientLayer::new()),
+        (World::with(limit, same), SentryClientLayer::new()),
+        (World::with(drop, same), SentryClientLayer::new()),
     ] {
         let received = job(&world, layer, 5);
         assert_eq!(calls(received.only_event()), [] as [&Breadcrumb; 0]);
@@ -269,8 +269,8 @@ fn they_are_a_choice_and_within_the_limits_of_the_client() {
 #[test]
 fn servers_leave_them_where_they_are_told_to() {
     for (layer, expected) in [
-        (GrpcServerLayer::new(), 0),
-        (GrpcServerLayer::new().breadcrumbs(true), 1),
+        (SentryServerLayer::new(), 0),
+        (SentryServerLayer::new().breadcrumbs(true), 1),
     ] {
         let world = World::new();
         world.run(async {

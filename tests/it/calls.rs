@@ -16,7 +16,7 @@ use tonic::client::GrpcService;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Layer;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcSide};
+use sentry_tonic::{RpcSide, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
@@ -293,7 +293,7 @@ async fn made_calls(act: Act) -> Vec<String> {
         endpoint = endpoint.timeout(Duration::from_millis(20));
     }
     let channel = endpoint.connect().await.unwrap();
-    let client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
+    let client = GreeterClient::new(SentryClientLayer::new().layer(channel));
     let methods = call_all_kinds(client, act, &started).await;
     server.stop().await;
     methods
@@ -464,14 +464,16 @@ fn hostile_headers_never_fail_a_call() {
 fn op_and_name_can_be_set() {
     let world = World::new();
     world.run(async {
-        let layer = GrpcServerLayer::new().op("rpc.server").name(|parts| {
-            assert_ne!(
-                parts.uri.path(),
-                "/helloworld.Greeter/Chat",
-                "names nothing"
-            );
-            format!("rpc {}", parts.uri.path())
-        });
+        let layer = SentryServerLayer::new()
+            .op("rpc.server")
+            .span_name(|parts| {
+                assert_ne!(
+                    parts.uri.path(),
+                    "/helloworld.Greeter/Chat",
+                    "names nothing"
+                );
+                format!("rpc {}", parts.uri.path())
+            });
         let server = Scripted::new().serve_with(layer).await;
         let mut client = server.client().await;
         client.say_hello(request("a")).await.unwrap();

@@ -19,7 +19,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::clients::{Answer, grpc_request};
 use crate::support::body::{ScriptedBody, Step, grpc_status};
@@ -40,7 +40,7 @@ fn ending<F: Future<Output = Code>>(make: impl FnOnce() -> F) -> (Code, SpanStat
 }
 
 async fn say_hello(channel: Channel) -> Code {
-    let mut client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
+    let mut client = GreeterClient::new(SentryClientLayer::new().layer(channel));
     match client.say_hello(request("a")).await {
         Ok(_) => Code::Ok,
         Err(status) => status.code(),
@@ -140,7 +140,7 @@ async fn call_fault(fault: Fault) -> Code {
     if !fault.is_later() {
         return say_hello(channel).await;
     }
-    let mut client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
+    let mut client = GreeterClient::new(SentryClientLayer::new().layer(channel));
     let replies = client.say_hello_stream(request("a")).await.unwrap();
     seen.notify_one();
     match replies.into_inner().message().await {
@@ -223,7 +223,7 @@ fn a_panic_below_is_internal_and_goes_on() {
                 let steps = [Step::Data(b"\0\0\0\0\0"), Step::Panic];
                 Answer::Ok(Response::new(ScriptedBody::new(steps)))
             });
-            let service = GrpcClientLayer::new().layer(service);
+            let service = SentryClientLayer::new().layer(service);
             let response = service.oneshot(grpc_request()).await.unwrap();
             response.into_body().collect().await
         };
@@ -248,7 +248,7 @@ fn a_dropped_call_is_cancelled_until_its_time_has_run_down() {
             request
                 .headers_mut()
                 .insert("grpc-timeout", timeout.parse().unwrap());
-            drop(GrpcClientLayer::new().layer(service).call(request));
+            drop(SentryClientLayer::new().layer(service).call(request));
         });
         assert_eq!(world.received().only_tx().status, status, "{timeout}");
     }
@@ -266,7 +266,7 @@ fn for_opentelemetry_every_failure_of_a_client_is_one() {
             ready(Answer::Ok(response))
         });
         tracing::subscriber::with_default(subscriber, || {
-            let mut service = GrpcClientLayer::new().layer(answer);
+            let mut service = SentryClientLayer::new().layer(answer);
             let future = service.call(grpc_request());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()

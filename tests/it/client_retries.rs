@@ -13,7 +13,7 @@ use tower::retry::{Policy, RetryLayer};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{Instrument, info_span};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::clients::{SAY_HELLO, grpc_request, unavailable};
 use crate::support::received::{Sp, trace};
@@ -46,7 +46,7 @@ fn each_attempt_below_a_retry_layer_is_a_call() {
     world.run(async {
         let service = ServiceBuilder::new()
             .layer(RetryLayer::new(Twice(1)))
-            .layer(GrpcClientLayer::new())
+            .layer(SentryClientLayer::new())
             .service(unavailable(&arrived));
         let job = info_span!(target: "test", "job");
         service
@@ -85,7 +85,7 @@ fn all_attempts_above_a_retry_layer_are_one_call() {
         let inner = ServiceBuilder::new()
             .map_request(|request: Request<Body>| request.map(|_| Full::<Bytes>::default()))
             .service(inner);
-        let service = GrpcClientLayer::new().layer(inner);
+        let service = SentryClientLayer::new().layer(inner);
         service.oneshot(grpc_request()).await.unwrap();
     });
     assert_eq!(world.received().only_tx().status, SpanStatus::Unavailable);
@@ -100,8 +100,8 @@ fn twice_on_one_call_counts_once() {
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     world.run(async {
         let service = ServiceBuilder::new()
-            .layer(GrpcClientLayer::new())
-            .layer(GrpcClientLayer::new())
+            .layer(SentryClientLayer::new())
+            .layer(SentryClientLayer::new())
             .service(unavailable(&arrived));
         service.oneshot(grpc_request()).await.unwrap();
     });
@@ -113,15 +113,15 @@ fn a_proxy_that_passes_a_request_on_is_a_server_and_a_client() {
     let world = World::new();
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     world.run(async {
-        let client = GrpcClientLayer::new().layer(unavailable(&arrived));
+        let client = SentryClientLayer::new().layer(unavailable(&arrived));
         // As it came, with headers and extensions.
         let proxy = service_fn(move |request: Request<_>| client.clone().oneshot(request));
-        let server = GrpcServerLayer::new().layer(proxy);
+        let server = SentryServerLayer::new().layer(proxy);
         // And in the process of who calls it.
         let server = ServiceBuilder::new()
             .map_request(|request: Request<Body>| request)
             .service(server);
-        let caller = GrpcClientLayer::new().layer(server);
+        let caller = SentryClientLayer::new().layer(server);
         let response = caller.oneshot(grpc_request()).await.unwrap();
         assert_eq!(response.headers()["grpc-status"], "14");
     });

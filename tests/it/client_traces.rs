@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer, TracePropagationInterceptor};
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer, TracePropagationInterceptor};
 
 use crate::clients::{Answer, SAY_HELLO, grpc_request, unavailable};
 use crate::support::body::ScriptedBody;
@@ -24,7 +24,7 @@ fn told(targets: Option<&[&str]>, endpoint: Option<&'static str>) -> bool {
     let world = World::new();
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     world.run(async {
-        let mut layer = GrpcClientLayer::new();
+        let mut layer = SentryClientLayer::new();
         if let Some(targets) = targets {
             layer = layer.trace_propagation_targets(targets.iter().copied());
         }
@@ -62,7 +62,7 @@ fn the_server_that_a_request_names_counts() {
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     world.run(async {
         for target in ["localhost:50051", "elsewhere"] {
-            let layer = GrpcClientLayer::new()
+            let layer = SentryClientLayer::new()
                 .endpoint("http://elsewhere:1".parse().unwrap())
                 .trace_propagation_targets([target]);
             let service = layer.layer(unavailable(&arrived));
@@ -86,10 +86,10 @@ fn a_call_that_no_subscriber_wants_takes_a_trace_along() {
     let world = World::new();
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     let errors_only = tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new().hub(Arc::clone(&world.hub)))
+        .with(SentryTracingLayer::new().hub(Arc::clone(&world.hub)))
         .with(LevelFilter::ERROR);
     tracing::subscriber::with_default(errors_only, || {
-        let mut service = GrpcClientLayer::new().layer(unavailable(&arrived));
+        let mut service = SentryClientLayer::new().layer(unavailable(&arrived));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -114,7 +114,7 @@ fn a_call_that_is_left_out_names_no_errors() {
             sentry::capture_message("inside", sentry::Level::Info);
             ready(Answer::Ok(Response::new(ScriptedBody::new([]))))
         });
-        let layer = GrpcClientLayer::new().only_if_parent(true);
+        let layer = SentryClientLayer::new().only_if_parent(true);
         layer.layer(inner).oneshot(grpc_request()).await.unwrap();
     });
     let received = world.received();
@@ -127,7 +127,7 @@ fn with_no_targets_a_trace_is_continued_all_the_same() {
     let world = World::new();
     world.run(async {
         let (next, arrivals) = Scripted::new().serve_unobserved().await;
-        let layer = GrpcClientLayer::new().trace_propagation_targets([""; 0]);
+        let layer = SentryClientLayer::new().trace_propagation_targets([""; 0]);
         let client = Mutex::new(Some(next.observed_client(layer).await));
         let front = Scripted::new().say_hello(move |name| {
             let client = client.lock().unwrap().take();
@@ -212,7 +212,7 @@ fn without_a_client_that_can_send_a_request_stays_as_it_is() {
     world.hub.client().unwrap().close(None);
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     let headers = world.run(async {
-        let service = GrpcClientLayer::new().layer(unavailable(&arrived));
+        let service = SentryClientLayer::new().layer(unavailable(&arrived));
         service.oneshot(grpc_request()).await.unwrap();
         arrived.lock().unwrap()[0].clone()
     });

@@ -1,4 +1,4 @@
-//! Calls that a client makes, through `GrpcClientLayer` and without it.
+//! Calls that a client makes, through `SentryClientLayer` and without it.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{Instrument, info_span};
 
-use sentry_tonic::{GrpcClientLayer, TracePropagationInterceptor};
+use sentry_tonic::{SentryClientLayer, TracePropagationInterceptor};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, request};
@@ -47,7 +47,7 @@ fn a_call_outside_of_any_span_is_a_transaction() {
     let world = World::new();
     let port = world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         client.say_hello(request("a")).await.unwrap();
         drop(client);
         let port = server.address.port();
@@ -73,7 +73,7 @@ fn a_call_in_a_span_is_its_child_and_the_server_is_below_it() {
     let world = World::new();
     let port = world.run(async {
         let server = Scripted::new().serve().await;
-        let layer = GrpcClientLayer::new().only_if_parent(true);
+        let layer = SentryClientLayer::new().only_if_parent(true);
         let mut client = server.observed_client(layer).await;
         let job = info_span!(target: "test", "job");
         client
@@ -147,7 +147,7 @@ fn what_is_not_grpc_passes_through() {
         let echo = service_fn(|request: Request<Body>| async move {
             Ok::<_, Infallible>(Response::new(request.into_body()))
         });
-        let service = GrpcClientLayer::new().layer(echo);
+        let service = SentryClientLayer::new().layer(echo);
         for content_type in ["", "application/json", "application/grpc-web"] {
             let mut request = grpc_request().map(|_| Full::from("body"));
             request.headers_mut().remove("content-type");
@@ -177,7 +177,7 @@ fn a_request_arrives_as_it_was_sent_but_for_its_trace() {
             let steps = [Step::Data(b"\0\0\0\0\0"), Step::Trailers(trailers)];
             Answer::Ok(Response::new(ScriptedBody::new(steps)))
         });
-        let service = GrpcClientLayer::new().layer(inner);
+        let service = SentryClientLayer::new().layer(inner);
         let mut request = grpc_request().map(|_| Full::from(&b"\0\0\0\0\x01a"[..]));
         request
             .headers_mut()
@@ -199,10 +199,12 @@ fn a_request_arrives_as_it_was_sent_but_for_its_trace() {
 fn op_and_name_can_be_set() {
     let world = World::new();
     world.run(async {
-        let layer = GrpcClientLayer::new().op("rpc.client").name(|parts| {
-            assert!(!parts.headers.contains_key("panic"), "names nothing");
-            format!("call {}", parts.uri.path())
-        });
+        let layer = SentryClientLayer::new()
+            .op("rpc.client")
+            .span_name(|parts| {
+                assert!(!parts.headers.contains_key("panic"), "names nothing");
+                format!("call {}", parts.uri.path())
+            });
         let service = layer.layer(unavailable(&Arc::default()));
         service.clone().oneshot(grpc_request()).await.unwrap();
         let mut request = grpc_request();
@@ -232,7 +234,7 @@ fn a_call_in_a_manual_transaction_is_its_child() {
             .hub
             .configure_scope(|scope| scope.set_span(Some(transaction.clone().into())));
         world.run(async {
-            let service = GrpcClientLayer::new().layer(unavailable(&arrived));
+            let service = SentryClientLayer::new().layer(unavailable(&arrived));
             service.oneshot(grpc_request()).await.unwrap();
         });
         let id = transaction.get_trace_context().trace_id.to_string();
@@ -270,7 +272,7 @@ fn clients_of_all_kinds_take_the_layer() {
     world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
         let endpoint = server.endpoint();
-        let layer = || GrpcClientLayer::new().endpoint(endpoint.uri().clone());
+        let layer = || SentryClientLayer::new().endpoint(endpoint.uri().clone());
 
         let mut client = GreeterClient::new(layer().layer(endpoint.connect_lazy()));
         is_shared(&client);
@@ -311,7 +313,7 @@ fn clients_of_all_kinds_take_the_layer() {
             .unwrap();
 
         let mut client = GreeterClient::with_origin(
-            GrpcClientLayer::new().layer(endpoint.connect_lazy()),
+            SentryClientLayer::new().layer(endpoint.connect_lazy()),
             endpoint.uri().clone(),
         );
         client.say_hello(request("with an origin")).await.unwrap();
@@ -331,7 +333,7 @@ fn a_client_in_a_spawned_task_does_not_take_the_hub_of_who_spawned_it() {
     let world = World::new();
     world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         let job = async {
             sentry::configure_scope(|scope| scope.set_tag("mine", "1"));
             let mut task_client = client.clone();
@@ -353,12 +355,12 @@ fn a_client_in_a_spawned_task_does_not_take_the_hub_of_who_spawned_it() {
 #[test]
 fn layers_and_services_are_what_clients_need() {
     fn is_shared<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
-    is_shared::<GrpcClientLayer>();
-    is_shared::<sentry_tonic::GrpcClientService<Channel>>();
+    is_shared::<SentryClientLayer>();
+    is_shared::<sentry_tonic::SentryClientService<Channel>>();
     is_shared::<TracePropagationInterceptor>();
     is_shared::<sentry_tonic::TraceHeaders>();
     is_shared::<sentry_tonic::TraceTransport>();
-    let mut service = GrpcClientLayer::new().layer(7_u8);
+    let mut service = SentryClientLayer::new().layer(7_u8);
     *service.get_mut() += 1;
     assert_eq!((*service.get_ref(), service.into_inner()), (8, 8));
 }

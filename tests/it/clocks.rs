@@ -19,7 +19,7 @@ use tracing::{error, info, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
 
 use crate::support::alone::alone_with;
 use crate::support::gated::{Gated, LONG};
@@ -188,7 +188,7 @@ fn set_amid_calls(clock: &Clock, step: Step) {
     let world = World::new();
     world.run(async {
         let server = greeter(clock, step).serve().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let status = client.say_hello(request("a")).await.unwrap_err();
         assert_eq!(status.message(), "nobody");
         clock.set_right();
@@ -238,7 +238,7 @@ fn limits_go_by_another_clock() {
         let world = World::new();
         world.run(async {
             let greeter = Scripted::new().say_hello(|_| async { Err(Status::internal("failed")) });
-            let layer = GrpcServerLayer::new().max_events_per_minute(2);
+            let layer = SentryServerLayer::new().max_events_per_minute(2);
             let server = greeter.serve_with(layer).await;
             let mut client = server.client().await;
             for step in [Step::By(0)].into_iter().chain(STEPS) {
@@ -303,7 +303,7 @@ fn whatever_the_clock_says_all_is_sent() {
         let client = Arc::new(Client::from(options));
         let hub = Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default()));
         let world =
-            World::subscribed(|_| registry().with(SentryGrpcLayer::new().hub(Arc::clone(&hub))));
+            World::subscribed(|_| registry().with(SentryTracingLayer::new().hub(Arc::clone(&hub))));
         for step in STEPS {
             world
                 .run(greeter(&clock, step).say_hello_once("a"))

@@ -6,10 +6,11 @@ use sentry::ClientOptions;
 use serde_json::{Value, json};
 use tonic::{Request, Status};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, SentryServerLayer};
 
 use crate::support::alone::alone_with;
 use crate::support::greeter::{Scripted, request};
+use crate::support::observed::keys;
 use crate::support::world::World;
 
 type Data = BTreeMap<String, Value>;
@@ -19,14 +20,14 @@ fn told(
     conventions: SemanticConventions,
     options: fn(ClientOptions) -> ClientOptions,
 ) -> [Data; 2] {
-    let server = GrpcServerLayer::new().semantic_conventions(conventions);
-    let client = GrpcClientLayer::new().semantic_conventions(conventions);
+    let server = SentryServerLayer::new().semantic_conventions(conventions);
+    let client = SentryClientLayer::new().semantic_conventions(conventions);
     told_by(server, client, options)
 }
 
 fn told_by(
-    server: GrpcServerLayer,
-    client: GrpcClientLayer,
+    server: SentryServerLayer,
+    client: SentryClientLayer,
     options: fn(ClientOptions) -> ClientOptions,
 ) -> [Data; 2] {
     let world = World::with(|o| options(o.traces_sample_rate(1.0)), |layer| layer);
@@ -38,9 +39,9 @@ fn told_by(
                 .insert("x-shard", "7".parse().unwrap());
             Err(status)
         });
-        let layer = server.request_metadata(["x-tenant"]).unwrap();
+        let layer = server.request_metadata(keys(["x-tenant"]));
         let server = greeter.serve_with(layer).await;
-        let layer = client.response_metadata(["x-shard"]).unwrap();
+        let layer = client.response_metadata(keys(["x-shard"]));
         let mut client = server.observed_client(layer).await;
         let mut request = Request::new(request("Ferris"));
         request
@@ -119,7 +120,7 @@ fn the_environment_chooses_where_nobody_else_does() {
                 "http, rpc" => SemanticConventions::Stable,
                 _ => SemanticConventions::Both,
             };
-            let by_default = (GrpcServerLayer::new(), GrpcClientLayer::new());
+            let by_default = (SentryServerLayer::new(), SentryClientLayer::new());
             assert_eq!(
                 told_by(by_default.0, by_default.1, |options| options),
                 told(conventions, |options| options)
@@ -136,7 +137,7 @@ fn methods_that_are_not_known_have_one_name_from_the_start() {
     ] {
         let world = World::new();
         world.run(async {
-            let layer = GrpcServerLayer::new()
+            let layer = SentryServerLayer::new()
                 .semantic_conventions(conventions)
                 .known_methods(["/helloworld.Greeter/Say*"]);
             let server = Scripted::new().serve_with(layer).await;

@@ -11,7 +11,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status};
 use tower::Layer;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::example::example;
 use crate::support::gated::LONG;
@@ -133,7 +133,7 @@ fn call(op: &str, amid: Amid, status: SpanStatus) -> (String, String, SpanStatus
 }
 
 fn observed(endpoint: &Endpoint) -> ObservedClient {
-    let layer = GrpcClientLayer::new().endpoint(endpoint.uri().clone());
+    let layer = SentryClientLayer::new().endpoint(endpoint.uri().clone());
     GreeterClient::new(layer.layer(endpoint.connect_lazy()))
 }
 
@@ -195,7 +195,7 @@ fn a_network_that_stalls_is_a_connection_that_is_lost() {
         let server = Server::builder()
             .http2_keepalive_interval(Some(OFTEN))
             .http2_keepalive_timeout(Some(ENOUGH))
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .add_service(GreeterServer::new(hanging(&entered)))
             .serve_with_incoming_shutdown(incoming, stopped);
         let server = listening.running(tokio::spawn(server));

@@ -14,7 +14,7 @@ use tracing::dispatcher::{self, DefaultGuard, with_default};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, error, info_span};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{ObservedClient, Replies, Scripted, listen, reply, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
@@ -113,7 +113,7 @@ fn calls_that_change_dispatchers_amid_are_told_where_they_began() {
     runtime.block_on(async {
         let (listening, incoming, stopped) = listen().await;
         let serve = Server::builder()
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .add_service(GreeterServer::new(greeter()))
             .serve_with_incoming_shutdown(incoming, stopped);
         let server = listening.running(tokio::spawn(Rotating {
@@ -121,7 +121,7 @@ fn calls_that_change_dispatchers_amid_are_told_where_they_began() {
             dispatchers: dispatchers.to_vec(),
             next: 0,
         }));
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         for time in 0..TIMES {
             Rotating {
                 future: Some(Box::pin(make_calls(client.clone()))),
@@ -161,7 +161,7 @@ fn threads_with_dispatchers_of_their_own_tell_each_call_once() {
     let spans = [Arc::clone(&a.1), Arc::clone(&b.1)];
     let task = runtime.spawn(async move {
         let server = greeter().serve().await;
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         let calls: Vec<_> = (0..20)
             .map(|_| tokio::spawn(make_calls(client.clone())))
             .collect();
@@ -188,7 +188,7 @@ fn call_begun_by<T>(begin: impl FnOnce(&mut dyn FnMut()) -> T) {
         .unwrap();
     runtime.block_on(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let mut call = Box::pin(async move { client.say_hello(request("a")).await });
         let mut begin = Some(begin);
         let mut is_pending = false;

@@ -17,7 +17,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status, TimeoutExpired};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use sentry_tonic::{GrpcServerLayer, OnPanic, RequestBody, ResponseBody};
+use sentry_tonic::{PanicPolicy, RequestBody, ResponseBody, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status, headers};
 use crate::support::received::{Received, Tx};
@@ -74,7 +74,10 @@ async fn call<E: Send + Sync + Unpin + 'static>(
     let service = service_fn(move |_: Request<RequestBody<Empty<&'static [u8]>>>| {
         ready(answer.take().unwrap())
     });
-    GrpcServerLayer::new().layer(service).oneshot(request).await
+    SentryServerLayer::new()
+        .layer(service)
+        .oneshot(request)
+        .await
 }
 
 /// As hyper does: to the trailers, an error or an end that is announced.
@@ -347,7 +350,7 @@ fn http_errors_map_as_grpc_says() {
 }
 
 /// Polls a call of a service that never answers once, and drops it.
-fn abandon(layer: &GrpcServerLayer, request: Request<Empty<&'static [u8]>>, wait: Duration) {
+fn abandon(layer: &SentryServerLayer, request: Request<Empty<&'static [u8]>>, wait: Duration) {
     let service =
         service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| pending::<Answer<BoxError>>());
     let mut service = layer.layer(service);
@@ -372,9 +375,9 @@ const NOW: Duration = Duration::ZERO;
 
 #[test]
 fn a_dropped_future_is_cancelled_or_out_of_time() {
-    let plain = GrpcServerLayer::new();
-    let brief = GrpcServerLayer::new().server_timeout(Duration::from_nanos(1));
-    let ample = GrpcServerLayer::new().server_timeout(Duration::from_secs(3600));
+    let plain = SentryServerLayer::new();
+    let brief = SentryServerLayer::new().assume_server_timeout(Duration::from_nanos(1));
+    let ample = SentryServerLayer::new().assume_server_timeout(Duration::from_secs(3600));
     let cancelled = SpanStatus::Cancelled;
     let late = SpanStatus::DeadlineExceeded;
     for (layer, request, wait, status) in [
@@ -419,9 +422,9 @@ fn a_dropped_body_is_cancelled_or_out_of_time() {
                 let mut answer = Some(Ok::<_, BoxError>(answer));
                 let service =
                     service_fn(move |_: Request<RequestBody<_>>| ready(answer.take().unwrap()));
-                let layer = GrpcServerLayer::new();
+                let layer = SentryServerLayer::new();
                 let layer = match option {
-                    Some(option) => layer.server_timeout(option),
+                    Some(option) => layer.assume_server_timeout(option),
                     None => layer,
                 };
                 let response = layer.layer(service).oneshot(request).await.unwrap();
@@ -437,7 +440,7 @@ fn a_dropped_body_is_cancelled_or_out_of_time() {
 
 #[test]
 fn a_panic_is_internal_wherever_it_happens() {
-    type Panicking<'a> = &'a dyn Fn(GrpcServerLayer);
+    type Panicking<'a> = &'a dyn Fn(SentryServerLayer);
     let in_call: Panicking<'_> = &|layer| {
         let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
             assert!(std::env::args().len() == 0, "the service panics");
@@ -468,17 +471,24 @@ fn a_panic_is_internal_wherever_it_happens() {
         };
         let _ = pin!(response.into_body()).poll_frame(cx);
     };
-    for on_panic in [OnPanic::Answer, OnPanic::Resume, OnPanic::Ignore] {
+    for panic_policy in [
+        PanicPolicy::ReturnInternal,
+        PanicPolicy::ResumeUnwind,
+        PanicPolicy::Ignore,
+    ] {
         for panicking in [in_call, in_future, in_body] {
             let world = World::new();
-            let layer = GrpcServerLayer::new().on_panic(on_panic);
+            let layer = SentryServerLayer::new().panic_policy(panic_policy);
             let call = || catch_unwind(AssertUnwindSafe(|| panicking(layer)));
-            assert_eq!(world.sync(call).is_err(), on_panic != OnPanic::Answer);
+            assert_eq!(
+                world.sync(call).is_err(),
+                panic_policy != PanicPolicy::ReturnInternal
+            );
             let text = Some("panicked".to_owned());
             let internal = (SpanStatus::InternalError, "INTERNAL".to_owned(), text);
             let received = world.received();
             assert_eq!(ending_of(&received), internal);
-            let is_told = on_panic != OnPanic::Ignore;
+            let is_told = panic_policy != PanicPolicy::Ignore;
             assert_eq!(received.events.len(), usize::from(is_told));
         }
     }
@@ -493,7 +503,7 @@ fn a_panic_that_somebody_caught_is_internal_too() {
             ready(Ok::<_, BoxError>(answer.take().unwrap()))
         });
         let cx = &mut Context::from_waker(Waker::noop());
-        let layer = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
+        let layer = SentryServerLayer::new().panic_policy(PanicPolicy::Ignore);
         let mut future = Box::pin(layer.layer(service).oneshot(request()));
         let std::task::Poll::Ready(Ok(response)) = future.as_mut().poll(cx) else {
             unreachable!()
@@ -630,7 +640,7 @@ fn a_panic_and_a_deadline_outrank_an_announced_end() {
                 ready(Ok::<_, BoxError>(Response::new(body)))
             });
             let request = timeout.map_or_else(request, with_timeout);
-            let layer = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
+            let layer = SentryServerLayer::new().panic_policy(PanicPolicy::Ignore);
             let response = layer.layer(service).oneshot(request).await.unwrap();
             let mut body = Box::pin(response.into_body());
             let poll = || {
@@ -661,7 +671,7 @@ fn cut(error: fn() -> Status, answer: fn(Status) -> Status) -> (SpanStatus, usiz
             },
         );
         let request = request().map(|_| ScriptedBody::new([Step::Fail(error())]));
-        let call = GrpcServerLayer::new().layer(service).oneshot(request);
+        let call = SentryServerLayer::new().layer(service).oneshot(request);
         drop(call.await.unwrap());
     });
     let received = world.received();

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info, info_span, instrument, warn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-use sentry_tonic::{SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{SentrySpanExt, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Sp, event_trace, map, messages, trace};
@@ -373,7 +373,7 @@ fn destructors_of_a_dropped_call_are_in_the_rpc() {
 fn logs_link_to_the_span_they_are_in() {
     let world = World::subscribed(|hub| {
         tracing_subscriber::registry()
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
             .with(LogLayer::new().with_filter(LevelFilter::INFO))
     });
     world.run(async {
@@ -417,7 +417,7 @@ fn logs_link_to_the_span_they_are_in() {
 fn an_error_layer_of_the_applications_own_captures_in_the_rpc() {
     let world = World::subscribed(|hub| {
         tracing_subscriber::registry()
-            .with(SentryGrpcLayer::new().hub(hub).capture_errors(false))
+            .with(SentryTracingLayer::new().hub(hub).capture_errors(false))
             .with(ErrorLayer::new().with_filter(LevelFilter::WARN))
     });
     world.sync(|| {
@@ -527,8 +527,9 @@ fn a_transport_that_panics_harms_no_call() {
         .transport(|_: &sentry::ClientOptions| Arc::new(Panics) as Arc<dyn sentry::Transport>);
     let client = Arc::new(sentry::Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    let world =
-        World::subscribed(|_| tracing_subscriber::registry().with(SentryGrpcLayer::new().hub(hub)));
+    let world = World::subscribed(|_| {
+        tracing_subscriber::registry().with(SentryTracingLayer::new().hub(hub))
+    });
     world.run(async {
         let answer = Scripted::new().say_hello_once("a").await.unwrap();
         assert_eq!(answer, reply("a"));

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcSide};
+use sentry_tonic::{RpcSide, SentryClientLayer, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
@@ -60,7 +60,7 @@ pub(crate) fn with_source(
 }
 
 /// A call that a handler fails with `status`.
-pub(crate) async fn fail(layer: GrpcServerLayer, status: Status) {
+pub(crate) async fn fail(layer: SentryServerLayer, status: Status) {
     let greeter = Scripted::new().say_hello(move |_| {
         let status = status.clone();
         async move { Err(status) }
@@ -86,7 +86,7 @@ fn a_failed_call_is_one_error_with_its_sources() {
     world.run(async {
         info_span!("boot").in_scope(|| info!("not of the call"));
         let status = with_source(Status::internal("try later"), WriteFailed(DiskFull));
-        fail(GrpcServerLayer::new(), status).await;
+        fail(SentryServerLayer::new(), status).await;
     });
     let received = world.received();
     let event = received.only_event();
@@ -189,7 +189,7 @@ fn servers_report_what_is_their_own_fault() {
     for number in 1..=16 {
         let code = Code::from_i32(number);
         let world = World::new();
-        world.run(fail(GrpcServerLayer::new(), Status::new(code, "")));
+        world.run(fail(SentryServerLayer::new(), Status::new(code, "")));
         let is_fault = matches!(code, Code::Unknown | Code::Internal | Code::DataLoss);
         assert_eq!(count(&world), usize::from(is_fault), "{code:?}");
     }
@@ -208,7 +208,7 @@ fn codes_are_chosen() {
             .zip(expected)
         {
             let world = World::new();
-            let layer = GrpcServerLayer::new().capture_codes(codes.clone());
+            let layer = SentryServerLayer::new().capture_codes(codes.clone());
             world.run(fail(layer, Status::new(code, "")));
             assert_eq!(count(&world), expected, "{codes:?}: {code:?}");
         }
@@ -221,7 +221,7 @@ fn a_closure_chooses_by_the_outcome() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let layer = {
         let seen = Arc::clone(&seen);
-        GrpcServerLayer::new().capture_if(move |outcome| {
+        SentryServerLayer::new().capture_if(move |outcome| {
             assert!(outcome.duration().as_nanos() > 0);
             seen.lock().unwrap().push((
                 outcome.side(),
@@ -272,7 +272,7 @@ fn a_closure_chooses_by_the_outcome() {
 #[test]
 fn a_closure_that_panics_harms_no_call_and_reports_nothing() {
     let world = World::new();
-    let layer = GrpcServerLayer::new().capture_if(|_| panic!("a bad policy"));
+    let layer = SentryServerLayer::new().capture_if(|_| panic!("a bad policy"));
     world.run(fail(layer, Status::internal("")));
     let received = world.received();
     assert_eq!(received.events.len(), 0);
@@ -282,10 +282,10 @@ fn a_closure_that_panics_harms_no_call_and_reports_nothing() {
 #[test]
 fn clients_report_what_they_are_told_to() {
     for (layer, expected) in [
-        (GrpcClientLayer::new(), 0),
-        (GrpcClientLayer::new().capture_codes([Code::NotFound]), 1),
+        (SentryClientLayer::new(), 0),
+        (SentryClientLayer::new().capture_codes([Code::NotFound]), 1),
         (
-            GrpcClientLayer::new().capture_if(|outcome| outcome.side() == RpcSide::Client),
+            SentryClientLayer::new().capture_if(|outcome| outcome.side() == RpcSide::Client),
             1,
         ),
     ] {
@@ -321,7 +321,7 @@ fn a_client_tells_why_the_transport_failed() {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
         let endpoint = server.endpoint();
         server.stop().await;
-        let layer = GrpcClientLayer::new().capture_codes([Code::Unavailable]);
+        let layer = SentryClientLayer::new().capture_codes([Code::Unavailable]);
         let channel = layer.layer(endpoint.connect_lazy());
         let mut client = crate::support::helloworld::greeter_client::GreeterClient::new(channel);
         client.say_hello(request("Ferris")).await.unwrap_err();
@@ -341,7 +341,7 @@ fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
         World::sampled(0.0),
         World::with(|options| options, |layer| layer),
     ] {
-        world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+        world.run(fail(SentryServerLayer::new(), Status::internal("failed")));
         let received = world.received();
         assert_eq!(received.transactions.len(), 0);
         assert_eq!(
@@ -354,7 +354,7 @@ fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
 #[test]
 fn without_a_layer_nothing_is_captured() {
     let world = World::subscribed(|_| tracing_subscriber::registry());
-    world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+    world.run(fail(SentryServerLayer::new(), Status::internal("failed")));
     assert_eq!(count(&world), 0);
 }
 
@@ -367,7 +367,7 @@ pub(crate) fn post<B>(body: B) -> Request<B> {
 
 /// Makes calls that a service answers with these codes, once it was polled twice.
 pub(crate) async fn calls_of_a_client(codes: &[Code]) {
-    let layer = GrpcClientLayer::new().capture_if(|_| true);
+    let layer = SentryClientLayer::new().capture_if(|_| true);
     let calls = codes.iter().map(|&code| {
         let service = service_fn(move |_: Request<Body>| async move {
             tokio::task::yield_now().await;
@@ -416,7 +416,7 @@ fn success_is_never_captured() {
 #[test]
 fn an_event_of_a_failure_has_its_status() {
     let world = World::new();
-    world.run(fail(GrpcServerLayer::new(), Status::internal("failed")));
+    world.run(fail(SentryServerLayer::new(), Status::internal("failed")));
     let received = world.received();
     let context = event_trace(received.only_event());
     assert_eq!(context.status, Some(SpanStatus::InternalError));
@@ -437,7 +437,7 @@ fn a_call_that_ends_with_its_thread_harms_nothing() {
         tracing::dispatcher::with_default(&plain, || info_span!("first").in_scope(|| {}));
         LEFT.set(None);
         tracing::dispatcher::with_default(&dispatch, || {
-            let layer = GrpcClientLayer::new().capture_if(|_| true);
+            let layer = SentryClientLayer::new().capture_if(|_| true);
             let service = service_fn(|_: Request<Body>| {
                 std::future::pending::<Result<Response<ScriptedBody<BoxError>>, Infallible>>()
             });

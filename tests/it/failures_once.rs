@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, SentryGrpcLayer};
+use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::failures::{DiskFull, calls_of_a_client, count, post, some, with_source};
 use crate::support::body::{ScriptedBody, Step};
@@ -100,7 +100,7 @@ fn what_repeats_an_event_that_is_no_error_is_left_out_and_the_failure_is_not() {
     assert_eq!(count(&world), 2);
 
     let world = World::subscribed(|hub| {
-        let layer = SentryGrpcLayer::new().hub(hub).capture_errors(false);
+        let layer = SentryTracingLayer::new().hub(hub).capture_errors(false);
         let own = ErrorLayer::new().with_filter(LevelFilter::WARN);
         registry().with(layer).with(own)
     });
@@ -180,7 +180,7 @@ fn what_was_told_before_a_clients_call_does_not_hide_its_failure() {
     world.run(async {
         let greeter = Scripted::new().say_hello(|_| async { Err(Status::internal("failed")) });
         let (server, _arrivals) = greeter.serve_unobserved().await;
-        let layer = GrpcClientLayer::new().capture_codes([Code::Internal]);
+        let layer = SentryClientLayer::new().capture_codes([Code::Internal]);
         let mut client = server.observed_client(layer).await;
         let job = async {
             error!("something else");
@@ -280,7 +280,7 @@ fn a_status_that_a_body_fails_with_is_told_once() {
             ready(Ok::<_, Status>(Response::new(body)))
         });
         let request = post(Empty::new());
-        let response = GrpcServerLayer::new().layer(service).oneshot(request);
+        let response = SentryServerLayer::new().layer(service).oneshot(request);
         let body = response.await.unwrap().into_body();
         http_body_util::BodyExt::collect(body).await.unwrap_err();
     });

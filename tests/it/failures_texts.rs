@@ -5,7 +5,7 @@ use std::fmt;
 
 use tonic::Status;
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 
 use crate::failures::{fail, some, with_source};
 use crate::support::received::{exceptions, rpc_context};
@@ -31,7 +31,7 @@ fn what_an_event_says_is_bounded() {
     let world = World::new();
     let message = "m".repeat(4_000);
     world.run(fail(
-        GrpcServerLayer::new(),
+        SentryServerLayer::new(),
         with_source(Status::internal(message.clone()), Chatty),
     ));
     let received = world.received();
@@ -57,7 +57,7 @@ fn a_status_as_source_tells_no_metadata() {
     outer
         .metadata_mut()
         .insert("x-api-key", "secret".parse().unwrap());
-    world.run(fail(GrpcServerLayer::new(), outer));
+    world.run(fail(SentryServerLayer::new(), outer));
     let received = world.received();
     let event = received.only_event();
     assert_eq!(
@@ -84,7 +84,7 @@ fn a_source_that_panics_when_it_is_printed_harms_no_call() {
 
     let world = World::new();
     world.run(fail(
-        GrpcServerLayer::new(),
+        SentryServerLayer::new(),
         with_source(Status::internal("failed"), Mine),
     ));
     let received = world.received();
@@ -118,7 +118,7 @@ fn a_status_that_is_boxed_tells_no_metadata_either() {
         .metadata_mut()
         .insert("authorization", "Bearer secret".parse().unwrap());
     let outer = with_source(Status::internal("no"), Wrapped(Box::new(inner)));
-    world.run(fail(GrpcServerLayer::new(), outer));
+    world.run(fail(SentryServerLayer::new(), outer));
     let received = world.received();
     let event = received.only_event();
     assert_eq!(
@@ -175,7 +175,7 @@ fn a_message_is_no_type() {
             debug: debug.to_owned(),
         };
         let status = with_source(Status::internal(""), source);
-        world.run(fail(GrpcServerLayer::new(), status));
+        world.run(fail(SentryServerLayer::new(), status));
         let received = world.received();
         let event = received.only_event();
         assert_eq!(event.fingerprint[2], ty, "{display:?} {debug:?}");

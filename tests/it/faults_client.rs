@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sentry::{Client, Hub, Level};
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer};
 use tokio::sync::{Semaphore, mpsc as tasks};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_stream::StreamExt;
@@ -30,7 +30,7 @@ fn client(via: Via, ingest: &Faulty) -> Arc<Client> {
 }
 
 fn world(hub: &Arc<Hub>) -> World {
-    let layer = SentryGrpcLayer::new().hub(Arc::clone(hub));
+    let layer = SentryTracingLayer::new().hub(Arc::clone(hub));
     World::subscribed(|_| registry().with(layer))
 }
 
@@ -68,7 +68,7 @@ fn run(hub: &Arc<Hub>, meanwhile: impl FnOnce(&Run) + Send + 'static) {
         let beside = spawn_blocking(move || meanwhile(&beside));
         let mut all = JoinSet::new();
         for _ in 0..AT_ONCE {
-            let client = server.observed_client(GrpcClientLayer::new()).await;
+            let client = server.observed_client(SentryClientLayer::new()).await;
             let (run, expected) = (Arc::clone(&run), expected.clone());
             all.spawn(async move {
                 for _ in 0..TIMES {
@@ -216,7 +216,7 @@ fn calls_that_are_running_at_a_close_end_as_they_would() {
             let gate = Arc::new(Semaphore::new(0));
             let (greeter, mut inside) = waiting(&gate);
             let server = greeter.serve().await;
-            let client = server.observed_client(GrpcClientLayer::new()).await;
+            let client = server.observed_client(SentryClientLayer::new()).await;
             let mut calls = JoinSet::new();
             for name in ["Ferris", "internal", "panic"].repeat(5) {
                 let (mut unary, mut streaming) = (client.clone(), client.clone());
@@ -312,7 +312,7 @@ fn last_of_a_client(via: Via, patience: Duration) -> bool {
             let gate = Arc::new(Semaphore::new(0));
             let (greeter, mut inside) = waiting(&gate);
             let server = greeter.serve_unobserved().await.0;
-            let mut client = server.observed_client(GrpcClientLayer::new()).await;
+            let mut client = server.observed_client(SentryClientLayer::new()).await;
             let call = tokio::spawn(async move { client.say_hello(request("a")).await });
             inside.recv().await.unwrap();
             hub.bind_client(None);

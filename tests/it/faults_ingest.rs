@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use sentry::{Client, Hub, Level};
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
@@ -51,11 +51,11 @@ fn hub(client: &Arc<Client>) -> Arc<Hub> {
 
 /// All calls, with both sides observed.
 fn calls(hub: &Arc<Hub>) -> Vec<String> {
-    let layer = SentryGrpcLayer::new().hub(Arc::clone(hub));
+    let layer = SentryTracingLayer::new().hub(Arc::clone(hub));
     let world = World::subscribed(|_| registry().with(layer));
     world.run(async {
         let server = greeter().serve().await;
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         let said = every_call(client).await;
         server.stop().await;
         said

@@ -15,7 +15,9 @@ use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span, debug_span, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody, SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{
+    RequestBody, SentryClientLayer, SentryServerLayer, SentrySpanExt, SentryTracingLayer,
+};
 
 use crate::support::received::{Received, messages, trace};
 use crate::support::world::World;
@@ -44,7 +46,7 @@ async fn make_call() -> HeaderMap {
         arrived.send(request.headers().clone()).unwrap();
         ready(answer())
     });
-    let client = GrpcClientLayer::new().layer(service);
+    let client = SentryClientLayer::new().layer(service);
     client.oneshot(request(&[])).await.unwrap();
     arrivals.recv().unwrap()
 }
@@ -74,7 +76,7 @@ where
             answer()
         }
     });
-    let server = GrpcServerLayer::new().layer(service);
+    let server = SentryServerLayer::new().layer(service);
     server.oneshot(request(headers)).await.unwrap();
 }
 
@@ -91,7 +93,7 @@ fn worlds() -> Vec<(bool, World)> {
                 |layer| layer,
             );
             if !is_pinned {
-                let layer = SentryGrpcLayer::new();
+                let layer = SentryTracingLayer::new();
                 world.dispatch = tracing_subscriber::registry().with(layer).into();
             }
             worlds.push((is_pinned, world));

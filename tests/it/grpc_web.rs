@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::transport::Server;
 use tonic_web::GrpcWebLayer;
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 
 use crate::support::greeter::{Running, Scripted, listen, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
@@ -53,7 +53,7 @@ fn a_call_of_a_browser_is_observed_inside_of_the_layer_that_turns_it_into_grpc()
         let server = Server::builder()
             .accept_http1(true)
             .layer(GrpcWebLayer::new())
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .add_service(nobody())
             .serve_with_incoming_shutdown(incoming, stopped);
         call(listening.running(tokio::spawn(server))).await
@@ -72,7 +72,7 @@ fn outside_of_it_the_call_passes_through() {
         let (listening, incoming, stopped) = listen().await;
         let server = Server::builder()
             .accept_http1(true)
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .layer(GrpcWebLayer::new())
             .add_service(nobody())
             .serve_with_incoming_shutdown(incoming, stopped);

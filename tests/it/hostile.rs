@@ -16,7 +16,7 @@ use http_body_util::Empty;
 use sentry::protocol::SpanStatus;
 use tower::{Layer, ServiceExt, service_fn};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody};
+use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer};
 
 use crate::support::body::ScriptedBody;
 use crate::support::world::World;
@@ -99,7 +99,7 @@ fn an_error_goes_through_whatever_comes_of_looking_at_it() {
                 answer.take().unwrap(),
             ))
         });
-        let call = GrpcServerLayer::new().layer(service).oneshot(request());
+        let call = SentryServerLayer::new().layer(service).oneshot(request());
         let error = world.run(call).unwrap_err();
         assert!(error.is::<Odd>());
         let received = world.received();
@@ -134,7 +134,7 @@ fn a_body_is_dropped_whatever_it_thinks_of_its_end() {
     let service = service_fn(|_: Request<RequestBody<Empty<Bytes>>>| {
         ready(Ok::<_, Infallible>(Response::new(Unsure)))
     });
-    let call = GrpcServerLayer::new().layer(service).oneshot(request());
+    let call = SentryServerLayer::new().layer(service).oneshot(request());
     world.run(async { drop(call.await) });
     assert_eq!(world.received().only_tx().status, SpanStatus::Cancelled);
 }
@@ -182,7 +182,7 @@ fn a_request_with_as_many_headers_as_there_can_be_is_made() {
                 ScriptedBody::<Infallible>::default(),
             )))
         });
-        let layer = GrpcClientLayer::new().propagate_traceparent(true);
+        let layer = SentryClientLayer::new().propagate_traceparent(true);
         let call = layer.layer(service).oneshot(request);
         world.run(async { drop(call.await) });
         assert_eq!(world.received().transactions.len(), 1);

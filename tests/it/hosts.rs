@@ -29,7 +29,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, registry, reload};
 
-use sentry_tonic::{GrpcServerLayer, RequestBody, SentryGrpcLayer};
+use sentry_tonic::{RequestBody, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status, headers};
 use crate::support::greeter::{Scripted, request};
@@ -72,7 +72,7 @@ fn on_a_server_above_and_below_other_layers() {
         Server::builder()
             .timeout(Duration::from_secs(60))
             .layer(InterceptorLayer::new(Ok::<tonic::Request<()>, Status>))
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .layer(InterceptorLayer::new(Ok::<tonic::Request<()>, Status>))
             .layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(60)))
             .add_service(GreeterServer::new(Scripted::new()))
@@ -89,9 +89,9 @@ fn on_one_service_which_keeps_its_name() {
         S::NAME
     }
     let names = names_of_one_call(|listener| async {
-        let service = GrpcServerLayer::new().layer(GreeterServer::new(Scripted::new()));
+        let service = SentryServerLayer::new().layer(GreeterServer::new(Scripted::new()));
         assert_eq!(name(&service), "helloworld.Greeter");
-        let service = GrpcServerLayer::new().named_layer(service);
+        let service = SentryServerLayer::new().named_layer(service);
         assert_eq!(name(&service), "helloworld.Greeter");
         Server::builder()
             .add_service(service)
@@ -108,7 +108,7 @@ fn with_an_interceptor_around_and_inside() {
         let pass = Ok::<tonic::Request<()>, Status>;
         let inside = GreeterServer::with_interceptor(Scripted::new(), pass);
         let service =
-            interceptor::InterceptedService::new(GrpcServerLayer::new().layer(inside), pass);
+            interceptor::InterceptedService::new(SentryServerLayer::new().layer(inside), pass);
         Server::builder()
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(listener))
@@ -125,7 +125,7 @@ fn on_an_axum_router_with_other_routes() {
         let app = Routes::new(GreeterServer::new(Scripted::new()))
             .into_axum_router()
             .route("/health", axum::routing::get(|| async { "well" }))
-            .layer(GrpcServerLayer::new());
+            .layer(SentryServerLayer::new());
         let request = Request::get("/health")
             .body(axum::body::Body::empty())
             .unwrap();
@@ -170,7 +170,7 @@ fn around_middleware_written_for_one_type_of_body() {
     let names = names_of_one_call(|listener| async {
         let boxed = |request: Request<RequestBody<Body>>| request.map(Body::new);
         Server::builder()
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .layer(MapRequestLayer::new(boxed))
             .layer(tower::layer::layer_fn(Typed))
             .add_service(GreeterServer::new(Scripted::new()))
@@ -185,7 +185,7 @@ fn around_middleware_written_for_one_type_of_body() {
 fn twice_on_one_call_counts_once() {
     let world = World::new();
     world.run(async {
-        let layer = GrpcServerLayer::new();
+        let layer = SentryServerLayer::new();
         let service = layer.layer(layer.layer(GreeterServer::new(Scripted::new())));
         let request = Request::post(SAY_HELLO)
             .header("content-type", "application/grpc")
@@ -201,24 +201,24 @@ fn twice_on_one_call_counts_once() {
 #[test]
 fn public_types_are_send_sync_and_unpin() {
     fn is_auto<T: Send + Sync + Unpin>() {}
-    is_auto::<GrpcServerLayer>();
-    is_auto::<sentry_tonic::GrpcServerService<()>>();
+    is_auto::<SentryServerLayer>();
+    is_auto::<sentry_tonic::SentryServerService<()>>();
     is_auto::<sentry_tonic::ResponseBody<ScriptedBody<BoxError>>>();
     is_auto::<sentry_tonic::ResponseFuture<std::future::Ready<()>>>();
     is_auto::<RequestBody<Empty<&'static [u8]>>>();
-    is_auto::<SentryGrpcLayer>();
+    is_auto::<SentryTracingLayer>();
 }
 
 #[test]
 fn a_service_gives_back_what_is_inside() {
-    let mut service = GrpcServerLayer::new().layer(1);
+    let mut service = SentryServerLayer::new().layer(1);
     assert_eq!(*service.get_ref(), 1);
     *service.get_mut() = 2;
     assert_eq!(service.into_inner(), 2);
 }
 
 /// Calls a service in this process, below the layer.
-async fn call_with_content_type(layer: &GrpcServerLayer, content_type: Option<&str>) {
+async fn call_with_content_type(layer: &SentryServerLayer, content_type: Option<&str>) {
     let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
         let body =
             ScriptedBody::<BoxError>::new([Step::Data(b"bytes"), Step::Trailers(grpc_status(5))]);
@@ -255,7 +255,7 @@ fn what_is_not_grpc_passes_through() {
     ] {
         let world = World::new();
         world.run(call_with_content_type(
-            &GrpcServerLayer::new(),
+            &SentryServerLayer::new(),
             content_type,
         ));
         let count = world.received().transactions.len();
@@ -274,7 +274,7 @@ fn address_of(request: http::request::Builder) -> (Option<Value>, Option<Value>)
         });
         let request = request.header("content-type", "application/grpc");
         let request = request.body(Empty::new()).unwrap();
-        let layer = GrpcServerLayer::new();
+        let layer = SentryServerLayer::new();
         layer.layer(service).oneshot(request).await.unwrap();
     });
     let mut data = world.received().only_tx().data;
@@ -317,7 +317,7 @@ fn a_unix_socket_has_no_address() {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = Server::builder()
-            .layer(GrpcServerLayer::new())
+            .layer(SentryServerLayer::new())
             .add_service(GreeterServer::new(Scripted::new()))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
                 let _ = stopped.await;
@@ -342,7 +342,7 @@ fn a_call_inside_a_span_is_its_child_unless_forced() {
     for force in [false, true] {
         let world = World::new();
         world.run(async {
-            let layer = GrpcServerLayer::new().force_transaction(force);
+            let layer = SentryServerLayer::new().force_transaction(force);
             let _job = info_span!(target: "test", "job").entered();
             call_with_content_type(&layer, Some("application/grpc")).await;
         });
@@ -374,7 +374,7 @@ fn a_call_inside_a_manual_transaction_is_its_child() {
         world
             .hub
             .configure_scope(|scope| scope.set_span(Some(span)));
-        call_with_content_type(&GrpcServerLayer::new(), Some("application/grpc")).await;
+        call_with_content_type(&SentryServerLayer::new(), Some("application/grpc")).await;
         manual.set_status(SpanStatus::Ok);
         manual.finish();
     });
@@ -402,7 +402,7 @@ fn a_response_that_outlives_the_span_around_its_call_has_the_same_hub() {
             .unwrap();
         // As tonic does with the span of `Server::trace_fn`.
         let around = info_span!(target: "test", "around");
-        let call = GrpcServerLayer::new().layer(service).oneshot(request);
+        let call = SentryServerLayer::new().layer(service).oneshot(request);
         let response = tracing::Instrument::instrument(call, around.clone()).await;
         drop(response.unwrap().into_body().collect().await);
     });
@@ -413,11 +413,11 @@ fn a_response_that_outlives_the_span_around_its_call_has_the_same_hub() {
 }
 
 /// A call with a nested span, reported through a subscriber of any make.
-fn reported<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> Vec<(String, usize)>
+fn reported<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Vec<(String, usize)>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub: Arc<Hub>| make(SentryGrpcLayer::new().hub(hub)));
+    let world = World::subscribed(|hub: Arc<Hub>| make(SentryTracingLayer::new().hub(hub)));
     world.run(async {
         let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| async {
             info_span!(target: "test", "nested").in_scope(|| {});
@@ -431,7 +431,12 @@ where
             .header("sentry-trace", trace)
             .body(Empty::new())
             .unwrap();
-        drop(GrpcServerLayer::new().layer(service).oneshot(request).await);
+        drop(
+            SentryServerLayer::new()
+                .layer(service)
+                .oneshot(request)
+                .await,
+        );
     });
     let received = world.received();
     let txs = received.txs();
@@ -506,14 +511,17 @@ fn spans_that_are_switched_off_let_calls_pass() {
         reported(|layer| registry().with(LevelFilter::WARN).with(layer)),
         []
     );
-    assert_eq!(reported(|_| registry().with(None::<SentryGrpcLayer>)), []);
+    assert_eq!(
+        reported(|_| registry().with(None::<SentryTracingLayer>)),
+        []
+    );
     assert_eq!(reported(|_| registry()), []);
 }
 
 #[test]
 fn two_layers_in_one_registry_report_once() {
     assert_eq!(
-        reported(|layer| registry().with(layer).with(SentryGrpcLayer::new())),
+        reported(|layer| registry().with(layer).with(SentryTracingLayer::new())),
         [(SAY_HELLO.to_owned(), 1)]
     );
 }

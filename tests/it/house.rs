@@ -7,7 +7,7 @@ use std::path::Path;
 /// What server and client stand on; they do not know each other.
 const MIDDLEWARE: [&str; 7] = [
     "call",
-    "watch",
+    "lifecycle",
     "report",
     "propagation",
     "rpc",
@@ -16,22 +16,26 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("fields", &[]),
     ("manual", &[]),
     ("sync", &[]),
     ("rpc", &[]),
     ("propagation", &[]),
-    ("watch", &["rpc", "sync"]),
+    ("lifecycle", &["rpc", "sync"]),
     ("report", &["rpc", "fields", "sync"]),
     ("span_ext", &["report", "propagation", "rpc"]),
     (
         "bridge",
         &["span_ext", "report", "propagation", "fields", "sync"],
     ),
-    ("call", &["watch", "report", "rpc", "fields", "span_ext"]),
+    (
+        "call",
+        &["lifecycle", "report", "rpc", "fields", "span_ext"],
+    ),
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
+    ("init", &["bridge"]),
     ("interceptor", &["span_ext"]),
     ("setup", &["bridge", "call", "rpc", "span_ext", "fields"]),
     (
@@ -40,6 +44,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "bridge",
             "server",
             "client",
+            "init",
             "interceptor",
             "setup",
             "call",
@@ -47,7 +52,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "propagation",
             "report",
             "rpc",
-            "watch",
+            "lifecycle",
         ],
     ),
 ];

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
-use sentry_tonic::{SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{SentrySpanExt, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, event_trace, messages, trace};
@@ -41,7 +41,7 @@ fn job(name: &str) {
 
 #[test]
 fn the_current_hub_is_the_base() {
-    let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let dispatch = Dispatch::new(registry().with(SentryTracingLayer::new()));
     let (transport_a, a) = client();
     let (transport_b, b) = client();
     let hub_a = Arc::new(Hub::new(Some(a), Arc::default()));
@@ -81,7 +81,7 @@ fn without_a_client_that_can_send_calls_pass_through() {
         closed,
     ] {
         let hub = Arc::new(Hub::new(client, Arc::default()));
-        let world = World::subscribed(|_| registry().with(SentryGrpcLayer::new().hub(hub)));
+        let world = World::subscribed(|_| registry().with(SentryTracingLayer::new().hub(hub)));
         world.run(async {
             let greeter = Scripted::new().say_hello(|name| async move {
                 info_span!("inside").in_scope(|| error!("nobody hears it"));
@@ -99,7 +99,7 @@ fn without_a_client_that_can_send_calls_pass_through() {
 #[test]
 fn a_client_may_come_late_be_replaced_and_be_closed() {
     let hub = Arc::new(Hub::new(None, Arc::default()));
-    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let layer = SentryTracingLayer::new().hub(Arc::clone(&hub));
     let dispatch = Dispatch::new(registry().with(layer));
     with_default(&dispatch, || {
         job("too early");
@@ -191,7 +191,7 @@ fn with_tracing_disabled_each_rpc_has_a_trace_of_its_own() {
 #[test]
 fn spans_of_several_dispatchers_make_one_trace() {
     let world = World::new();
-    let other = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let other = Dispatch::new(registry().with(SentryTracingLayer::new()));
     world.sync(|| {
         let _outer = info_span!(target: "test", "outer").entered();
         with_default(&other, || {
@@ -220,7 +220,7 @@ fn spans_of_several_dispatchers_make_one_trace() {
 #[test]
 fn a_span_of_another_dispatcher_is_in_the_call_where_nothing_is_sampled() {
     let world = World::sampled(0.0);
-    let other = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let other = Dispatch::new(registry().with(SentryTracingLayer::new()));
     world.sync(|| {
         let _outer = info_span!(target: "test", "outer").entered();
         sentry::configure_scope(|scope| scope.set_tag("of", "outer"));
@@ -273,7 +273,7 @@ fn two_services_in_one_process_have_a_hub_each() {
 
 #[test]
 fn the_main_hub_helps_out_where_the_current_one_cannot_send() {
-    let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+    let dispatch = Dispatch::new(registry().with(SentryTracingLayer::new()));
     let (transport, of_main) = client();
     let (_, closed) = client();
     closed.close(None);
@@ -299,7 +299,7 @@ fn the_main_hub_helps_out_where_the_current_one_cannot_send() {
 #[test]
 fn layers_with_a_filter_each_report_to_their_own_client() {
     let (a, b) = (World::new(), World::new());
-    let layer = |world: &World| SentryGrpcLayer::new().hub(Arc::clone(&world.hub));
+    let layer = |world: &World| SentryTracingLayer::new().hub(Arc::clone(&world.hub));
     let of_a = layer(&a).with_filter(filter_fn(|metadata| metadata.target() == "a"));
     let of_b = layer(&b).with_filter(filter_fn(|metadata| metadata.target() == "b"));
     let dispatch = Dispatch::new(registry().with(of_a).with(of_b));
@@ -322,8 +322,8 @@ fn layers_with_a_filter_each_report_to_their_own_client() {
 fn of_two_layers_in_one_registry_one_reports_an_event() {
     let world = World::subscribed(|hub| {
         registry()
-            .with(SentryGrpcLayer::new().hub(Arc::clone(&hub)))
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(Arc::clone(&hub)))
+            .with(SentryTracingLayer::new().hub(hub))
     });
     world.sync(|| job("job"));
     let received = world.received();

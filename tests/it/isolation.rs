@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tonic::Status;
 use tracing::{info, instrument};
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 use tower::Layer;
 
 use crate::support::greeter::{Scripted, reply, request};
@@ -267,7 +267,7 @@ fn a_call_that_brings_a_trace_into_another_call_is_a_transaction_of_its_own() {
                 Ok(reply(&name))
             });
             // In this process and on this task, as a test or a gateway does.
-            let service = GrpcServerLayer::new().layer(GreeterServer::new(inner));
+            let service = SentryServerLayer::new().layer(GreeterServer::new(inner));
             let origin = "http://localhost".parse().unwrap();
             let mut client = GreeterClient::with_origin(service, origin);
             let mut request = tonic::Request::new(request("b"));

@@ -7,7 +7,7 @@ use sentry::Level;
 use tokio::task::{block_in_place, yield_now};
 use tracing::{Instrument, info_span, instrument};
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 use tower::Layer;
 
 use crate::isolation::{tag, tags};
@@ -135,7 +135,7 @@ fn a_function_that_spawns_writes_to_the_rpcs_scope_all_the_same() {
                 Ok(reply(&name))
             });
             // In this process, so that there can be a span around the call.
-            let service = GrpcServerLayer::new().layer(GreeterServer::new(greeter));
+            let service = SentryServerLayer::new().layer(GreeterServer::new(greeter));
             let origin = "http://localhost".parse().unwrap();
             let mut client = GreeterClient::with_origin(service, origin);
             let call = client.say_hello(request("a"));

@@ -7,7 +7,7 @@ use sentry::{Hub, Level};
 use tonic::Status;
 use tracing::{info, info_span};
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 use tower::Layer;
 
 use crate::isolation::tag;
@@ -243,7 +243,7 @@ impl Calling {
             .header("content-type", "application/grpc")
             .body(tonic::body::Body::empty())
             .unwrap();
-        let call = tower::ServiceExt::oneshot(GrpcServerLayer::new().layer(answer), request);
+        let call = tower::ServiceExt::oneshot(SentryServerLayer::new().layer(answer), request);
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(std::pin::pin!(call).poll(&mut cx).is_ready());
         self.0.store(false, Ordering::Relaxed);
@@ -261,7 +261,7 @@ fn a_layer_may_make_calls_as_others_are_entered() {
     use tracing_subscriber::layer::SubscriberExt;
 
     let world = World::new();
-    let layer = sentry_tonic::SentryGrpcLayer::new().hub(Arc::clone(&world.hub));
+    let layer = sentry_tonic::SentryTracingLayer::new().hub(Arc::clone(&world.hub));
     let subscriber = tracing_subscriber::registry()
         .with(Calling::default())
         .with(layer);

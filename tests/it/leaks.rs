@@ -15,7 +15,7 @@ use tracing::{Dispatch, error, info, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::observed::metadata;
@@ -137,17 +137,17 @@ fn left(rate: f32, pii: bool) -> Left {
     let meter = meters.meter("test");
     world.dispatch = Dispatch::new(
         registry()
-            .with(SentryGrpcLayer::new().hub(Arc::clone(&world.hub)))
+            .with(SentryTracingLayer::new().hub(Arc::clone(&world.hub)))
             .with(otel.layer())
             .with(LogLayer::new())
             // tonic's own libraries trace what they read and write.
             .with(LevelFilter::INFO),
     );
-    let server = GrpcServerLayer::new()
+    let server = SentryServerLayer::new()
         .sentry_metrics(true)
         .otel_metrics(&meter)
         .breadcrumbs(true);
-    let client = GrpcClientLayer::new()
+    let client = SentryClientLayer::new()
         .sentry_metrics(true)
         .otel_metrics(&meter)
         .capture_codes([Code::Internal]);

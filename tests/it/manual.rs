@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sentry::Hub;
 use sentry::integrations::tracing::{BreadcrumbLayer, ErrorLayer, SpanLayer};
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 use tonic::{Code, Status};
 use tracing::{Subscriber, error, info};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -162,10 +162,10 @@ fn every_field_is_on_its_page() {
 /// Methods of a type's own, as the public API has them: of these types, each is an option.
 fn methods() -> BTreeSet<(String, String)> {
     const TYPES: [&str; 6] = [
-        "GrpcClientLayer",
-        "GrpcMakeSpan",
-        "GrpcServerLayer",
-        "SentryGrpcLayer",
+        "SentryClientLayer",
+        "SentryMakeSpan",
+        "SentryServerLayer",
+        "SentryTracingLayer",
         "TracePropagationInterceptor",
         "TraceTransport",
     ];
@@ -217,11 +217,11 @@ struct Told {
 }
 
 /// Of a call that says something, and then fails.
-fn failed_call<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> Told
+fn failed_call<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Told
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub| make(SentryGrpcLayer::new().hub(hub)));
+    let world = World::subscribed(|hub| make(SentryTracingLayer::new().hub(hub)));
     // Layers of sentry-tracing know no other hub.
     Hub::run(Arc::clone(&world.hub), || {
         world.run(async {
@@ -274,14 +274,14 @@ fn layers_of_sentry_tracing_beside_ours_tell_calls_twice_and_filters_hide_them()
     let once = failed_call(|layer| registry().with(layer).with(after));
     assert_eq!(once, told(&[&call], 1, 1));
     let twice = failed_call(|layer| {
-        let layer = layer.one_event_per_failure(false);
+        let layer = layer.deduplicate_errors(false);
         registry().with(errors()).with(layer)
     });
     assert_eq!(twice, told(&[&call], 2, 1));
     let outside = World::subscribed(|hub| {
         registry()
             .with(errors())
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
     });
     Hub::run(Arc::clone(&outside.hub), || {
         outside.sync(|| error!("in no call"));

@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Scripted, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
@@ -35,7 +35,7 @@ const BOUNDARIES: [f64; 14] = [
 type Attributes = BTreeMap<String, Value>;
 
 /// One call that succeeds, and one that fails.
-async fn call(server: GrpcServerLayer, client: GrpcClientLayer) -> u16 {
+async fn call(server: SentryServerLayer, client: SentryClientLayer) -> u16 {
     let greeter = Scripted::new().say_hello_stream(|_| async { Err(Status::not_found("nobody")) });
     let server = greeter.serve_with(server).await;
     let port = server.address.port();
@@ -100,8 +100,8 @@ fn opentelemetry_has_histograms_of_durations() {
     // Nobody has to listen to the spans.
     let world = World::subscribed(|_| registry().with(LevelFilter::OFF));
     let port = world.run(call(
-        GrpcServerLayer::new().otel_metrics(&meter),
-        GrpcClientLayer::new().otel_metrics(&meter),
+        SentryServerLayer::new().otel_metrics(&meter),
+        SentryClientLayer::new().otel_metrics(&meter),
     ));
     provider.force_flush().unwrap();
     let exported = exporter.get_finished_metrics().unwrap();
@@ -137,8 +137,8 @@ fn sentry_has_distributions_of_durations() {
     for asked_for in [true, false] {
         let world = World::new();
         let port = world.run(call(
-            GrpcServerLayer::new().sentry_metrics(asked_for),
-            GrpcClientLayer::new().sentry_metrics(asked_for),
+            SentryServerLayer::new().sentry_metrics(asked_for),
+            SentryClientLayer::new().sentry_metrics(asked_for),
         ));
         world.hub.client().unwrap().flush(None);
         let metrics = world
@@ -174,8 +174,8 @@ fn sentry_has_distributions_of_durations() {
 #[test]
 fn methods_that_there_are_not_have_one_name() {
     for layer in [
-        GrpcServerLayer::new(),
-        GrpcServerLayer::new().known_methods(["/a.B/*"]),
+        SentryServerLayer::new(),
+        SentryServerLayer::new().known_methods(["/a.B/*"]),
     ] {
         let world = World::new();
         world.run(async {
@@ -190,8 +190,8 @@ fn methods_that_there_are_not_have_one_name() {
     }
     // It is there, but is not among those that are known.
     let world = World::new();
-    let layer = GrpcServerLayer::new().known_methods(["/a.B/*"]);
-    let client = GrpcClientLayer::new();
+    let layer = SentryServerLayer::new().known_methods(["/a.B/*"]);
+    let client = SentryClientLayer::new();
     world.run(call(layer.sentry_metrics(true), client));
     assert_eq!(methods(&world), ["_OTHER", "_OTHER"]);
 }

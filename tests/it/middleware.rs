@@ -15,7 +15,7 @@ use tracing::info;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, RequestBody};
+use sentry_tonic::{RequestBody, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::recorder::Recorder;
@@ -66,7 +66,7 @@ fn the_span_is_entered_for_every_poll_and_once_at_the_end() {
             ]);
             ready(Ok::<_, Infallible>(Response::new(body)))
         });
-        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        let mut future = SentryServerLayer::new().layer(service).call(request());
         assert_eq!(recorder.take(), ["new grpc.server", "enter", "exit"]);
 
         let Poll::Ready(Ok(response)) = poll(&mut future) else {
@@ -107,7 +107,7 @@ fn a_dropped_call_ends_its_span_at_the_drop() {
         let service = service_fn(|_: Request<RequestBody<Tracing>>| {
             pending::<Result<Response<ScriptedBody<Infallible>>, Infallible>>()
         });
-        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        let mut future = SentryServerLayer::new().layer(service).call(request());
         assert!(poll(&mut future).is_pending());
         recorder.take();
         drop(future);
@@ -137,7 +137,7 @@ fn a_request_body_is_polled_in_the_span_wherever_it_is() {
             let body = ScriptedBody::<Infallible>::new([Step::Trailers(grpc_status(0))]);
             ready(Ok::<_, Infallible>(Response::new(body)))
         });
-        let response = GrpcServerLayer::new().layer(service).oneshot(request());
+        let response = SentryServerLayer::new().layer(service).oneshot(request());
         let response = poll(&mut Box::pin(response));
         let mut body = receive.recv().unwrap();
         recorder.take();
@@ -185,7 +185,7 @@ fn a_response_body_is_dropped_in_the_span() {
             let body = Tells(ScriptedBody::new([Step::Pending]));
             ready(Ok::<_, Infallible>(Response::new(body)))
         });
-        let response = GrpcServerLayer::new().layer(service).oneshot(request());
+        let response = SentryServerLayer::new().layer(service).oneshot(request());
         let response = poll(&mut Box::pin(response));
         recorder.take();
         drop(response);
@@ -222,7 +222,7 @@ fn a_request_arrives_as_it_was_sent() {
                 request.extensions_mut().insert("extension");
                 request
             };
-            let response = GrpcServerLayer::new()
+            let response = SentryServerLayer::new()
                 .layer(service.clone())
                 .oneshot(sent());
             assert!(poll(&mut Box::pin(response)).is_ready());
@@ -256,7 +256,7 @@ fn a_future_polled_after_its_end_is_the_inner_one_and_ends_nothing_twice() {
     }
     recorded(|recorder| {
         let service = service_fn(|_: Request<RequestBody<Tracing>>| Always);
-        let mut future = GrpcServerLayer::new().layer(service).call(request());
+        let mut future = SentryServerLayer::new().layer(service).call(request());
         assert!(poll(&mut future).is_ready());
         assert_eq!(recorder.take().last().map(String::as_str), Some("close"));
         assert!(poll(&mut future).is_ready());

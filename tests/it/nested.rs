@@ -9,22 +9,22 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
 use sentry::integrations::panic::PanicIntegration;
-use sentry::protocol::{Context, Event, User};
+use sentry::protocol::{Event, User};
 use tokio::task::yield_now;
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, error, info, info_span};
 
-use sentry_tonic::{GrpcServerLayer, RequestBody, RpcCaller};
+use sentry_tonic::{CallerIdentity, RequestBody, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, grpc_status};
-use crate::support::received::{Sp, messages};
+use crate::support::received::{Sp, event_trace, messages, trace};
 use crate::support::world::World;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A call to `/test.Service/<method>`, of which `who` is told in a header.
 async fn call(
-    layer: &GrpcServerLayer,
+    layer: &SentryServerLayer,
     method: &str,
     who: Option<&str>,
     code: i32,
@@ -49,17 +49,17 @@ async fn call(
     drop(call.await.unwrap());
 }
 
-fn by_header() -> GrpcServerLayer {
-    GrpcServerLayer::new().caller(|parts| match parts.headers.get("who") {
+fn by_header() -> SentryServerLayer {
+    SentryServerLayer::new().identify_caller(|parts| match parts.headers.get("who") {
         Some(who) => {
             let who = who.to_str().unwrap();
             let user = User {
                 id: Some(who.to_owned()),
                 ..User::default()
             };
-            RpcCaller::from(user).tag("who", who)
+            CallerIdentity::from(user).tag("who", who)
         }
-        None => RpcCaller::new(),
+        None => CallerIdentity::new(),
     })
 }
 
@@ -109,7 +109,7 @@ fn fields_of_spans_tell_of_their_call_alone() {
         |o| o.traces_sample_rate(1.0),
         |layer| layer.tag_params(["who"]),
     );
-    let layer = GrpcServerLayer::new();
+    let layer = SentryServerLayer::new();
     let fails = |who: &'static str| {
         let inside = async move {
             yield_now().await;
@@ -175,7 +175,7 @@ fn a_call_inside_another_has_its_own_caller() {
 #[test]
 fn a_failure_inside_is_told_once() {
     let world = World::new();
-    let layer = GrpcServerLayer::new();
+    let layer = SentryServerLayer::new();
     world.run(async {
         let inner = async {
             error!("refused");
@@ -192,13 +192,6 @@ fn a_failure_inside_is_told_once() {
     assert_eq!(messages, [Some("refused")]);
 }
 
-fn stream_id(event: &Event<'_>) -> String {
-    match &event.contexts["rpc"] {
-        Context::Other(context) => context["stream_id"].as_str().unwrap().to_owned(),
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_panic_inside_is_told_whatever_was_told_outside() {
     let options = |options: sentry::ClientOptions| {
@@ -206,7 +199,7 @@ fn a_panic_inside_is_told_whatever_was_told_outside() {
         options.add_integration(PanicIntegration::new())
     };
     let world = World::with(options, |layer| layer);
-    let layer = GrpcServerLayer::new().streaming_methods(["*"]);
+    let layer = SentryServerLayer::new();
     world.run(async {
         let outer = async {
             error!("the cache is cold");
@@ -218,17 +211,17 @@ fn a_panic_inside_is_told_whatever_was_told_outside() {
     let [_, panic] = received.events.as_slice() else {
         panic!("{:?}", received.events)
     };
-    let inner = received.only_transaction().spans[0].span_id.to_string();
-    assert_eq!(stream_id(panic), inner);
+    let inner = received.only_transaction().spans[0].span_id;
+    assert_eq!(event_trace(panic).span_id, inner);
     assert_eq!(panic.exception[0].value.as_deref(), Some("inside"));
     assert!(panic.exception[0].stacktrace.is_some());
     assert_eq!(panic.tags["rpc.method"], "Inner");
 }
 
 #[test]
-fn each_stream_has_a_name_of_its_own() {
+fn an_error_belongs_to_the_innermost_call() {
     let world = World::new();
-    let layer = GrpcServerLayer::new().streaming_methods(["*"]);
+    let layer = SentryServerLayer::new();
     world.run(async {
         let inner = call(&layer, "Inner", None, 0, async { error!("inside") });
         let outer = async {
@@ -238,13 +231,13 @@ fn each_stream_has_a_name_of_its_own() {
         call(&layer, "Outer", None, 0, outer).await;
     });
     let received = world.received();
-    let ids = received.events.iter().map(stream_id);
+    let spans = received
+        .events
+        .iter()
+        .map(|event| event_trace(event).span_id);
     let transaction = received.only_transaction();
-    let inner = transaction.spans[0].span_id.to_string();
-    let outer = crate::support::received::trace(transaction)
-        .span_id
-        .to_string();
-    assert_eq!(ids.collect::<Vec<_>>(), [inner, outer]);
+    let expected = [transaction.spans[0].span_id, trace(transaction).span_id];
+    assert_eq!(spans.collect::<Vec<_>>(), expected);
 }
 
 /// As that of a client is, whose server reads the request on the same task.

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, error, info_span};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RequestBody};
+use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
@@ -24,7 +24,7 @@ use crate::support::world::World;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Calls a service that opens a span and answers OK, in a stream.
-async fn call(layer: &GrpcServerLayer, path: &str) {
+async fn call(layer: &SentryServerLayer, path: &str) {
     let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| {
         info_span!("inside").in_scope(|| {});
         let body = ScriptedBody::<BoxError>::new([Step::Trailers(grpc_status(0))]);
@@ -40,7 +40,7 @@ async fn call(layer: &GrpcServerLayer, path: &str) {
         .unwrap();
 }
 
-fn names(layer: &GrpcServerLayer, paths: &[&str]) -> Vec<String> {
+fn names(layer: &SentryServerLayer, paths: &[&str]) -> Vec<String> {
     let world = World::new();
     world.run(async {
         for path in paths {
@@ -65,20 +65,20 @@ fn health_and_reflection_are_left_alone_with_what_is_in_them() {
         "/x.grpc.health.v1.Health/Check",
         "/grpc.health.v1.health/Check",
     ];
-    assert_eq!(names(&GrpcServerLayer::new(), &paths), paths[4..]);
+    assert_eq!(names(&SentryServerLayer::new(), &paths), paths[4..]);
 }
 
 #[test]
 fn what_is_left_alone_can_be_chosen() {
     let none: [&str; 0] = [];
-    let all = GrpcServerLayer::new().ignore_services(none);
+    let all = SentryServerLayer::new().ignore(none);
     assert_eq!(names(&all, &[HEALTH]), [HEALTH]);
-    let mine = GrpcServerLayer::new().ignore_services(["a.B"]);
+    let mine = SentryServerLayer::new().ignore(["/a.B/*"]);
     assert_eq!(names(&mine, &[HEALTH, "/a.B/C"]), [HEALTH]);
-    let by_header = GrpcServerLayer::new().ignore_if(|parts| parts.uri.path().ends_with("/Ping"));
+    let by_header = SentryServerLayer::new().ignore_if(|parts| parts.uri.path().ends_with("/Ping"));
     let paths = [HEALTH, "/a.B/Ping", "/a.B/C"];
     assert_eq!(names(&by_header, &paths), ["/a.B/C"]);
-    let bad = GrpcServerLayer::new().ignore_if(|_| panic!("a bad filter"));
+    let bad = SentryServerLayer::new().ignore_if(|_| panic!("a bad filter"));
     assert_eq!(names(&bad, &[HEALTH, "/a.B/C"]), ["/a.B/C"]);
 }
 
@@ -101,7 +101,7 @@ fn spans_and_streams_of_a_call_that_is_left_alone_begin_nothing_and_errors_are_s
                 Err(Status::internal("late")),
             ]))
         });
-        let layer = GrpcServerLayer::new().ignore_services(["helloworld.Greeter"]);
+        let layer = SentryServerLayer::new().ignore(["/helloworld.Greeter/*"]);
         let server = greeter.serve_with(layer).await;
         let mut client = server.client().await;
         let stream = client.say_hello_stream(request("a")).await.unwrap();
@@ -124,7 +124,7 @@ fn a_clients_call_that_is_left_alone_takes_no_trace_along() {
     let world = World::new();
     world.run(async {
         let (server, arrivals) = Scripted::new().serve_unobserved().await;
-        let layer = GrpcClientLayer::new().ignore_services(["helloworld.Greeter"]);
+        let layer = SentryClientLayer::new().ignore(["/helloworld.Greeter/*"]);
         let mut client = server.observed_client(layer).await;
         let call = client.say_hello(request("a"));
         call.instrument(info_span!("job")).await.unwrap();
@@ -140,7 +140,7 @@ fn unknown(paths: impl IntoIterator<Item = String>) -> Vec<Tx> {
     let world = World::new();
     world.run(async {
         let routes = Routes::new(GreeterServer::new(Scripted::new())).prepare();
-        let service = GrpcServerLayer::new().layer(routes);
+        let service = SentryServerLayer::new().layer(routes);
         for path in paths {
             let request = Request::post(format!("http://localhost{path}"))
                 .header("content-type", "application/grpc")

@@ -4,7 +4,7 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, reload};
 
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 
 use crate::support::otel::{
     Boxed, NAMES, Otel, OtelLayer, assert_same, call, of_otel, of_sentry, worlds,
@@ -12,7 +12,7 @@ use crate::support::otel::{
 
 #[test]
 fn both_know_the_same_spans_by_the_same_ids() {
-    type WrapSentry = fn(SentryGrpcLayer) -> Boxed;
+    type WrapSentry = fn(SentryTracingLayer) -> Boxed;
     type WrapOtel = fn(OtelLayer) -> Boxed;
     let cases: [(&str, WrapSentry, WrapOtel); 5] = [
         ("plain", |sentry| Box::new(sentry), |otel| Box::new(otel)),

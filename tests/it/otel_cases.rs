@@ -7,26 +7,25 @@ use opentelemetry_sdk::trace::Sampler;
 use sentry::Hub;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;
-use tracing::span::Id;
 use tracing::{Dispatch, Instrument, Span, debug_span, dispatcher, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, registry};
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer, SentrySpanExt, W3cSpan};
+use sentry_tonic::{SentryClientLayer, SentrySpanExt, SentryTracingLayer, W3cSpanContext};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::otel::{
-    Boxed, Ids, NAMES, Otel, OtelLayer, all_of_otel, assert_same, call, look_up, of_otel,
+    self, Boxed, Ids, NAMES, Otel, OtelLayer, all_of_otel, assert_same, call, look_up, of_otel,
     of_sentry, worlds,
 };
 use crate::support::world::World;
 
-type WrapSentry = fn(SentryGrpcLayer) -> Boxed;
+type WrapSentry = fn(SentryTracingLayer) -> Boxed;
 type WrapOtel = fn(OtelLayer) -> Boxed;
 
-fn plain_sentry(sentry: SentryGrpcLayer) -> Boxed {
+fn plain_sentry(sentry: SentryTracingLayer) -> Boxed {
     Box::new(sentry)
 }
 
@@ -51,20 +50,12 @@ fn assert_apart(sentry: &Ids, otel: &Ids, name: &str) {
     assert_ne!(sentry[name].1, otel[name].1, "the id of {name}");
 }
 
-fn hook(id: &Id, dispatch: &Dispatch) -> Option<W3cSpan> {
-    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
-    let span = context.span();
-    let span = span.span_context();
-    let ids = (span.trace_id().to_bytes(), span.span_id().to_bytes());
-    Some(W3cSpan::new(ids.0, ids.1, span.is_sampled()))
-}
-
 #[test]
 fn a_hook_tells_the_ids_of_any_layer() {
     let exported = Otel::new(Sampler::AlwaysOn);
     for world in worlds(
         &exported,
-        |sentry| Box::new(sentry.otel_ids(hook)),
+        |sentry| Box::new(sentry.otel_bridge(otel::ids, otel::set_parent)),
         plain_otel,
     ) {
         exported.exporter.reset();
@@ -76,9 +67,19 @@ fn a_hook_tells_the_ids_of_any_layer() {
 #[test]
 fn a_layer_that_no_hook_knows_has_ids_of_its_own() {
     let hooks: [WrapSentry; 3] = [
-        |sentry| Box::new(sentry.otel_ids(|_, _| None)),
-        |sentry| Box::new(sentry.otel_ids(|_, _| Some(W3cSpan::new([0; 16], [0; 8], true)))),
-        |sentry| Box::new(sentry.otel_ids(|_, _| panic!("this hook is meant to panic"))),
+        |sentry| Box::new(sentry.otel_bridge(|_, _| None, otel::set_parent)),
+        |sentry| {
+            Box::new(sentry.otel_bridge(
+                |_, _| Some(W3cSpanContext::new([0; 16], [0; 8], true)),
+                otel::set_parent,
+            ))
+        },
+        |sentry| {
+            Box::new(sentry.otel_bridge(
+                |_, _| panic!("this hook is meant to panic"),
+                otel::set_parent,
+            ))
+        },
     ];
     for hook in hooks {
         for [sentry, otel] in traced(hook, plain_otel, |world| world.run(call())) {
@@ -183,7 +184,7 @@ fn spans_in_a_transaction_of_the_application_have_ids_of_sentrys() {
             transaction.finish();
         });
     };
-    let sentry: WrapSentry = |_| Box::new(SentryGrpcLayer::new());
+    let sentry: WrapSentry = |_| Box::new(SentryTracingLayer::new());
     for [sentry, otel] in traced(sentry, plain_otel, run) {
         assert_apart(&sentry, &otel, "Internal inner");
         let (own, inner) = (&sentry["Internal own"], &sentry["Internal inner"]);
@@ -221,7 +222,7 @@ fn spans_on_other_threads_have_the_same_ids() {
                 Ok(reply(&name))
             });
             let server = greeter.serve().await;
-            let mut client = server.observed_client(GrpcClientLayer::new()).await;
+            let mut client = server.observed_client(SentryClientLayer::new()).await;
             client.say_hello(request("Ferris")).await.unwrap();
             drop(client);
             server.stop().await;
@@ -291,7 +292,7 @@ fn a_trace_that_sentry_must_not_continue_is_not_continued_by_way_of_opentelemetr
             },
             |layer| layer,
         );
-        let layer = SentryGrpcLayer::new().hub(Arc::clone(&world.hub));
+        let layer = SentryTracingLayer::new().hub(Arc::clone(&world.hub));
         let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
         dispatcher::with_default(&dispatch, || {
             let runtime = tokio::runtime::Builder::new_current_thread()

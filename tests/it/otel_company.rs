@@ -14,7 +14,6 @@ use opentelemetry_sdk::trace::{
 };
 use sentry::{Hub, TransactionContext};
 use tonic::Request;
-use tracing::span::Id;
 use tracing::{Dispatch, Instrument, Span, dispatcher, info, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
@@ -22,13 +21,15 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, registry, reload};
 
 use sentry_tonic::{
-    GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt, TraceFormat, W3cSpan,
+    SentryClientLayer, SentryServerLayer, SentrySpanExt, SentryTracingLayer, TraceFormat,
+    W3cSpanContext,
 };
 
 use crate::otel_traces::receive;
 use crate::support::greeter::{Scripted, reply, request};
+use crate::support::observed::keys;
 use crate::support::otel::{
-    NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, sentry, worlds,
+    self, NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, sentry, worlds,
 };
 use crate::support::world::World;
 
@@ -119,7 +120,7 @@ fn a_call_after_the_transaction_was_sent_names_its_span_to_opentelemetry() {
                 .build();
             runtime.unwrap().block_on(async {
                 let (other, arrivals) = Scripted::new().serve_unobserved().await;
-                let layer = GrpcClientLayer::new().propagate_traceparent(true);
+                let layer = SentryClientLayer::new().propagate_traceparent(true);
                 let client = other.observed_client(layer).await;
                 let (task, tasks) = mpsc::channel();
                 let (go, gone) = tokio::sync::watch::channel(false);
@@ -334,13 +335,7 @@ fn each_has_the_parent_that_its_own_header_names() {
 /// As for a layer of another version.
 #[test]
 fn hooks_know_a_layer_that_nobody_else_knows() {
-    fn ids(id: &Id, subscriber: &Dispatch) -> Option<W3cSpan> {
-        let context = tracing_opentelemetry::get_otel_context(id, subscriber)?;
-        let span = context.span().span_context().clone();
-        let (trace_id, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
-        Some(W3cSpan::new(trace_id, span_id, span.is_sampled()))
-    }
-    fn parent(span: &Span, parent: &W3cSpan) {
+    fn parent(span: &Span, parent: &W3cSpanContext) {
         assert_eq!((parent.is_sampled(), parent.state()), (true, "a=b"));
         let trace_id = TraceId::from_bytes(parent.trace_id());
         let mut span_id = parent.span_id();
@@ -355,7 +350,7 @@ fn hooks_know_a_layer_that_nobody_else_knows() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for world in worlds(
         &otel,
-        |sentry| Box::new(sentry.otel_ids(ids).otel_parent(parent)),
+        |sentry| Box::new(sentry.otel_bridge(otel::ids, parent)),
         |otel| Box::new(otel),
     ) {
         let headers = [("traceparent", W3C), ("tracestate", "a=b")];
@@ -380,7 +375,7 @@ fn a_hook_for_parents_may_panic() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for world in worlds(
         &otel,
-        |sentry| Box::new(sentry.otel_parent(|_, _| panic!("no parent"))),
+        |sentry| Box::new(sentry.otel_bridge(otel::ids, |_, _| panic!("no parent"))),
         |otel| Box::new(otel),
     ) {
         let [sentry, _] = receive(&world, &otel, &[("traceparent", W3C)]);
@@ -422,7 +417,7 @@ fn a_call_takes_the_tracestate_of_its_server_along() {
     for world in worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel)) {
         let headers = world.run(async {
             let (other, arrivals) = Scripted::new().serve_unobserved().await;
-            let layer = GrpcClientLayer::new().propagate_traceparent(true);
+            let layer = SentryClientLayer::new().propagate_traceparent(true);
             let client = other.observed_client(layer).await;
             let greeter = Scripted::new().say_hello(move |name| {
                 let mut client = client.clone();
@@ -483,7 +478,7 @@ fn opentelemetry_is_told_of_the_headers_alone_that_are_read() {
     let [world, _] = worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel));
     let other = "11111111111111111111111111111111-2222222222222222-1";
     world.run(async {
-        let layer = GrpcServerLayer::new().continue_traces([TraceFormat::SentryTrace]);
+        let layer = SentryServerLayer::new().incoming_trace_formats([TraceFormat::SentryTrace]);
         let server = Scripted::new().serve_with(layer).await;
         let mut client = server.client().await;
         let mut request = Request::new(request("Ferris"));
@@ -516,7 +511,7 @@ fn spans_in_a_transaction_of_the_same_trace_have_the_same_ids() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for world in worlds(
         &otel,
-        |_| Box::new(SentryGrpcLayer::new()),
+        |_| Box::new(SentryTracingLayer::new()),
         |otel| Box::new(otel),
     ) {
         otel.exporter.reset();
@@ -551,8 +546,8 @@ fn a_client_tells_opentelemetry_of_the_metadata_it_sends() {
     let [world, _] = worlds(&otel, |sentry| Box::new(sentry), |otel| Box::new(otel));
     world.run(async {
         let server = Scripted::new().serve().await;
-        let layer = GrpcClientLayer::new().request_metadata(["x-tenant"]);
-        let mut client = server.observed_client(layer.unwrap()).await;
+        let layer = SentryClientLayer::new().request_metadata(keys(["x-tenant"]));
+        let mut client = server.observed_client(layer).await;
         let mut request = Request::new(request("Ferris"));
         let tenant = "acme".parse().unwrap();
         request.metadata_mut().insert("x-tenant", tenant);

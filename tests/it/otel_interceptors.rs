@@ -15,7 +15,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::support::greeter::{Scripted, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
@@ -69,7 +69,7 @@ fn an_interceptor_that_injects_belongs_above_the_layer_which_sends_traceparent()
         let headers = world.run(async {
             let (server, arrivals) = Scripted::new().serve_unobserved().await;
             let channel = server.endpoint().connect().await.unwrap();
-            let layer = GrpcClientLayer::new().propagate_traceparent(propagates);
+            let layer = SentryClientLayer::new().propagate_traceparent(propagates);
             let main = {
                 let tenant = [KeyValue::new("tenant", "navy")];
                 let _in = Context::current_with_baggage(tenant).attach();

@@ -10,7 +10,7 @@ use tracing::info_span;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::otel::{
@@ -68,7 +68,7 @@ fn call_twice(
     });
     world.run(async {
         let server = greeter.serve().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let beside = async {
             waits.notified().await;
             if place == Place::Beside {

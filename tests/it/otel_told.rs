@@ -7,9 +7,10 @@ use opentelemetry::{Array, StringValue};
 use opentelemetry_sdk::trace::Sampler;
 use tonic::{Request, Status};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Scripted, request};
+use crate::support::observed::keys;
 use crate::support::otel::{NAMES, Otel, of_otel, of_sentry, worlds};
 
 #[test]
@@ -29,11 +30,11 @@ fn both_are_told_the_same() {
                     .insert("x-shard", "7".parse().unwrap());
                 Err(status)
             });
-            let layer = GrpcServerLayer::new().semantic_conventions(conventions);
-            let layer = layer.request_metadata(["x-tenant", "authorization"]);
-            let layer = layer.unwrap().response_metadata(["x-shard"]).unwrap();
+            let layer = SentryServerLayer::new().semantic_conventions(conventions);
+            let layer = layer.request_metadata(keys(["x-tenant", "authorization"]));
+            let layer = layer.response_metadata(keys(["x-shard"]));
             let server = greeter.serve_with(layer).await;
-            let layer = GrpcClientLayer::new().semantic_conventions(conventions);
+            let layer = SentryClientLayer::new().semantic_conventions(conventions);
             let mut client = server.observed_client(layer).await;
             let mut request = Request::new(request("Ferris"));
             let metadata = request.metadata_mut();

@@ -11,7 +11,7 @@ use tracing::{Dispatch, dispatcher};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::support::greeter::{Scripted, request};
 use crate::support::otel::{Ids, NAMES, Otel, of_otel, of_sentry, sentry, worlds};
@@ -102,7 +102,7 @@ fn arrives_of(dispatch: &Dispatch) -> HeaderMap {
             .build();
         runtime.unwrap().block_on(async {
             let (server, arrivals) = Scripted::new().serve_unobserved().await;
-            let layer = GrpcClientLayer::new().propagate_traceparent(true);
+            let layer = SentryClientLayer::new().propagate_traceparent(true);
             let mut client = server.observed_client(layer).await;
             client.say_hello(request("Ferris")).await.unwrap();
             drop(client);

@@ -7,9 +7,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Scripted, replies, reply, request};
+use crate::support::observed::keys;
 use crate::support::otlp::{in_both_orders, only, told};
 
 const ALL: [SemanticConventions; 3] = [
@@ -60,13 +61,11 @@ async fn call_with_metadata(conventions: SemanticConventions) {
                 .insert("x-shard", "8".parse().unwrap());
             Ok(replies(vec![Ok(reply(&name)), Err(status)]))
         });
-    let layer = GrpcServerLayer::new().semantic_conventions(conventions);
-    let layer = layer
-        .request_metadata(["x-tenant", "authorization"])
-        .unwrap();
+    let layer = SentryServerLayer::new().semantic_conventions(conventions);
+    let layer = layer.request_metadata(keys(["x-tenant", "authorization"]));
     let server = greeter.serve_with(layer).await;
-    let layer = GrpcClientLayer::new().semantic_conventions(conventions);
-    let layer = layer.response_metadata(["x-shard"]).unwrap();
+    let layer = SentryClientLayer::new().semantic_conventions(conventions);
+    let layer = layer.response_metadata(keys(["x-shard"]));
     let mut client = server.observed_client(layer).await;
     let mut request = Request::new(request("Ferris"));
     let metadata = request.metadata_mut();
@@ -124,7 +123,7 @@ fn metadata_is_lists_of_texts() {
 fn a_method_that_is_not_known_has_one_name() {
     for conventions in ALL {
         let call = async || {
-            let layer = GrpcServerLayer::new().semantic_conventions(conventions);
+            let layer = SentryServerLayer::new().semantic_conventions(conventions);
             let layer = layer.known_methods(["/helloworld.Greeter/Chat"]);
             let server = Scripted::new().serve_with(layer).await;
             let mut client = server.client().await;

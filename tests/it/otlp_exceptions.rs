@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, SemanticConventions, keep_source};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, StatusExt};
 
 use crate::support::greeter::{Scripted, replies, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
@@ -49,19 +49,12 @@ impl Error for QueryFailed {
 
 impl Error for RowLost {}
 
-fn because(mut status: Status, source: impl Error + Send + Sync + 'static) -> Status {
-    status.set_source(Arc::new(source));
-    status
-}
-
 fn failing(status: impl Fn() -> Status + Send + Sync + 'static) -> Scripted {
     let status = Arc::new(status);
     let of_stream = Arc::clone(&status);
     Scripted::new()
         .say_hello(move |_| std::future::ready(Err(status())))
-        .say_hello_stream(move |_| {
-            std::future::ready(Ok(replies(vec![Err(keep_source(of_stream()))])))
-        })
+        .say_hello_stream(move |_| std::future::ready(Ok(replies(vec![Err(of_stream())]))))
 }
 
 /// A call that fails; what its server tells of why.
@@ -71,18 +64,18 @@ type Case = (fn() -> Status, Option<(&'static str, Option<&'static str>)>);
 fn a_call_that_failed_has_what_it_failed_with() {
     let cases: [Case; 5] = [
         (
-            || because(Status::internal("sorry"), QueryFailed(RowLost)),
+            || Status::internal("sorry").with_source(QueryFailed(RowLost)),
             Some(("RowLost", Some("the row is lost"))),
         ),
         (
-            || because(Status::unavailable("sorry"), Status::aborted("elsewhere")),
+            || Status::unavailable("sorry").with_source(Status::aborted("elsewhere")),
             Some(("ABORTED", Some("elsewhere"))),
         ),
         (|| Status::internal("nobody knows why"), None),
         // That is no failure of the server's.
-        (|| because(Status::not_found("sorry"), RowLost), None),
+        (|| Status::not_found("sorry").with_source(RowLost), None),
         (
-            || because(Status::data_loss("sorry"), Telltale(secret())),
+            || Status::data_loss("sorry").with_source(Telltale(secret())),
             Some(("Telltale", None)),
         ),
     ];
@@ -159,7 +152,7 @@ fn a_client_tells_why_its_transport_failed() {
         let (channel, address) = (server.endpoint().connect_lazy(), server.address);
         drop(client);
         server.stop().await;
-        let mut client = GreeterClient::new(GrpcClientLayer::new().layer(channel));
+        let mut client = GreeterClient::new(SentryClientLayer::new().layer(channel));
         client.say_hello(request("Ferris")).await.unwrap_err();
         let refused = std::net::TcpStream::connect(address).unwrap_err();
         refused.to_string()
@@ -236,7 +229,7 @@ fn an_error_is_printed_only_where_a_span_is_recorded() {
         let world = World::subscribed(|_| registry().with(layer).with(LevelFilter::INFO));
         PRINTED.store(0, Ordering::Relaxed);
         world.run(async {
-            let greeter = failing(|| because(Status::internal("sorry"), Counted));
+            let greeter = failing(|| Status::internal("sorry").with_source(Counted));
             let server = greeter.serve().await;
             let mut client = server.client().await;
             client.say_hello(request("Ferris")).await.unwrap_err();

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use tokio_stream::StreamExt;
 use tonic::Status;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, OnPanic};
+use sentry_tonic::{PanicPolicy, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::otlp::{events, exception, in_both_orders, only, told};
@@ -46,10 +46,10 @@ fn panicking() -> Scripted {
         })
 }
 
-async fn call(on_panic: OnPanic, in_stream: bool) {
-    let layer = GrpcServerLayer::new().on_panic(on_panic);
+async fn call(panic_policy: PanicPolicy, in_stream: bool) {
+    let layer = SentryServerLayer::new().panic_policy(panic_policy);
     let server = panicking().serve_with(layer).await;
-    let mut client = server.observed_client(GrpcClientLayer::new()).await;
+    let mut client = server.observed_client(SentryClientLayer::new()).await;
     let request = request("Ferris");
     if in_stream {
         let replies = client.say_hello_stream(request).await.unwrap();
@@ -65,17 +65,17 @@ async fn call(on_panic: OnPanic, in_stream: bool) {
 
 #[test]
 fn a_call_that_panicked_is_one_span_that_failed_with_the_panic() {
-    for (on_panic, in_stream) in [
-        (OnPanic::Answer, false),
-        (OnPanic::Answer, true),
-        (OnPanic::Resume, false),
-        (OnPanic::Resume, true),
-        (OnPanic::Ignore, false),
-        (OnPanic::Ignore, true),
+    for (panic_policy, in_stream) in [
+        (PanicPolicy::ReturnInternal, false),
+        (PanicPolicy::ReturnInternal, true),
+        (PanicPolicy::ResumeUnwind, false),
+        (PanicPolicy::ResumeUnwind, true),
+        (PanicPolicy::Ignore, false),
+        (PanicPolicy::Ignore, true),
     ] {
-        let case = format!("{on_panic:?} in_stream={in_stream}");
+        let case = format!("{panic_policy:?} in_stream={in_stream}");
         let call = async || {
-            call(on_panic, in_stream).await;
+            call(panic_policy, in_stream).await;
             PANICKED.get()
         };
         in_both_orders(call, |_, spans, panicked| {
@@ -86,9 +86,9 @@ fn a_call_that_panicked_is_one_span_that_failed_with_the_panic() {
             let code = &attributes["rpc.response.status_code"];
             assert_eq!(code, &attributes["error.type"]);
             assert_eq!(format!("{code:?}"), r#"StringValue("INTERNAL")"#);
-            let expected = match on_panic {
+            let expected = match panic_policy {
                 // It is for whoever catches it.
-                OnPanic::Ignore => vec![],
+                PanicPolicy::Ignore => vec![],
                 _ => vec![exception("panic", Some("boom 7"))],
             };
             assert_eq!(events(server), expected, "{case}");
@@ -96,8 +96,8 @@ fn a_call_that_panicked_is_one_span_that_failed_with_the_panic() {
             let (_, status, _, attributes) = told(client);
             assert_eq!(status, StatusCode::Error, "{case}");
             let code = format!("{:?}", attributes["rpc.response.status_code"]);
-            let (expected, has_cause) = match on_panic {
-                OnPanic::Answer => (r#"StringValue("INTERNAL")"#, false),
+            let (expected, has_cause) = match panic_policy {
+                PanicPolicy::ReturnInternal => (r#"StringValue("INTERNAL")"#, false),
                 _ => (r#"StringValue("CANCELLED")"#, true),
             };
             assert_eq!(code, expected, "{case}");

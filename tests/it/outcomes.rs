@@ -13,7 +13,7 @@ use serde_json::Value;
 use tonic::body::Body;
 use tower::{Layer, Service, service_fn};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::endings::NAMES;
 use crate::support::body::{ScriptedBody, Step, grpc_status};
@@ -85,7 +85,7 @@ fn ends(cell: &str) -> Vec<End> {
         "a panic in its handler" => vec![End::PanicInCall],
         "a panic in its stream" => vec![stream(vec![Step::Panic])],
         "its caller hanging up" => vec![End::DropInCall, End::DropInStream],
-        "its grpc-timeout, or server_timeout, running down" => vec![End::OutOfTime],
+        "its grpc-timeout, or assume_server_timeout, running down" => vec![End::OutOfTime],
         "no grpc-status" => vec![stream(vec![])],
         "HTTP 503 and no grpc-status" => {
             let mut response = Response::new(ScriptedBody::new([]));
@@ -125,8 +125,8 @@ async fn call(end: End) {
             }
         }
     });
-    let server = GrpcServerLayer::new().layer(service);
-    let mut client = GrpcClientLayer::new().layer(server);
+    let server = SentryServerLayer::new().layer(service);
+    let mut client = SentryClientLayer::new().layer(server);
     let mut request = Request::builder()
         .uri("http://localhost/helloworld.Greeter/SayHello")
         .header("content-type", "application/grpc");

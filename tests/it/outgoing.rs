@@ -7,7 +7,7 @@ use tonic::{Extensions, Request};
 use tracing::span::Id;
 use tracing::{Dispatch, Span, info_span};
 
-use sentry_tonic::{GrpcClientLayer, SentrySpanExt, TracePropagationInterceptor, W3cSpan};
+use sentry_tonic::{SentryClientLayer, SentrySpanExt, TracePropagationInterceptor, W3cSpanContext};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::world::{RATES, World};
@@ -164,7 +164,7 @@ fn a_trace_of_a_request_goes_on_in_valid_headers() {
     let world = World::new();
     world.run(async {
         let (behind, arrivals) = Scripted::new().serve_unobserved().await;
-        let layer = GrpcClientLayer::new().propagate_traceparent(true);
+        let layer = SentryClientLayer::new().propagate_traceparent(true);
         let client = behind.observed_client(layer).await;
         let greeter = Scripted::new().say_hello(move |name| {
             let mut client = client.clone();
@@ -217,15 +217,15 @@ fn what_an_application_is_named_goes_out_in_valid_headers() {
 
 #[test]
 fn a_state_that_a_hook_makes_up_is_no_header() {
-    fn ids<const END: usize>(_: &Id, _: &Dispatch) -> Option<W3cSpan> {
-        let ids = W3cSpan::new([1; 16], [2; 8], true);
+    fn ids<const END: usize>(_: &Id, _: &Dispatch) -> Option<W3cSpanContext> {
+        let ids = W3cSpanContext::new([1; 16], [2; 8], true);
         Some(ids.with_state(format!("a=1{}", ENDS[END])))
     }
     let hooks = [ids::<0>, ids::<2>, ids::<3>, ids::<4>, ids::<5>];
     for hook in hooks {
         let world = World::with(
             |options| options.traces_sample_rate(1.0),
-            |layer| layer.otel_ids(hook),
+            |layer| layer.otel_bridge(hook, |_, _| {}),
         );
         world.sync(|| {
             let span = info_span!("job");

@@ -25,7 +25,7 @@ use tower::{Layer, Service, service_fn};
 use tracing::{Instrument, error, info, info_span, instrument};
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, OnPanic, RequestBody, ResponseBody, SentryGrpcLayer};
+use sentry_tonic::{PanicPolicy, RequestBody, ResponseBody, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::alone::alone;
 use crate::support::body::{ScriptedBody, Step};
@@ -80,7 +80,7 @@ impl Hook {
     fn world_with(
         self,
         options: impl FnOnce(ClientOptions) -> ClientOptions,
-        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+        layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer,
     ) -> World {
         let with_hook = |client: ClientOptions| match self {
             Self::None => options(client),
@@ -126,7 +126,7 @@ fn panicking(place: Place) -> Scripted {
 }
 
 /// How many messages came, and how it ended.
-async fn call(layer: GrpcServerLayer, greeter: Scripted, place: Place) -> (usize, Status) {
+async fn call(layer: SentryServerLayer, greeter: Scripted, place: Place) -> (usize, Status) {
     let server = greeter.serve_with(layer).await;
     let mut client = server.client().await;
     let (mut messages, mut failure) = (0, None);
@@ -185,7 +185,7 @@ fn a_panic_is_one_event_and_the_caller_gets_internal() {
                 None => options,
             });
             let case = format!("{hook:?} {place:?} {rate:?}");
-            let answer = world.run(call(GrpcServerLayer::new(), panicking(place), place));
+            let answer = world.run(call(SentryServerLayer::new(), panicking(place), place));
             let (count, status) = answer;
             assert_eq!(
                 count,
@@ -236,7 +236,7 @@ fn a_panic_is_answered_wherever_it_happens() {
         let request = HttpRequest::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .body(Empty::new());
-        let mut service = GrpcServerLayer::new().layer(service);
+        let mut service = SentryServerLayer::new().layer(service);
         let call = service.call(request.unwrap());
         let Poll::Ready(response) = pin!(call).poll(&mut Context::from_waker(Waker::noop())) else {
             unreachable!("is answered at once")
@@ -310,13 +310,13 @@ fn what_a_caller_gets_does_not_depend_on_who_listens() {
     let world = World::subscribed(|_| registry());
     let status = world
         .run(call(
-            GrpcServerLayer::new(),
+            SentryServerLayer::new(),
             panicking(Place::Unary),
             Place::Unary,
         ))
         .1;
     assert_eq!(status.code(), Code::Internal);
-    let left_alone = GrpcServerLayer::new().on_panic(OnPanic::Ignore);
+    let left_alone = SentryServerLayer::new().panic_policy(PanicPolicy::Ignore);
     let status = world
         .run(call(left_alone, panicking(Place::Unary), Place::Unary))
         .1;
@@ -380,15 +380,15 @@ fn spans_that_a_panic_passes_by_are_none() {
 
 #[test]
 fn a_panic_may_go_on_and_be_left_alone() {
-    for (on_panic, hook, events) in [
-        (OnPanic::Resume, Hook::None, 1),
-        (OnPanic::Resume, Hook::Sentry, 1),
-        (OnPanic::Ignore, Hook::None, 0),
-        (OnPanic::Ignore, Hook::Sentry, 1),
+    for (panic_policy, hook, events) in [
+        (PanicPolicy::ResumeUnwind, Hook::None, 1),
+        (PanicPolicy::ResumeUnwind, Hook::Sentry, 1),
+        (PanicPolicy::Ignore, Hook::None, 0),
+        (PanicPolicy::Ignore, Hook::Sentry, 1),
     ] {
         for place in PLACES {
             let world = hook.world(|options| options.traces_sample_rate(1.0));
-            let layer = GrpcServerLayer::new().on_panic(on_panic);
+            let layer = SentryServerLayer::new().panic_policy(panic_policy);
             let (_, status) = world.run(call(layer, panicking(place), place));
             // tonic resets the stream.
             assert_eq!(status.code(), Code::Cancelled, "{place:?}");
@@ -396,7 +396,7 @@ fn a_panic_may_go_on_and_be_left_alone() {
             assert_eq!(
                 received.events.len(),
                 events,
-                "{on_panic:?} {hook:?} {place:?}"
+                "{panic_policy:?} {hook:?} {place:?}"
             );
             received
                 .events
@@ -456,9 +456,9 @@ fn one_failure_is_one_event_whatever_tells_it() {
             for (one, told) in [(true, 1), (false, 6)] {
                 let world = hook.world_with(
                     |options| options.traces_sample_rate(1.0),
-                    |layer| layer.one_event_per_failure(one),
+                    |layer| layer.deduplicate_errors(one),
                 );
-                let call = call(GrpcServerLayer::new(), failing(panics), Place::Unary);
+                let call = call(SentryServerLayer::new(), failing(panics), Place::Unary);
                 let (_, status) = world.run(call);
                 assert_eq!(status.code(), Code::Internal);
                 let events = world.received().events;
@@ -546,7 +546,7 @@ fn panic_a_thousand_times(hook: Hook) {
         Ok(reply(&name))
     });
     world.run(async {
-        let layer = GrpcServerLayer::new().max_events_per_minute(None);
+        let layer = SentryServerLayer::new().max_events_per_minute(None);
         let server = greeter.serve_with(layer).await;
         let client = server.client().await;
         let mut used = Vec::new();

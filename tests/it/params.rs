@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, error, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::observed::{KINDS, Kind, Observed, failing};
@@ -76,7 +76,7 @@ fn of_transaction(received: &Received) -> Data {
 }
 
 fn server() -> Observed {
-    Observed::Server(GrpcServerLayer::new())
+    Observed::Server(SentryServerLayer::new())
 }
 
 /// A call of a handler that does `act` and fails.
@@ -90,7 +90,7 @@ fn handle(world: &World, kind: Kind, act: impl Fn() + Send + Sync + 'static) {
     world.run(call).unwrap_err();
 }
 
-fn sampled(layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer) -> World {
+fn sampled(layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer) -> World {
     World::rated(Some(1.0), |options| options, layer)
 }
 
@@ -181,7 +181,7 @@ fn without_a_call_around_they_stand_on_their_span() {
     let world = World::new();
     world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let job = info_span!("job", rpc.param.job = 1);
         let call = async {
             query("users");
@@ -220,7 +220,7 @@ fn some_are_tags_of_the_transaction_and_of_errors() {
                     .tag_params([
                         "table", "page", "all", "printed", "later", "api_key", "long",
                     ])
-                    .one_event_per_failure(false)
+                    .deduplicate_errors(false)
             },
         );
         handle(&world, kind, || {
@@ -273,7 +273,7 @@ fn a_tag_of_the_handlers_own_outranks_that_of_a_parameter() {
 #[instrument(skip_all, fields(rpc.param.password = "hidden", rpc.param.table = "users"))]
 fn log_in() {}
 
-fn logged_in(layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer) -> (World, Data) {
+fn logged_in(layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer) -> (World, Data) {
     let world = sampled(layer);
     handle(&world, Kind::Unary, log_in);
     let data = of_transaction(&world.received());
@@ -290,13 +290,13 @@ fn password_and_table(password: impl Into<Value>, table: impl Into<Value>) -> Da
 #[test]
 fn a_redactor_of_the_applications_own_replaces_the_rule() {
     let (_, data) = logged_in(|layer| {
-        layer.redact_params(|name, value| match name {
+        layer.param_redactor(|name, value| match name {
             "table" => "a table".into(),
             _ => value,
         })
     });
     assert_eq!(data, password_and_table("hidden", "a table"));
-    let (_, data) = logged_in(SentryGrpcLayer::unredacted_params);
+    let (_, data) = logged_in(|layer| layer.redact_params(false));
     assert_eq!(data, password_and_table("hidden", "users"));
 }
 
@@ -304,7 +304,7 @@ fn a_redactor_of_the_applications_own_replaces_the_rule() {
 fn a_redactor_that_panics_or_makes_nonsense_tells_nothing_and_harms_nothing() {
     let (world, data) = logged_in(|layer| {
         let layer = layer.tag_params(["password", "table"]);
-        layer.redact_params(|name, value| match name {
+        layer.param_redactor(|name, value| match name {
             "password" => panic!("a bad redactor"),
             _ => json!([value]),
         })
@@ -319,7 +319,7 @@ fn a_redactor_that_panics_or_makes_nonsense_tells_nothing_and_harms_nothing() {
 #[test]
 fn a_redactor_may_trace_and_capture() {
     let (world, data) = logged_in(|layer| {
-        layer.redact_params(|_, value| {
+        layer.param_redactor(|_, value| {
             error!("in the redactor");
             info_span!("of the redactor", rpc.param.more = 1).in_scope(|| {});
             sentry::configure_scope(|scope| scope.set_tag("by", "redactor"));

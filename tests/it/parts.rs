@@ -14,7 +14,7 @@ use tracing::{Instrument, Span as TracingSpan, error, info, info_span, instrumen
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentrySpanExt, SentryTracingLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::HelloReply;
@@ -52,7 +52,7 @@ fn a_stream_is_seen_while_it_is_open() {
     let mut story = Story::default();
     let (give, feeds) = std::sync::mpsc::channel::<Feed>();
     world.run(async {
-        let layer = GrpcServerLayer::new().tag("fleet", "navy");
+        let layer = SentryServerLayer::new().tag("fleet", "navy");
         let greeter = feeding(move |feed| {
             sentry::configure_scope(|scope| scope.set_tag("who", "handler"));
             give.send(feed).unwrap();
@@ -115,7 +115,7 @@ fn a_stream_of_a_client_is_seen_while_it_is_open() {
     world.run(async {
         let greeter = feeding(move |feed| give.send(feed).unwrap());
         let (server, headers) = greeter.serve_unobserved().await;
-        let mut client = server.observed_client(GrpcClientLayer::new()).await;
+        let mut client = server.observed_client(SentryClientLayer::new()).await;
         let replies = client.say_hello_stream(request("Ferris")).await.unwrap();
         let mut replies = replies.into_inner();
         story.wait(&world, |story| {
@@ -231,7 +231,7 @@ fn a_call_that_waits_for_a_task_is_seen_with_its_end() {
 #[test]
 fn what_is_not_sampled_has_no_parts() {
     for rate in RATES {
-        let cut = |layer: SentryGrpcLayer| layer.max_transaction_duration(SHORT);
+        let cut = |layer: SentryTracingLayer| layer.max_transaction_duration(SHORT);
         let world = World::rated(rate, |options| options, cut);
         let sampled = story::world();
         let open = || info_span!(target: "test", "job").entered();
@@ -290,7 +290,7 @@ fn the_user_and_what_the_application_names_goes_on() {
 fn to_opentelemetry_a_transaction_in_parts_is_one_span() {
     let otel = Otel::new(Sampler::AlwaysOn);
     let world = World::subscribed(|hub| {
-        let sentry = SentryGrpcLayer::new().hub(hub);
+        let sentry = SentryTracingLayer::new().hub(hub);
         let sentry = sentry.max_transaction_duration(SHORT);
         registry().with(sentry).with(otel.layer())
     });

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{error, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, RpcCaller};
+use sentry_tonic::{CallerIdentity, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::observed::{KINDS, Kind, Observed, failing, metadata, on_both_sides};
@@ -46,10 +46,10 @@ fn header(parts: &Parts, name: &str) -> String {
 }
 
 /// Knows callers by what they send.
-fn knowing() -> GrpcServerLayer {
-    GrpcServerLayer::new()
-        .caller(|parts| {
-            RpcCaller::from(user("u-1", "a@b.example"))
+fn knowing() -> SentryServerLayer {
+    SentryServerLayer::new()
+        .identify_caller(|parts| {
+            CallerIdentity::from(user("u-1", "a@b.example"))
                 .tag("tenant", header(parts, "x-tenant"))
                 .tag("path", parts.uri.path())
                 .tag("not a key", "left out")
@@ -59,8 +59,12 @@ fn knowing() -> GrpcServerLayer {
                 .claim("org", 7)
                 .claim("untold", "hidden")
         })
-        .claim_tags([("plan", "billing.plan"), ("missing", "missing")])
-        .claim_user_fields([("org", "org"), ("plan", "username")])
+        .claims([
+            ("plan", "billing.plan"),
+            ("missing", "missing"),
+            ("org", "user.org"),
+            ("plan", "user.username"),
+        ])
 }
 
 fn known_user() -> User {
@@ -84,7 +88,7 @@ fn known_tags(kind: Kind) -> Tags {
 /// Calls a handler that does `act` and fails.
 fn handle(
     world: &World,
-    layer: GrpcServerLayer,
+    layer: SentryServerLayer,
     kind: Kind,
     act: impl Fn() + Send + Sync + 'static,
 ) {
@@ -102,7 +106,7 @@ fn world(rate: Option<f32>) -> World {
     World::rated(
         rate,
         |options| options,
-        |layer| layer.one_event_per_failure(false),
+        |layer| layer.deduplicate_errors(false),
     )
 }
 
@@ -178,15 +182,15 @@ fn fields_tell_what_nobody_else_does() {
         ..user("u-1", "f@b.example")
     };
     let only_id = || {
-        GrpcServerLayer::new().caller(|_| {
-            RpcCaller::from(User {
+        SentryServerLayer::new().identify_caller(|_| {
+            CallerIdentity::from(User {
                 id: Some("u-1".to_owned()),
                 ..User::default()
             })
         })
     };
     for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {
-        for (layer, expected) in [(GrpcServerLayer::new(), &of_fields), (only_id(), &merged)] {
+        for (layer, expected) in [(SentryServerLayer::new(), &of_fields), (only_id(), &merged)] {
             let world = world(rate);
             handle(&world, layer, kind, looked_up);
             let received = world.received();
@@ -207,7 +211,7 @@ fn fields_tell_what_nobody_else_does() {
 fn nobody_is_known_of_a_closure_that_panics() {
     for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {
         let world = world(rate);
-        let layer = GrpcServerLayer::new().caller(|_| panic!("a bad closure"));
+        let layer = SentryServerLayer::new().identify_caller(|_| panic!("a bad closure"));
         handle(&world, layer, kind, || {});
         let received = world.received();
         let event = received.only_event();
@@ -227,8 +231,10 @@ fn nonsense_is_bounded_or_left_out() {
             ..User::default()
         }
     };
-    let layer = GrpcServerLayer::new().caller(move |_| {
-        let caller = RpcCaller::from(huge()).tag("", "no key").tag("empty", "");
+    let layer = SentryServerLayer::new().identify_caller(move |_| {
+        let caller = CallerIdentity::from(huge())
+            .tag("", "no key")
+            .tag("empty", "");
         let caller = caller.tag("long", "é".repeat(1000)).tag("lines", "a\nb");
         (0..1000).fold(caller, |caller, i| caller.tag(&format!("tag-{i:04}"), i))
     });
@@ -254,7 +260,8 @@ fn a_user_that_says_nothing_is_none() {
         ..User::default()
     };
     let world = World::new();
-    let layer = GrpcServerLayer::new().caller(move |_| RpcCaller::from(empty.clone()));
+    let layer =
+        SentryServerLayer::new().identify_caller(move |_| CallerIdentity::from(empty.clone()));
     handle(&world, layer, Kind::Unary, || {});
     let received = world.received();
     assert_eq!(received.only_event().user, None);
@@ -295,7 +302,7 @@ fn a_call_in_a_handler_has_tags_of_its_own() {
         let (upstream, _arrivals) = failing(|| Status::not_found("gone"))
             .serve_unobserved()
             .await;
-        let layer = GrpcClientLayer::new()
+        let layer = SentryClientLayer::new()
             .tag("layer", "client")
             .capture_codes([Code::NotFound]);
         let client = upstream.observed_client(layer).await;
@@ -339,11 +346,11 @@ async fn leave(name: String) -> Result<crate::support::helloworld::HelloReply, S
 }
 
 async fn calls(count: usize) {
-    let layer = GrpcServerLayer::new()
+    let layer = SentryServerLayer::new()
         .max_events_per_minute(None)
-        .caller(|parts| {
+        .identify_caller(|parts| {
             let id = header(parts, "x-id");
-            RpcCaller::from(user(&id, "a@b.example")).tag("caller", id)
+            CallerIdentity::from(user(&id, "a@b.example")).tag("caller", id)
         });
     let server = Scripted::new().say_hello(leave).serve_with(layer).await;
     let client = server.client().await;

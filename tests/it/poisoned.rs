@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status};
 use tracing::{Span, error, info, info_span, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentrySpanExt};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentrySpanExt};
 
 use crate::support::alone::alone;
 use crate::support::greeter::{ObservedClient, Scripted, reply, request};
@@ -175,9 +175,9 @@ fn run(amid: Amid, then: Then) -> (Option<Code>, Received) {
     let code = world.run(async {
         let (hangs, mut is_hanging) = mpsc::channel(1);
         let (last, _arrivals) = Scripted::new().serve_unobserved().await;
-        let next = last.observed_client(GrpcClientLayer::new()).await;
+        let next = last.observed_client(SentryClientLayer::new()).await;
         let greeter = greeter(amid, then, hangs, next);
-        let server = greeter.serve_with(GrpcServerLayer::new()).await;
+        let server = greeter.serve_with(SentryServerLayer::new()).await;
         let mut client = server.client().await;
         let code = tokio::select! {
             result = client.say_hello(request(HARM)) => Some(result.unwrap_err().code()),
@@ -281,7 +281,7 @@ fn calls_in_a_transaction_of_the_application_that_is_poisoned_are_made() {
     // Nor is it a parent for those that want one.
     world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;
-        let layer = GrpcClientLayer::new().only_if_parent(true);
+        let layer = SentryClientLayer::new().only_if_parent(true);
         let mut client = server.observed_client(layer).await;
         client.say_hello(request("a")).await.unwrap();
     });

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tonic::Request;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
-use sentry_tonic::GrpcClientLayer;
+use sentry_tonic::SentryClientLayer;
 
 use crate::support::greeter::{ObservedClient, Running, Scripted, request};
 use crate::support::received::{Received, trace};
@@ -67,7 +67,7 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
 /// Serves a Greeter that asks the next hop, with these headers on its request.
 async fn serve_front(next: &Running, outgoing: &Headers<'_>) -> Running {
     let outgoing: MetadataMap = with_headers((), outgoing).metadata().clone();
-    let client = next.observed_client(GrpcClientLayer::new()).await;
+    let client = next.observed_client(SentryClientLayer::new()).await;
     let client: Mutex<Option<ObservedClient>> = Mutex::new(Some(client));
     let front = Scripted::new().say_hello(move |name| {
         // One call, so that no connection keeps the servers from stopping.
@@ -537,7 +537,7 @@ fn a_name_is_settled_when_it_first_leaves() {
     let world = World::with(service, |layer| layer);
     let headers = world.run(async {
         let (next, arrivals) = Scripted::new().serve_unobserved().await;
-        let client = next.observed_client(GrpcClientLayer::new()).await;
+        let client = next.observed_client(SentryClientLayer::new()).await;
         let span = tracing::info_span!(target: "test", "job", sentry.name = tracing::field::Empty);
         span.record("sentry.name", "first");
         let call = |mut client: ObservedClient| async move {
@@ -573,7 +573,7 @@ fn outside_of_any_span_the_trace_is_that_of_the_scope() {
     });
     let headers = world.run(async {
         let (next, arrivals) = Scripted::new().serve_unobserved().await;
-        let layer = GrpcClientLayer::new().only_if_parent(true);
+        let layer = SentryClientLayer::new().only_if_parent(true);
         let mut client = next.observed_client(layer).await;
         client.say_hello(request("a")).await.unwrap();
         drop(client);

@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tower::{Layer, Service, service_fn};
 use tracing::info_span;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer, SentrySpanExt};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentrySpanExt, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, trace};
@@ -459,7 +459,7 @@ fn a_sampler_may_call_ask_for_headers_and_enter_spans() {
                     .header("content-type", "application/grpc")
                     .body(Body::empty())
                     .unwrap();
-                drop(GrpcClientLayer::new().layer(service).call(call));
+                drop(SentryClientLayer::new().layer(service).call(call));
                 1.0
             })
         },
@@ -507,7 +507,7 @@ fn a_client_is_not_kept_alive() {
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
     {
         use tracing_subscriber::layer::SubscriberExt;
-        let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+        let layer = SentryTracingLayer::new().hub(Arc::clone(&hub));
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             info_span!(target: "test", "root").in_scope(|| {});
@@ -522,7 +522,7 @@ fn a_client_is_not_kept_alive() {
 fn a_forced_transaction_has_a_trace_of_its_own() {
     let world = World::new();
     world.run(async {
-        let layer = GrpcServerLayer::new().force_transaction(true);
+        let layer = SentryServerLayer::new().force_transaction(true);
         let server = Scripted::new().serve_with(layer).await;
         let mut client = server.client().await;
         client.say_hello(request("a")).await.unwrap();

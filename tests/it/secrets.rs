@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tonic::metadata::{Binary, MetadataMap, MetadataValue};
@@ -12,11 +11,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower::Layer;
 use tracing::{Instrument, error, info, info_span, instrument, warn};
 
-use sentry_tonic::{GrpcClientLayer, keep_source};
+use sentry_tonic::{SentryClientLayer, StatusExt as _};
 
 use crate::support::greeter::{Scripted, reply};
 use crate::support::helloworld::greeter_client::GreeterClient;
-use crate::support::observed::{KINDS, Kind, Observed, failing, metadata, on_both_sides};
+use crate::support::observed::{KINDS, Kind, Observed, failing, keys, metadata, on_both_sides};
 use crate::support::world::{RATES, World};
 
 /// In all that is secret, and in nothing else.
@@ -94,10 +93,12 @@ macro_rules! layers {
             .chain(on_both_sides!(|layer| {
                 layer
                     .capture_codes([Code::Internal, Code::Unavailable])
-                    .request_metadata(KEYS)
-                    .unwrap()
-                    .response_metadata(KEYS.into_iter().chain(["grpc-status-details-bin"]))
-                    .unwrap()
+                    .request_metadata(keys(KEYS))
+                    .response_metadata(
+                        keys(KEYS)
+                            .into_iter()
+                            .chain(keys(["grpc-status-details-bin"])),
+                    )
             }))
     };
 }
@@ -107,7 +108,7 @@ fn world_of(rate: Option<f32>, pii: bool, is_told_once: bool) -> World {
     World::rated(
         rate,
         |options| options.send_default_pii(pii),
-        |layer| layer.one_event_per_failure(is_told_once),
+        |layer| layer.deduplicate_errors(is_told_once),
     )
 }
 
@@ -196,9 +197,7 @@ impl Error for Upstream {
 }
 
 fn caused_by(source: impl Error + Send + Sync + 'static) -> Status {
-    let mut status = Status::with_metadata(Code::Internal, PUBLIC, secrets());
-    status.set_source(Arc::new(source));
-    status
+    Status::with_metadata(Code::Internal, PUBLIC, secrets()).with_source(source)
 }
 
 /// A status in which another one is.
@@ -245,7 +244,7 @@ fn what_a_handler_says_of_a_status_tells_none() {
                     let case = format!("{kind:?} {rate:?} {pii} {outer:?}");
                     let greeter = failing(move || {
                         is_told_why(&outer);
-                        keep_source(outer.clone())
+                        outer.clone()
                     });
                     run(&world, &side, kind, greeter);
                     assert_no_secret(&world, if told_once { 3 } else { 8 }, &case);
@@ -299,10 +298,9 @@ fn a_call_in_a_handler_tells_none() {
                 let (upstream, _arrivals) = failing(move || status(Code::Internal))
                     .serve_unobserved()
                     .await;
-                let layer = GrpcClientLayer::new()
+                let layer = SentryClientLayer::new()
                     .capture_codes([Code::Internal])
-                    .request_metadata(KEYS)
-                    .unwrap();
+                    .request_metadata(keys(KEYS));
                 let client = upstream.observed_client(layer).await;
                 let greeter = Scripted::new().say_hello(move |name| {
                     let mut client = client.clone();
@@ -315,7 +313,7 @@ fn a_call_in_a_handler_tells_none() {
                         }
                     }
                 });
-                let [side, _] = on_both_sides!(|layer| layer.request_metadata(KEYS).unwrap());
+                let [side, _] = on_both_sides!(|layer| layer.request_metadata(keys(KEYS)));
                 let call = side.call(greeter, Kind::Unary, secrets());
                 call.await.unwrap_err();
                 upstream.stop().await;

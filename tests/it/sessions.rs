@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::error;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, OnPanic, RpcCaller};
+use sentry_tonic::{CallerIdentity, PanicPolicy, SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::observed::{KINDS, Kind, Observed, failing, metadata};
@@ -89,7 +89,7 @@ fn assert_counts(world: &World, expected: Counts) {
     }
 }
 
-fn end(world: &World, layer: GrpcServerLayer, kind: Kind, greeter: Scripted) {
+fn end(world: &World, layer: SentryServerLayer, kind: Kind, greeter: Scripted) {
     let side = Observed::Server(layer);
     let call = side.call(greeter, kind, MetadataMap::new());
     let _ = world.run(call);
@@ -115,14 +115,14 @@ fn each_end_of_a_call_is_a_session() {
         let world_of_success = world(rate, |options| options);
         end(
             &world_of_success,
-            GrpcServerLayer::new(),
+            SentryServerLayer::new(),
             kind,
             Scripted::new(),
         );
         assert_counts(&world_of_success, EXITED);
         for (index, (fails, expected)) in ends.into_iter().enumerate() {
             let world = world(rate, |options| options);
-            end(&world, GrpcServerLayer::new(), kind, failing(fails));
+            end(&world, SentryServerLayer::new(), kind, failing(fails));
             let aggregates = aggregates(&world);
             assert_eq!(aggregates, [(None, expected)], "{kind:?} {rate:?} {index}");
         }
@@ -133,7 +133,7 @@ fn each_end_of_a_call_is_a_session() {
 fn a_failure_without_an_event_is_no_error() {
     for kind in KINDS {
         let world = world(Some(1.0), |options| options);
-        let layer = GrpcServerLayer::new().capture_codes([]);
+        let layer = SentryServerLayer::new().capture_codes([]);
         end(&world, layer, kind, failing(|| Status::internal("failed")));
         assert_counts(&world, EXITED);
     }
@@ -142,7 +142,7 @@ fn a_failure_without_an_event_is_no_error() {
 #[test]
 fn an_event_that_is_held_back_is_no_error() {
     let world = world(Some(1.0), |options| options);
-    let layer = GrpcServerLayer::new().max_events_per_minute(1);
+    let layer = SentryServerLayer::new().max_events_per_minute(1);
     for _ in 0..3 {
         let greeter = failing(|| Status::internal("failed"));
         end(&world, layer.clone(), Kind::Unary, greeter);
@@ -170,13 +170,17 @@ impl std::error::Error for Refused {}
 fn a_panic_is_a_crash_also_where_another_error_was_sent_before() {
     for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {
         for has_hook in [false, true] {
-            for on_panic in [OnPanic::Answer, OnPanic::Resume, OnPanic::Ignore] {
+            for panic_policy in [
+                PanicPolicy::ReturnInternal,
+                PanicPolicy::ResumeUnwind,
+                PanicPolicy::Ignore,
+            ] {
                 for is_told in [false, true] {
                     let world = world(rate, |options| match has_hook {
                         true => options.add_integration(PanicIntegration::new()),
                         false => options,
                     });
-                    let layer = GrpcServerLayer::new().on_panic(on_panic);
+                    let layer = SentryServerLayer::new().panic_policy(panic_policy);
                     let greeter = failing(move || {
                         if is_told {
                             sentry::capture_error(&Refused);
@@ -185,7 +189,7 @@ fn a_panic_is_a_crash_also_where_another_error_was_sent_before() {
                     });
                     end(&world, layer, kind, greeter);
                     let aggregates = aggregates(&world);
-                    let case = format!("{kind:?} {rate:?} {has_hook} {on_panic:?} {is_told}");
+                    let case = format!("{kind:?} {rate:?} {has_hook} {panic_policy:?} {is_told}");
                     assert_eq!(aggregates, [(None, CRASHED)], "{case}");
                 }
             }
@@ -216,10 +220,10 @@ fn a_caller_that_hangs_up_ends_the_session() {
 }
 
 /// Whoever calls says who it is.
-fn knowing() -> GrpcServerLayer {
-    GrpcServerLayer::new().caller(|parts| {
+fn knowing() -> SentryServerLayer {
+    SentryServerLayer::new().identify_caller(|parts| {
         let id = parts.headers.get("x-user").map(|id| id.to_str().unwrap());
-        RpcCaller::from(User {
+        CallerIdentity::from(User {
             id: id.map(str::to_owned),
             ..User::default()
         })
@@ -264,9 +268,9 @@ fn sessions_are_those_of_users() {
 #[test]
 fn health_checks_and_calls_of_clients_are_none() {
     let world = world(Some(1.0), |options| options);
-    let layer = GrpcServerLayer::new().ignore_methods(["*"]);
+    let layer = SentryServerLayer::new().ignore(["*"]);
     end(&world, layer, Kind::Unary, Scripted::new());
-    let client = GrpcClientLayer::new().capture_codes([Code::Internal]);
+    let client = SentryClientLayer::new().capture_codes([Code::Internal]);
     let side = Observed::Client(client);
     let greeter = failing(|| Status::internal("failed"));
     let call = side.call(greeter, Kind::Unary, MetadataMap::new());
@@ -284,7 +288,7 @@ fn without_request_mode_and_without_tracking_there_are_none() {
             let world = world(Some(1.0), |options| {
                 options.session_mode(mode).auto_session_tracking(tracks)
             });
-            end(&world, GrpcServerLayer::new(), kind, Scripted::new());
+            end(&world, SentryServerLayer::new(), kind, Scripted::new());
             assert_counts(&world, NONE);
         }
     }
@@ -302,7 +306,7 @@ fn each_of_many_calls_at_once_is_one() {
                 _ => panic!("boom"),
             }
         });
-        let layer = GrpcServerLayer::new().max_events_per_minute(None);
+        let layer = SentryServerLayer::new().max_events_per_minute(None);
         let server = greeter.serve_with(layer).await;
         let client = server.client().await;
         let calls = (0..300).map(|i| {

@@ -8,8 +8,8 @@ use sentry::integrations::tracing::{ErrorLayer, SpanLayer};
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::{
-    GrpcClientLayer, GrpcMakeSpan, GrpcServerLayer, SentryGrpcLayer, SetupProblem, SetupReport,
-    TraceTransport, check_setup,
+    SentryClientLayer, SentryMakeSpan, SentryServerLayer, SentryTracingLayer, SetupProblem,
+    SetupReport, TraceTransport, check_setup,
 };
 use tonic::transport::Server;
 use tower::Layer as _;
@@ -36,19 +36,19 @@ macro_rules! quiet {
 
 /// Without what other tests of this process have done twice.
 fn of_setup(report: &SetupReport) -> Vec<SetupProblem> {
-    use SetupProblem::{ClientLayerTwice, ServerLayerTwice};
+    use SetupProblem::{DuplicateClientLayer, DuplicateServerLayer};
     let problems = report.problems().iter().copied();
     problems
-        .filter(|problem| !matches!(problem, ServerLayerTwice | ClientLayerTwice))
+        .filter(|problem| !matches!(problem, DuplicateServerLayer | DuplicateClientLayer))
         .collect()
 }
 
 /// What is found with this subscriber, and a client that can do all.
-fn found<S>(make: impl FnOnce(SentryGrpcLayer) -> S) -> Vec<SetupProblem>
+fn found<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Vec<SetupProblem>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub| make(SentryGrpcLayer::new().hub(hub)));
+    let world = World::subscribed(|hub| make(SentryTracingLayer::new().hub(hub)));
     // Where another layer would send what it makes of the check.
     let report = world.sync(|| Hub::run(Arc::clone(&world.hub), check_setup));
     assert_eq!(world.written(), "");
@@ -63,7 +63,7 @@ fn found_of_client(options: ClientOptions) -> Vec<SetupProblem> {
 
 fn found_of(client: Option<Arc<Client>>) -> Vec<SetupProblem> {
     let hub = Arc::new(Hub::new(client, Arc::default()));
-    let subscriber = registry().with(SentryGrpcLayer::new().hub(hub));
+    let subscriber = registry().with(SentryTracingLayer::new().hub(hub));
     of_setup(&dispatcher::with_default(
         &Dispatch::new(subscriber),
         check_setup,
@@ -102,7 +102,7 @@ fn the_client_is_that_of_the_current_hub_else_of_the_main_one() {
     alone(
         "setup::the_client_is_that_of_the_current_hub_else_of_the_main_one",
         || {
-            let dispatch = Dispatch::new(registry().with(SentryGrpcLayer::new()));
+            let dispatch = Dispatch::new(registry().with(SentryTracingLayer::new()));
             let check = || dispatcher::with_default(&dispatch, check_setup);
             assert_eq!(check().problems(), [SetupProblem::NoClient]);
             let client = |options: ClientOptions| {
@@ -173,10 +173,10 @@ fn filters_that_hide_calls_are_found() {
 
 #[test]
 fn layers_that_do_the_same_work_are_found() {
-    let twice = found(|ours| registry().with(ours).with(SentryGrpcLayer::new()));
-    assert_eq!(twice, [SetupProblem::LayerTwice]);
+    let twice = found(|ours| registry().with(ours).with(SentryTracingLayer::new()));
+    assert_eq!(twice, [SetupProblem::DuplicateLayer]);
 
-    let beside = [SetupProblem::SpanLayerBeside];
+    let beside = [SetupProblem::ConflictingSpanLayer];
     assert_eq!(
         found(|ours| registry().with(ours).with(SpanLayer::new())),
         beside
@@ -206,7 +206,10 @@ fn layers_that_do_the_same_work_are_found() {
     });
     assert_eq!(both, beside);
     let instead = found(|_| registry().with(SpanLayer::new()));
-    let problems = [SetupProblem::LayerMissing, SetupProblem::SpanLayerBeside];
+    let problems = [
+        SetupProblem::LayerMissing,
+        SetupProblem::ConflictingSpanLayer,
+    ];
     assert_eq!(instead, problems);
 }
 
@@ -214,14 +217,14 @@ fn layers_that_do_the_same_work_are_found() {
 fn errors_that_two_layers_send_are_found() {
     let world = World::subscribed(|hub| {
         registry()
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
             .with(ErrorLayer::new())
     });
     world.sync(|| info_span!("outer").in_scope(|| error!("once")));
     assert_eq!(world.received().events.len(), 2);
 
     let beside = found(|ours| registry().with(ours).with(ErrorLayer::new()));
-    assert_eq!(beside, [SetupProblem::ErrorLayerBeside]);
+    assert_eq!(beside, [SetupProblem::ConflictingErrorLayer]);
     let alone = found(|ours| {
         registry()
             .with(ours.capture_errors(false))
@@ -257,7 +260,7 @@ fn calls_through_two_layers_are_found() {
         let world = World::subscribed(|hub| {
             registry()
                 .with(logged)
-                .with(SentryGrpcLayer::new().hub(hub))
+                .with(SentryTracingLayer::new().hub(hub))
         });
         let check = || world.sync(check_setup).problems().to_vec();
         world.run(async {
@@ -266,26 +269,26 @@ fn calls_through_two_layers_are_found() {
             assert_eq!(check(), []);
 
             let (listening, incoming, stopped) = listen().await;
-            let layer = GrpcServerLayer::new();
+            let layer = SentryServerLayer::new();
             let server = Server::builder()
                 .layer(layer.clone())
                 .add_service(layer.layer(GreeterServer::new(greeter())))
                 .serve_with_incoming_shutdown(incoming, stopped);
             let server = listening.running(tokio::spawn(server));
             let channel = server.endpoint().connect().await.unwrap();
-            let once = GrpcClientLayer::new().layer(channel);
+            let once = SentryClientLayer::new().layer(channel);
             let mut client = GreeterClient::new(once.clone());
             client.say_hello(request("Ferris")).await.unwrap();
-            assert_eq!(check(), [SetupProblem::ServerLayerTwice]);
+            assert_eq!(check(), [SetupProblem::DuplicateServerLayer]);
 
-            let twice = GrpcClientLayer::new().layer(once);
+            let twice = SentryClientLayer::new().layer(once);
             let mut client = GreeterClient::new(twice);
             for _ in 0..3 {
                 client.say_hello(request("Ferris")).await.unwrap();
             }
             let problems = [
-                SetupProblem::ServerLayerTwice,
-                SetupProblem::ClientLayerTwice,
+                SetupProblem::DuplicateServerLayer,
+                SetupProblem::DuplicateClientLayer,
             ];
             assert_eq!(check(), problems);
         });
@@ -295,16 +298,12 @@ fn calls_through_two_layers_are_found() {
             .lines()
             .filter(|line| line.contains("layers of the type"))
             .collect();
-        assert!(
-            told[0].ends_with(
-                "sentry_tonic: a call goes through two layers of the type GrpcServerLayer"
-            )
-        );
-        assert!(
-            told[1].ends_with(
-                "sentry_tonic: a call goes through two layers of the type GrpcClientLayer"
-            )
-        );
+        assert!(told[0].ends_with(
+            "sentry_tonic: a call goes through two layers of the type SentryServerLayer"
+        ));
+        assert!(told[1].ends_with(
+            "sentry_tonic: a call goes through two layers of the type SentryClientLayer"
+        ));
         assert_eq!(told.len(), 2);
     });
 }
@@ -314,12 +313,12 @@ const OTHER_CRATES: &str = "Other crates: `cargo tree -i sentry-core` is to show
     nothing: its SentryHttpLayer makes a second transaction of each call.";
 const THE_END: &str = "The end: drop the guard of sentry::init last, after the servers have stopped and outside of the \
     runtime, or what is queued is lost.";
-const NO_CALLS: &str = "Servers and clients: no call has gone through a GrpcServerLayer or a GrpcClientLayer so far. Each \
+const NO_CALLS: &str = "Servers and clients: no call has gone through a SentryServerLayer or a SentryClientLayer so far. Each \
     server and each client needs one: check again after some calls.";
-const NO_CLIENTS: &str = "Clients: calls have come through a GrpcServerLayer, and none has gone through a GrpcClientLayer \
+const NO_CLIENTS: &str = "Clients: calls have come through a SentryServerLayer, and none has gone through a SentryClientLayer \
     so far. Each client needs one, or a TracePropagationInterceptor.";
-const NO_SERVERS: &str = "Servers: calls have gone through a GrpcClientLayer, and none has come through a GrpcServerLayer \
-    so far. Each server needs one, or a TraceLayer with GrpcMakeSpan.";
+const NO_SERVERS: &str = "Servers: calls have gone through a SentryClientLayer, and none has come through a SentryServerLayer \
+    so far. Each server needs one, or a TraceLayer with SentryMakeSpan.";
 const NO_IDS: &str = "OpenTelemetry: nothing has given the span of this check ids. If there is a layer of \
     tracing-opentelemetry, it is not of 0.34, or in a reload::Layer, or filters the spans of calls out: its ids are not \
     Sentry's then.";
@@ -345,7 +344,7 @@ fn it_says_in_plain_words_what_is_wrong_and_what_to_do() {
             let check = |options: ClientOptions, filter: &str| {
                 let client = Client::from(options.dsn(DSN));
                 let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
-                let layer = SentryGrpcLayer::new().hub(hub);
+                let layer = SentryTracingLayer::new().hub(hub);
                 let subscriber = registry().with(layer).with(EnvFilter::new(filter));
                 dispatcher::with_default(&Dispatch::new(subscriber), check_setup)
             };
@@ -360,9 +359,9 @@ fn it_says_in_plain_words_what_is_wrong_and_what_to_do() {
                     "   Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a service sends what \
                  its callers sample.",
                     " * A filter keeps the spans of calls, of the target sentry_tonic and the level INFO, from \
-                 SentryGrpcLayer.",
+                 SentryTracingLayer.",
                     "   Give each other layer a filter of its own, by `with_filter`. Or add sentry_tonic=info to the \
-                 EnvFilter or RUST_LOG, or set the filter and the span_level of SentryGrpcLayer to INFO.",
+                 EnvFilter or RUST_LOG, or set the filter and the span_level of SentryTracingLayer to INFO.",
                     "What cannot be seen from here:",
                     &hint(OTHER_CRATES),
                     &hint(THE_END),
@@ -417,7 +416,7 @@ fn the_layers_that_no_call_came_through_are_named() {
             world.run(async {
                 let greeter = Scripted::new().say_hello(async |name| Ok(reply(&name)));
                 let (server, _arrivals) = greeter.clone().serve_unobserved().await;
-                let mut client = server.observed_client(GrpcClientLayer::new()).await;
+                let mut client = server.observed_client(SentryClientLayer::new()).await;
                 client.say_hello(request("Ferris")).await.unwrap();
                 assert_eq!(of_calls(&world), [NO_SERVERS]);
                 greeter.say_hello_once("Ferris").await.unwrap();
@@ -437,7 +436,7 @@ fn the_hooks_of_a_trace_layer_count_as_a_layer() {
                 .header("content-type", "application/grpc")
                 .body(())
                 .unwrap();
-            GrpcMakeSpan::new(GrpcServerLayer::new()).make_span(&request);
+            SentryMakeSpan::new(SentryServerLayer::new()).make_span(&request);
         });
         let report = world.sync(check_setup);
         assert!(report.hints().contains(&NO_CLIENTS), "{report}");
@@ -450,13 +449,15 @@ fn ids_of_opentelemetry_are_looked_for() {
     let has_hint = |world: &World| world.sync(check_setup).hints().contains(&NO_IDS);
     let with = World::subscribed(|hub| {
         registry()
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
             .with(otel.layer())
     });
     assert!(!has_hint(&with));
     let filtered = World::subscribed(|hub| {
         let layer = otel.layer().with_filter(EnvFilter::new("it=info"));
-        registry().with(SentryGrpcLayer::new().hub(hub)).with(layer)
+        registry()
+            .with(SentryTracingLayer::new().hub(hub))
+            .with(layer)
     });
     assert!(has_hint(&filtered));
     assert!(has_hint(&World::new()));

@@ -13,7 +13,7 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
 use tracing::{info, instrument};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::alone::alone;
 use crate::support::give_up::give_up;
@@ -163,11 +163,11 @@ fn nothing_grows_and_nothing_is_lost_without_a_word() {
 async fn soak(world: Arc<World>, spans: Arc<Spans>) {
     let calls = from_environment("SOAK_CALLS", CALLS) / ROUNDS;
     let streams = from_environment("SOAK_STREAMS", STREAMS) / ROUNDS;
-    let server = greeter().serve_with(GrpcServerLayer::new()).await;
+    let server = greeter().serve_with(SentryServerLayer::new()).await;
     let mut tally = Tally::default();
     let mut used = Vec::new();
     for _ in 0..ROUNDS {
-        let client = server.observed_client(GrpcClientLayer::new()).await;
+        let client = server.observed_client(SentryClientLayer::new()).await;
         // What was sent is let go now and then.
         for part in parts(calls) {
             many(&client, part, call).await;

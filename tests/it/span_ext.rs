@@ -4,7 +4,7 @@ use sentry::TracesSamplingStrategy;
 use tracing::{Level, Span, debug_span, info_span, span};
 use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::{ContinueTraceError, SentryGrpcLayer, SentrySpanExt, TraceHeaders};
+use sentry_tonic::{ContinueTraceError, SentrySpanExt, SentryTracingLayer, TraceHeaders};
 
 use crate::support::received::trace;
 use crate::support::world::{RATES, World};
@@ -256,7 +256,7 @@ fn an_application_that_continues_a_trace_itself_has_no_sampling_context_to_hand_
 #[test]
 fn it_works_under_levels_that_the_layer_is_told() {
     let world = World::subscribed(|hub| {
-        let layer = SentryGrpcLayer::new()
+        let layer = SentryTracingLayer::new()
             .hub(hub)
             .span_level(tracing::level_filters::LevelFilter::TRACE);
         tracing_subscriber::registry().with(layer)

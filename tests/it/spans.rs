@@ -454,7 +454,7 @@ fn a_manual_child_of_a_tracing_span_is_a_child() {
 #[test]
 fn levels_below_info_are_left_out_unless_asked_for() {
     fn spans(
-        layer: impl FnOnce(sentry_tonic::SentryGrpcLayer) -> sentry_tonic::SentryGrpcLayer,
+        layer: impl FnOnce(sentry_tonic::SentryTracingLayer) -> sentry_tonic::SentryTracingLayer,
     ) -> Vec<String> {
         let world = World::with(|options| options.traces_sample_rate(1.0), layer);
         world.sync(|| {

@@ -5,7 +5,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::error;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::request;
 use crate::support::observed::{KINDS, Kind, Observed, failing, on_both_sides};
@@ -73,7 +73,7 @@ fn no_more_are_told_than_may_be() {
 #[test]
 fn by_default_there_are_a_hundred() {
     let world = World::sampled(0.0);
-    let side = Observed::Server(GrpcServerLayer::new());
+    let side = Observed::Server(SentryServerLayer::new());
     for _ in 0..6 {
         world.run(storm(&side, Kind::Unary, internal));
     }
@@ -105,7 +105,7 @@ fn each_method_and_code_has_a_limit_of_its_own() {
 #[test]
 fn each_layer_has_a_limit_of_its_own_and_its_copies_share_it() {
     let world = World::new();
-    let [layer, other] = [(); 2].map(|()| GrpcServerLayer::new().max_events_per_minute(3));
+    let [layer, other] = [(); 2].map(|()| SentryServerLayer::new().max_events_per_minute(3));
     for layer in [layer.clone(), layer, other] {
         world.run(storm(&Observed::Server(layer), Kind::Unary, internal));
     }
@@ -115,7 +115,7 @@ fn each_layer_has_a_limit_of_its_own_and_its_copies_share_it() {
 #[test]
 fn what_is_not_captured_does_not_count() {
     let world = World::new();
-    let side = Observed::Server(GrpcServerLayer::new().max_events_per_minute(3));
+    let side = Observed::Server(SentryServerLayer::new().max_events_per_minute(3));
     // Each tells its failure itself.
     let told = || {
         error!("failed");
@@ -134,7 +134,7 @@ fn what_is_not_captured_does_not_count() {
 fn panics_count_too_and_by_themselves() {
     for kind in KINDS {
         let world = World::new();
-        let side = Observed::Server(GrpcServerLayer::new().max_events_per_minute(3));
+        let side = Observed::Server(SentryServerLayer::new().max_events_per_minute(3));
         world.run(storm(&side, kind, || panic!("boom")));
         world.run(storm(&side, kind, internal));
         let expected = [count(&format!("{} INTERNAL", kind.method()), 6)];
@@ -147,7 +147,7 @@ fn a_storm_over_threads_is_told_no_more_often() {
     for _ in 0..5 {
         let world = World::new();
         world.run_threads(2, async {
-            let layer = GrpcServerLayer::new().max_events_per_minute(3);
+            let layer = SentryServerLayer::new().max_events_per_minute(3);
             let server = failing(internal).serve_with(layer).await;
             let client = server.client().await;
             let calls = (0..200).map(|_| {
@@ -171,7 +171,7 @@ fn a_storm_over_threads_is_told_no_more_often() {
 fn breadcrumbs_of_calls_are_not_held_back() {
     let world = World::new();
     world.run(async {
-        let layer = GrpcClientLayer::new()
+        let layer = SentryClientLayer::new()
             .capture_codes([Code::Internal])
             .max_events_per_minute(1);
         storm(&Observed::Client(layer), Kind::Unary, internal).await;
@@ -194,7 +194,7 @@ fn panics_that_a_hook_tells_of_are_limited_too() {
     for (max, told) in [(Some(3), 3), (None, 20)] {
         let world = World::with(options, |layer| layer);
         world.run(async {
-            let layer = GrpcServerLayer::new().max_events_per_minute(max);
+            let layer = SentryServerLayer::new().max_events_per_minute(max);
             let server = failing(|| panic!("boom")).serve_with(layer).await;
             let mut client = server.client().await;
             for _ in 0..20 {

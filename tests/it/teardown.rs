@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service, service_fn};
 use tracing::{error, info, info_span};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentrySpanExt};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentrySpanExt};
 
 use crate::support::alone::alone;
 use crate::support::tally::counted;
@@ -73,11 +73,11 @@ fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
 fn calls() -> Vec<Box<dyn Any>> {
     let hangs =
         service_fn(|_: Request<_>| std::future::pending::<Result<Response<Body>, Infallible>>());
-    let mut of_server = Box::pin(GrpcServerLayer::new().layer(hangs).call(request()));
+    let mut of_server = Box::pin(SentryServerLayer::new().layer(hangs).call(request()));
     assert!(poll(of_server.as_mut()).is_pending());
     let hangs =
         service_fn(|_: Request<_>| std::future::pending::<Result<Response<Body>, Infallible>>());
-    let mut of_client = Box::pin(GrpcClientLayer::new().layer(hangs).call(request()));
+    let mut of_client = Box::pin(SentryClientLayer::new().layer(hangs).call(request()));
     assert!(poll(of_client.as_mut()).is_pending());
     vec![Box::new(of_server), Box::new(of_client)]
 }
@@ -100,9 +100,9 @@ impl http_body::Body for Endless {
 
 fn streams() -> Vec<Box<dyn Any>> {
     let answers = service_fn(|_: Request<_>| async { Ok::<_, Infallible>(Response::new(Endless)) });
-    let of_server = pin!(GrpcServerLayer::new().layer(answers).call(request()));
+    let of_server = pin!(SentryServerLayer::new().layer(answers).call(request()));
     let answers = service_fn(|_: Request<_>| async { Ok::<_, Infallible>(Response::new(Endless)) });
-    let of_client = pin!(GrpcClientLayer::new().layer(answers).call(request()));
+    let of_client = pin!(SentryClientLayer::new().layer(answers).call(request()));
     let Poll::Ready(Ok(of_server)) = poll(of_server) else {
         unreachable!("it is ready")
     };

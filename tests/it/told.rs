@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span, error, info_span};
 
-use sentry_tonic::{GrpcServerLayer, keep_source};
+use sentry_tonic::{SentryServerLayer, StatusExt};
 
 use crate::support::alone::alone;
 use crate::support::greeter::{Scripted, reply, request};
@@ -307,7 +307,7 @@ impl fmt::Display for WithSpan {
 impl Error for WithSpan {}
 
 #[test]
-fn a_source_that_is_kept_too_late_is_let_go() {
+fn the_source_of_a_status_that_is_never_sent_is_dropped() {
     let token = Arc::new(());
     let world = World::new();
     let held = Arc::clone(&token);
@@ -316,12 +316,11 @@ fn a_source_that_is_kept_too_late_is_let_go() {
         let greeter = Scripted::new().say_hello(move |name| {
             let (later, held) = (Arc::clone(&later), Arc::clone(&held));
             async move {
-                let keep = move || {
-                    let mut status = Status::internal("too late");
-                    status.set_source(Arc::new(WithSpan((Span::current(), held))));
-                    drop(keep_source(status));
+                let fail = move || {
+                    let source = WithSpan((Span::current(), held));
+                    drop(Status::internal("too late").with_source(source));
                 };
-                tokio::spawn(later.run(keep).in_current_span());
+                tokio::spawn(later.run(fail).in_current_span());
                 Ok(reply(&name))
             }
         });
@@ -356,18 +355,16 @@ fn what_panics_once_more_as_it_is_dropped_harms_no_call() {
     let not_found = || Scripted::new().say_hello(|_| async { Err(Status::not_found("nobody")) });
     let panics = Scripted::new().say_hello(|_| async { panic_any(Bomb) });
     let keeps = Scripted::new().say_hello(|_| async {
-        let mut kept = Status::internal("kept");
-        kept.set_source(Arc::new(Bomb));
-        let kept = keep_source(kept);
-        // That of the handler goes by a panic.
-        let let_go = AssertUnwindSafe(|| {
-            let _kept = kept;
-            panic!("let go")
+        let failed = Status::internal("failed").with_source(Bomb);
+        // Dropped by a panic.
+        let drop_it = AssertUnwindSafe(|| {
+            let _failed = failed;
+            panic!("dropped")
         });
-        std::panic::catch_unwind(let_go).unwrap_err();
+        std::panic::catch_unwind(drop_it).unwrap_err();
         Err(Status::not_found("nobody"))
     });
-    let layer = GrpcServerLayer::new;
+    let layer = SentryServerLayer::new;
     for (layer, greeter, code) in [
         (
             layer().capture_if(|_| panic_any(Bomb)),
@@ -375,12 +372,12 @@ fn what_panics_once_more_as_it_is_dropped_harms_no_call() {
             Code::NotFound,
         ),
         (
-            layer().caller(|_| panic_any(Bomb)),
+            layer().identify_caller(|_| panic_any(Bomb)),
             not_found(),
             Code::NotFound,
         ),
         (
-            layer().name(|_| panic_any(Bomb)),
+            layer().span_name(|_| panic_any(Bomb)),
             not_found(),
             Code::NotFound,
         ),

@@ -12,11 +12,11 @@ use tonic::transport::Server;
 use tonic::{Code, Status};
 use tracing::{info, instrument};
 
-use sentry_tonic::{GrpcServerLayer, OnPanic};
+use sentry_tonic::{PanicPolicy, SentryServerLayer};
 
 use crate::support::greeter::{Replies, Running, Scripted, listen, replies, reply, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
-use crate::support::observed::metadata;
+use crate::support::observed::{keys, metadata};
 use crate::support::received::{Received, Tx};
 use crate::support::world::{RATES, World};
 
@@ -31,18 +31,18 @@ pub(crate) enum Watcher {
 macro_rules! trace_layer {
     ($options:expr) => {
         ::tower_http::trace::TraceLayer::new_for_grpc()
-            .make_span_with(::sentry_tonic::GrpcMakeSpan::new($options))
-            .on_response(::sentry_tonic::GrpcTraceHooks)
-            .on_body_chunk(::sentry_tonic::GrpcTraceHooks)
-            .on_eos(::sentry_tonic::GrpcTraceHooks)
-            .on_failure(::sentry_tonic::GrpcTraceHooks)
+            .make_span_with(::sentry_tonic::SentryMakeSpan::new($options))
+            .on_response(::sentry_tonic::SentryTraceCallbacks)
+            .on_body_chunk(::sentry_tonic::SentryTraceCallbacks)
+            .on_eos(::sentry_tonic::SentryTraceCallbacks)
+            .on_failure(::sentry_tonic::SentryTraceCallbacks)
     };
 }
 
 pub(crate) use trace_layer;
 
 impl Watcher {
-    pub(crate) async fn serve(self, greeter: Scripted, options: GrpcServerLayer) -> Running {
+    pub(crate) async fn serve(self, greeter: Scripted, options: SentryServerLayer) -> Running {
         match self {
             Self::Middleware => greeter.serve_with(options).await,
             Self::TraceLayer => {
@@ -90,9 +90,10 @@ impl Seen {
 
 /// Takes out what differs from run to run.
 fn strip(value: &mut Value) {
-    const VARIABLE: [&str; 11] = [
+    const VARIABLE: [&str; 12] = [
         "duration_ms",
         "event_id",
+        "method_type",
         "network.peer.port",
         "parent_span_id",
         "request_message_count",
@@ -248,18 +249,16 @@ async fn unknown_method(server: Running) {
     server.stop().await;
 }
 
-fn options() -> GrpcServerLayer {
-    GrpcServerLayer::new()
-        .on_panic(OnPanic::Ignore)
+fn options() -> SentryServerLayer {
+    SentryServerLayer::new()
+        .panic_policy(PanicPolicy::Ignore)
         .breadcrumbs(true)
-        .request_metadata(["x-of-request"])
-        .and_then(|layer| layer.response_metadata(["x-of-head"]))
-        .unwrap()
-        .streaming_methods(["/helloworld.Greeter/Chat"])
+        .request_metadata(keys(["x-of-request"]))
+        .response_metadata(keys(["x-of-head"]))
         .tag("layer", "trace")
-        .caller(|parts| {
+        .identify_caller(|parts| {
             let asked = parts.headers.contains_key("x-of-request");
-            sentry_tonic::RpcCaller::new().tag("asked", asked.to_string())
+            sentry_tonic::CallerIdentity::new().tag("asked", asked.to_string())
         })
 }
 
@@ -339,7 +338,7 @@ pub(crate) async fn hang_up(in_stream: bool) {
             Ok(Box::pin(first.chain(tokio_stream::pending())) as Replies)
         }
     });
-    let options = GrpcServerLayer::new().capture_codes([Code::Cancelled]);
+    let options = SentryServerLayer::new().capture_codes([Code::Cancelled]);
     let server = Watcher::TraceLayer.serve(greeter, options).await;
     let mut client = server.client().await;
     if in_stream {

@@ -12,7 +12,7 @@ use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMete
 use opentelemetry_sdk::trace::Sampler;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::example::example;
@@ -51,9 +51,9 @@ fn opentelemetry_sees_the_same_spans_of_a_trace_layer() {
                 Ok(reply(&name))
             });
             let server = Watcher::TraceLayer
-                .serve(greeter, GrpcServerLayer::new())
+                .serve(greeter, SentryServerLayer::new())
                 .await;
-            let mut client = server.observed_client(GrpcClientLayer::new()).await;
+            let mut client = server.observed_client(SentryClientLayer::new()).await;
             client.say_hello(request("Ferris")).await.unwrap();
             drop(client);
             server.stop().await;
@@ -75,7 +75,7 @@ fn each_call_is_measured_once() {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
-    let options = || GrpcServerLayer::new().otel_metrics(&provider.meter("test"));
+    let options = || SentryServerLayer::new().otel_metrics(&provider.meter("test"));
     let request = || {
         Request::builder()
             .uri("/helloworld.Greeter/SayHello")

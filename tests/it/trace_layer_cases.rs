@@ -22,7 +22,7 @@ use tracing::Span;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, registry};
 
-use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks, SentryGrpcLayer};
+use sentry_tonic::{SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks, SentryTracingLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::recorder::Recorder;
@@ -123,7 +123,7 @@ fn every_way_to_end_is_told() {
     ];
     for (name, answer, expected) in cases {
         let world = World::new();
-        world.run(async { drive!(trace_layer!(GrpcServerLayer::new()), answer) });
+        world.run(async { drive!(trace_layer!(SentryServerLayer::new()), answer) });
         assert_eq!(ending(&world), expected, "{name}");
     }
 }
@@ -134,7 +134,7 @@ fn a_body_that_says_it_is_at_its_end_need_not_be_polled() {
     world.run(async {
         let service =
             service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(stream([Step::AtEnd]))));
-        let trace = trace_layer!(GrpcServerLayer::new());
+        let trace = trace_layer!(SentryServerLayer::new());
         let response = trace.layer(service).oneshot(request()).await.unwrap();
         assert!(response.body().is_end_stream());
     });
@@ -154,11 +154,11 @@ fn a_classifier_for_http_will_do() {
         let world = World::new();
         world.run(async {
             let trace = TraceLayer::new_for_http()
-                .make_span_with(GrpcMakeSpan::default())
-                .on_response(GrpcTraceHooks)
-                .on_body_chunk(GrpcTraceHooks)
-                .on_eos(GrpcTraceHooks)
-                .on_failure(GrpcTraceHooks);
+                .make_span_with(SentryMakeSpan::default())
+                .on_response(SentryTraceCallbacks)
+                .on_body_chunk(SentryTraceCallbacks)
+                .on_eos(SentryTraceCallbacks)
+                .on_failure(SentryTraceCallbacks);
             drive!(trace, answer);
         });
         assert_eq!(world.received().only_tx().status, expected);
@@ -176,12 +176,12 @@ fn a_failure_is_told_without_the_other_hooks() {
         let world = World::new();
         world.run(async {
             let trace = TraceLayer::new_for_grpc()
-                .make_span_with(GrpcMakeSpan::default())
+                .make_span_with(SentryMakeSpan::default())
                 .on_response(())
                 .on_body_chunk(())
                 .on_eos(())
                 .on_failure(|failure: GrpcFailureClass, latency, span: &Span| {
-                    GrpcTraceHooks.on_failure(failure, latency, span);
+                    SentryTraceCallbacks.on_failure(failure, latency, span);
                 });
             drive!(trace, Ok(answer));
         });
@@ -209,7 +209,7 @@ fn a_panic_is_a_failure_and_is_left_to_others() {
                     Ok::<_, Infallible>(stream([Step::Data(b"x"), Step::Panic]))
                 });
                 let mut cx = Context::from_waker(Waker::noop());
-                let mut service = trace_layer!(GrpcServerLayer::new()).layer(service);
+                let mut service = trace_layer!(SentryServerLayer::new()).layer(service);
                 let mut call = Box::pin(service.call(request()));
                 if in_body {
                     let std::task::Poll::Ready(Ok(response)) = call.as_mut().poll(&mut cx) else {
@@ -262,7 +262,7 @@ fn a_call_that_is_dropped_in_time_and_out_of_time() {
         let world = World::new();
         world.sync(|| {
             let service = service_fn(|_: Request<Body>| pending::<Answer>());
-            let mut service = trace_layer!(GrpcServerLayer::new()).layer(service);
+            let mut service = trace_layer!(SentryServerLayer::new()).layer(service);
             let mut request = request();
             let timeout = timeout.parse().unwrap();
             request.headers_mut().insert("grpc-timeout", timeout);
@@ -287,7 +287,7 @@ fn what_is_no_call_passes_through() {
         world.run(async {
             let service =
                 service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(stream([Step::AtEnd]))));
-            let trace = trace_layer!(GrpcServerLayer::new());
+            let trace = trace_layer!(SentryServerLayer::new());
             let request = request_of(path, content_type);
             let response = trace.layer(service).oneshot(request).await.unwrap();
             assert!(response.into_body().frame().await.is_none());
@@ -303,8 +303,8 @@ fn a_call_that_the_middleware_has_counts_once() {
     let world = World::new();
     world.run(async {
         let stack = ServiceBuilder::new()
-            .layer(GrpcServerLayer::new())
-            .layer(trace_layer!(GrpcServerLayer::new()));
+            .layer(SentryServerLayer::new())
+            .layer(trace_layer!(SentryServerLayer::new()));
         let service = service_fn(|_: Request<_>| {
             ready(Ok::<_, Infallible>(stream([Step::Trailers(grpc_status(
                 5,
@@ -323,9 +323,9 @@ fn a_failure_that_tower_http_logs_is_one_event() {
     let world = World::new();
     world.run(async {
         let trace = TraceLayer::new_for_grpc()
-            .make_span_with(GrpcMakeSpan::default())
-            .on_response(GrpcTraceHooks)
-            .on_eos(GrpcTraceHooks);
+            .make_span_with(SentryMakeSpan::default())
+            .on_response(SentryTraceCallbacks)
+            .on_eos(SentryTraceCallbacks);
         drive!(trace, Ok(stream([Step::Trailers(grpc_status(13))])));
     });
     let received = world.received();
@@ -342,13 +342,13 @@ fn without_a_sentry_layer_the_span_tells_how_a_call_went() {
         let runtime = tokio::runtime::Builder::new_current_thread();
         runtime_of(runtime).block_on(async {
             let answer = stream([Step::Trailers(grpc_status(13))]);
-            drive!(trace_layer!(GrpcServerLayer::new()), Ok(answer));
+            drive!(trace_layer!(SentryServerLayer::new()), Ok(answer));
             let answer = stream([Step::Data(b"x"), Step::Pending]);
             let mut answer = Some(answer);
             let service = service_fn(move |_: Request<Body>| {
                 ready(Ok::<_, Infallible>(answer.take().unwrap()))
             });
-            let trace = trace_layer!(GrpcServerLayer::new());
+            let trace = trace_layer!(SentryServerLayer::new());
             drop(trace.layer(service).oneshot(request()).await.unwrap());
         });
     });
@@ -376,11 +376,11 @@ fn a_span_that_nobody_wants_is_none() {
     let world = World::subscribed(|hub| {
         registry()
             .with(EnvFilter::new("warn"))
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
     });
     world.run(async {
         let answer = stream([Step::Trailers(grpc_status(13))]);
-        drive!(trace_layer!(GrpcServerLayer::new()), Ok(answer));
+        drive!(trace_layer!(SentryServerLayer::new()), Ok(answer));
     });
     let received = world.received();
     assert_eq!(received.txs(), []);
@@ -388,7 +388,7 @@ fn a_span_that_nobody_wants_is_none() {
     tracing::dispatcher::with_default(&tracing::Dispatch::none(), || {
         let runtime = tokio::runtime::Builder::new_current_thread();
         runtime_of(runtime).block_on(async {
-            drive!(trace_layer!(GrpcServerLayer::new()), Err(Broken));
+            drive!(trace_layer!(SentryServerLayer::new()), Err(Broken));
         });
     });
 }
@@ -399,10 +399,10 @@ fn the_hooks_leave_other_spans_alone() {
     world.run(async {
         let trace = TraceLayer::new_for_grpc()
             .make_span_with(|_: &Request<Body>| tracing::info_span!("of_the_application"))
-            .on_response(GrpcTraceHooks)
-            .on_body_chunk(GrpcTraceHooks)
-            .on_eos(GrpcTraceHooks)
-            .on_failure(GrpcTraceHooks);
+            .on_response(SentryTraceCallbacks)
+            .on_body_chunk(SentryTraceCallbacks)
+            .on_eos(SentryTraceCallbacks)
+            .on_failure(SentryTraceCallbacks);
         drive!(trace, Ok(stream([Step::Trailers(grpc_status(13))])));
     });
     let tx = world.received().only_tx();
@@ -421,7 +421,7 @@ fn nothing_is_left_of_a_call_that_is_over() {
         let mut status = Status::internal("broken");
         status.set_source(cause.clone());
         response.extensions_mut().insert(status);
-        drive!(trace_layer!(GrpcServerLayer::new()), Ok(response));
+        drive!(trace_layer!(SentryServerLayer::new()), Ok(response));
     });
     let received = world.received();
     let exceptions = crate::support::received::exceptions(received.only_event());

@@ -22,7 +22,7 @@ use tracing::{Span, error, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer as _, registry, reload};
 
-use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks, SentryGrpcLayer};
+use sentry_tonic::{SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks, SentryTracingLayer};
 
 use crate::support::body::{ScriptedBody, grpc_status};
 use crate::support::received::Sp;
@@ -48,7 +48,7 @@ fn failing(code: i32) -> Answer {
 }
 
 /// A call of a handler that never answers, dropped after `meanwhile`.
-fn dropped(options: GrpcServerLayer, meanwhile: impl Fn()) {
+fn dropped(options: SentryServerLayer, meanwhile: impl Fn()) {
     let service = service_fn(|_: Request<Body>| {
         meanwhile();
         pending::<Answer>()
@@ -68,7 +68,7 @@ fn a_dropped_call_ends_once_nothing_holds_its_span() {
     let world = World::new();
     world.sync(|| {
         let held = RefCell::new(None);
-        dropped(GrpcServerLayer::new(), || {
+        dropped(SentryServerLayer::new(), || {
             let task = info_span!(target: "test", "task");
             task.in_scope(|| ());
             held.replace(Some((task, Span::current())));
@@ -112,7 +112,7 @@ fn a_task_with_a_span_of_its_own_is_beside_the_call() {
             thread.join().unwrap_err();
             pending::<Answer>().await
         });
-        let options = GrpcServerLayer::new().capture_codes([Code::Cancelled]);
+        let options = SentryServerLayer::new().capture_codes([Code::Cancelled]);
         let mut service = trace_layer!(options).layer(service);
         let mut call = Box::pin(service.call(request()));
         for _ in 0..3 {
@@ -133,31 +133,31 @@ fn a_task_with_a_span_of_its_own_is_beside_the_call() {
 #[test]
 fn a_dropped_call_is_told_once_through_layers_of_any_kind() {
     let worlds = [
-        World::subscribed(|hub| registry().with(Some(SentryGrpcLayer::new().hub(hub)))),
-        World::subscribed(|hub| registry().with(vec![SentryGrpcLayer::new().hub(hub)])),
-        World::subscribed(|hub| registry().with(SentryGrpcLayer::new().hub(hub).boxed())),
+        World::subscribed(|hub| registry().with(Some(SentryTracingLayer::new().hub(hub)))),
+        World::subscribed(|hub| registry().with(vec![SentryTracingLayer::new().hub(hub)])),
+        World::subscribed(|hub| registry().with(SentryTracingLayer::new().hub(hub).boxed())),
         World::subscribed(|hub| {
-            registry().with(reload::Layer::new(SentryGrpcLayer::new().hub(hub)).0)
+            registry().with(reload::Layer::new(SentryTracingLayer::new().hub(hub)).0)
         }),
         World::subscribed(|hub| {
-            let layer = SentryGrpcLayer::new().hub(hub);
+            let layer = SentryTracingLayer::new().hub(hub);
             registry().with(layer.with_filter(LevelFilter::INFO))
         }),
         World::subscribed(|hub| {
             registry()
-                .with(SentryGrpcLayer::new().hub(hub.clone()))
-                .with(SentryGrpcLayer::new().hub(hub))
+                .with(SentryTracingLayer::new().hub(hub.clone()))
+                .with(SentryTracingLayer::new().hub(hub))
         }),
     ];
     for world in worlds {
-        world.sync(|| dropped(GrpcServerLayer::new(), || ()));
+        world.sync(|| dropped(SentryServerLayer::new(), || ()));
         assert_eq!(world.received().only_tx().status, SpanStatus::Cancelled);
     }
     let left_out = World::subscribed(|hub| {
-        let layer = SentryGrpcLayer::new().hub(hub);
+        let layer = SentryTracingLayer::new().hub(hub);
         registry().with(layer.with_filter(LevelFilter::OFF))
     });
-    left_out.sync(|| dropped(GrpcServerLayer::new(), || ()));
+    left_out.sync(|| dropped(SentryServerLayer::new(), || ()));
     assert_eq!(left_out.received().txs(), []);
 }
 
@@ -174,7 +174,7 @@ fn callbacks_at_the_end_of_a_dropped_call_lock_nothing() {
                 })
             };
             let world = World::with(traces, |layer| layer);
-            let options = GrpcServerLayer::new().capture_if(move |_| {
+            let options = SentryServerLayer::new().capture_if(move |_| {
                 info_span!("asked").in_scope(|| error!("asks"));
                 sentry::configure_scope(|scope| scope.set_tag("asked", true));
                 assert!(!panics, "the callback panics");
@@ -205,7 +205,7 @@ fn a_call_may_be_dropped_as_its_thread_ends() {
             }
             let _guard = tracing::dispatcher::set_default(&dispatch);
             let service = service_fn(|_: Request<Body>| pending::<Answer>());
-            let mut service = trace_layer!(GrpcServerLayer::new()).layer(service);
+            let mut service = trace_layer!(SentryServerLayer::new()).layer(service);
             LAST.set(Some(Box::new(service.call(request()))));
         });
         thread.join().unwrap();
@@ -221,14 +221,14 @@ fn a_call_that_is_watched_twice_is_there_twice() {
         let world = World::new();
         world
             .run(async {
-                let outer = trace_layer!(GrpcServerLayer::new());
+                let outer = trace_layer!(SentryServerLayer::new());
                 if by_middleware {
                     let service = service_fn(|_: Request<_>| ready(failing(13)));
-                    let inner = GrpcServerLayer::new().layer(service);
+                    let inner = SentryServerLayer::new().layer(service);
                     outer.layer(inner).oneshot(request()).await.map(drop)
                 } else {
                     let service = service_fn(|_: Request<Body>| ready(failing(13)));
-                    let inner = trace_layer!(GrpcServerLayer::new()).layer(service);
+                    let inner = trace_layer!(SentryServerLayer::new()).layer(service);
                     outer.layer(inner).oneshot(request()).await.map(drop)
                 }
             })
@@ -248,9 +248,9 @@ fn a_failure_in_a_head_that_tower_http_logs_is_an_event_beside() {
         let world = World::new();
         world.run(async {
             let trace = TraceLayer::new_for_grpc()
-                .make_span_with(GrpcMakeSpan::default())
-                .on_response(GrpcTraceHooks)
-                .on_eos(GrpcTraceHooks);
+                .make_span_with(SentryMakeSpan::default())
+                .on_response(SentryTraceCallbacks)
+                .on_eos(SentryTraceCallbacks);
             let service = service_fn(move |_: Request<Body>| ready(failing(code)));
             let response = trace.layer(service).oneshot(request()).await.unwrap();
             response.into_body().collect().await.unwrap();

@@ -7,7 +7,7 @@ use tonic::Request;
 use tonic::service::Interceptor;
 
 use sentry_tonic::{
-    GrpcClientLayer, GrpcServerLayer, SentrySpanExt, TraceFormat, TracePropagationInterceptor,
+    SentryClientLayer, SentryServerLayer, SentrySpanExt, TraceFormat, TracePropagationInterceptor,
 };
 use tracing::info_span;
 
@@ -22,7 +22,7 @@ const W3C: &str = "00-09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-01";
 const DEFERRED: &str = "00-09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-00";
 
 /// A call with these headers.
-fn receive(world: &World, layer: GrpcServerLayer, headers: &[(&'static str, &str)]) -> Received {
+fn receive(world: &World, layer: SentryServerLayer, headers: &[(&'static str, &str)]) -> Received {
     world.run(async {
         let server = Scripted::new().serve_with(layer).await;
         let mut client = server.client().await;
@@ -47,7 +47,7 @@ fn ids(transaction: &Transaction<'_>) -> (String, Option<String>) {
 fn a_trace_that_is_named_by_traceparent_alone_goes_on_and_begins_in_sentry() {
     let world = World::new();
     for header in [W3C, DEFERRED] {
-        let received = receive(&world, GrpcServerLayer::new(), &[("traceparent", header)]);
+        let received = receive(&world, SentryServerLayer::new(), &[("traceparent", header)]);
         let transaction = received.only_transaction();
         assert_eq!(ids(transaction), (TRACE.to_owned(), Some(SPAN.to_owned())));
         // A sampling context of our own, as there is none of a head before.
@@ -69,7 +69,7 @@ fn a_trace_that_is_named_by_traceparent_alone_goes_on_and_begins_in_sentry() {
 fn a_caller_that_does_not_record_leaves_the_decision_open() {
     for (header, rate, sent) in [(W3C, 0.0, 1), (DEFERRED, 0.0, 0), (DEFERRED, 1.0, 1)] {
         let world = World::sampled(rate);
-        let received = receive(&world, GrpcServerLayer::new(), &[("traceparent", header)]);
+        let received = receive(&world, SentryServerLayer::new(), &[("traceparent", header)]);
         assert_eq!(received.transactions.len(), sent, "{header} {rate}");
     }
 }
@@ -79,8 +79,12 @@ fn the_first_format_that_is_there_and_valid_counts() {
     use TraceFormat::{SentryTrace, Traceparent};
 
     let world = World::new();
-    let default = GrpcServerLayer::new();
-    let layer = |formats: &[TraceFormat]| default.clone().continue_traces(formats.iter().copied());
+    let default = SentryServerLayer::new();
+    let layer = |formats: &[TraceFormat]| {
+        default
+            .clone()
+            .incoming_trace_formats(formats.iter().copied())
+    };
     let sentry = &OTHER.replace("-0", "-1");
     let both = [("sentry-trace", sentry.as_str()), ("traceparent", W3C)];
     let other = "1".repeat(32);
@@ -119,7 +123,7 @@ fn sentrys_baggage_beside_traceparent_is_the_sampling_context() {
     let world = World::new();
     let baggage = format!("sentry-trace_id={TRACE},sentry-public_key=head,vendor=1");
     let headers = [("traceparent", W3C), ("baggage", baggage.as_str())];
-    let received = receive(&world, GrpcServerLayer::new(), &headers);
+    let received = receive(&world, SentryServerLayer::new(), &headers);
     let expected = json!({ "trace_id": TRACE, "public_key": "head" });
     assert_eq!(received.contexts, [expected]);
 }
@@ -131,7 +135,7 @@ fn a_client_names_the_same_span_in_both_where_it_is_told_to() {
             let world = World::sampled(rate);
             let headers = world.run(async {
                 let (server, arrivals) = Scripted::new().serve_unobserved().await;
-                let layer = GrpcClientLayer::new().propagate_traceparent(propagates);
+                let layer = SentryClientLayer::new().propagate_traceparent(propagates);
                 let mut client = server.observed_client(layer).await;
                 let mut request = Request::new(request("Ferris"));
                 let metadata = request.metadata_mut();

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::trace::Sampler;
 use sentry::Hub;
 use tonic::Request;
-use tracing::span::Id;
-use tracing::{Dispatch, Span, info_span};
+use tracing::{Span, info_span};
 use tracing_subscriber::reload;
 
-use sentry_tonic::{GrpcClientLayer, SemanticConventions, SentrySpanExt, W3cSpan};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, SentrySpanExt};
 
 use crate::support::greeter::{Scripted, reply, request};
-use crate::support::otel::{Otel, worlds};
+use crate::support::otel::{self, Otel, worlds};
 use crate::support::otlp::{in_both_orders, serve};
 use crate::support::world::World;
 
@@ -44,7 +42,11 @@ fn with(headers: &Headers) -> Request<crate::support::helloworld::HelloRequest> 
 }
 
 /// What a handler's call has, whose own call has `headers`: trace and state.
-fn handed_on(world: &World, layer: GrpcClientLayer, headers: &Headers) -> (String, Option<String>) {
+fn handed_on(
+    world: &World,
+    layer: SentryClientLayer,
+    headers: &Headers,
+) -> (String, Option<String>) {
     let headers = world.run(async {
         let (behind, arrivals) = Scripted::new().serve_unobserved().await;
         let client = behind.observed_client(layer).await;
@@ -80,16 +82,8 @@ fn state(headers: &HeaderMap) -> Option<String> {
     state
 }
 
-fn w3c() -> GrpcClientLayer {
-    GrpcClientLayer::new().propagate_traceparent(true)
-}
-
-fn ids(id: &Id, subscriber: &Dispatch) -> Option<W3cSpan> {
-    let context = tracing_opentelemetry::get_otel_context(id, subscriber)?;
-    let span = context.span().span_context().clone();
-    let (trace_id, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
-    let ids = W3cSpan::new(trace_id, span_id, span.is_sampled());
-    Some(ids.with_state(span.trace_state().header()))
+fn w3c() -> SentryClientLayer {
+    SentryClientLayer::new().propagate_traceparent(true)
 }
 
 #[test]
@@ -106,7 +100,7 @@ fn a_trace_goes_on_with_its_state() {
     // As for a layer of another version.
     let hooked = worlds(
         &otel,
-        |sentry| Box::new(sentry.otel_ids(ids)),
+        |sentry| Box::new(sentry.otel_bridge(otel::ids, otel::set_parent)),
         |otel| Box::new(otel),
     );
     let alone = [World::new(), World::sampled(0.0)];
@@ -127,7 +121,7 @@ fn a_trace_goes_on_with_its_state() {
             let expected = (TRACE.to_owned(), None);
             assert_eq!(handed_on(world, w3c(), headers), expected, "{headers:?}");
         }
-        let (_, state) = handed_on(world, GrpcClientLayer::new(), &[W3C, STATE]);
+        let (_, state) = handed_on(world, SentryClientLayer::new(), &[W3C, STATE]);
         assert_eq!(state, None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sentry::{Client, ClientOptions, Envelope, Hub, Transport};
-use sentry_tonic::{SentryGrpcLayer, SentrySpanExt, TraceTransport};
+use sentry_tonic::{SentrySpanExt, SentryTracingLayer, TraceTransport};
 use serde_json::{Value, json};
 use tracing::{error, info_span};
 use tracing_subscriber::layer::SubscriberExt;
@@ -76,7 +76,7 @@ fn with_transport(wrap: bool, f: impl FnOnce(&Arc<Hub>)) -> Arc<Filtering> {
     };
     let client = Arc::new(Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let layer = SentryTracingLayer::new().hub(Arc::clone(&hub));
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || f(&hub));
     assert!(hub.client().unwrap().flush(None));
@@ -146,7 +146,7 @@ fn an_error_that_is_not_sent_leaves_nothing_behind() {
         .transport(TraceTransport::new(Arc::clone(&inner)));
     let client = Arc::new(Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    let layer = SentryGrpcLayer::new().hub(Arc::clone(&hub));
+    let layer = SentryTracingLayer::new().hub(Arc::clone(&hub));
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || job(true));
     Hub::run(Arc::clone(&hub), || {
@@ -200,7 +200,7 @@ fn an_error_that_is_captured_while_another_is_sent_takes_nothing_from_it() {
         .transport(TraceTransport::new(Arc::clone(&inner)));
     let client = Arc::new(Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    let layer = SentryGrpcLayer::new()
+    let layer = SentryTracingLayer::new()
         .hub(Arc::clone(&hub))
         .capture_errors(false);
     let subscriber = tracing_subscriber::registry().with(layer);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sentry::transports::DefaultTransportFactory;
 use sentry::{Client, ClientOptions, Envelope, Hub, Level, Transport};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryTracingLayer, TraceTransport};
 use serde_json::Value;
 use tracing::info_span;
 use tracing_subscriber::layer::SubscriberExt;
@@ -37,7 +37,7 @@ fn hub(client: &Arc<Client>) -> Arc<Hub> {
 
 /// Transactions with numbers, each with two spans, the root's among them.
 fn jobs(client: &Arc<Client>, numbers: impl IntoIterator<Item = u64>) {
-    let layer = SentryGrpcLayer::new().hub(hub(client));
+    let layer = SentryTracingLayer::new().hub(hub(client));
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || {
         for number in numbers {

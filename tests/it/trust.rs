@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::Sampler;
 use tonic::Request;
 use tonic::transport::server::TcpConnectInfo;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::observed::metadata;
@@ -49,24 +49,29 @@ fn is_near(parts: &Parts) -> bool {
 }
 
 /// Layers, and whether they go on with the trace of a peer on this machine.
-fn layers() -> [(GrpcServerLayer, bool); 4] {
-    let layer = GrpcServerLayer::new();
+fn layers() -> [(SentryServerLayer, bool); 4] {
+    let layer = SentryServerLayer::new();
     [
         (layer.clone(), true),
-        (layer.clone().continue_traces_if(is_near), true),
+        (layer.clone().trust_incoming_trace_if(is_near), true),
         (
-            layer.clone().continue_traces_if(|parts| !is_near(parts)),
+            layer
+                .clone()
+                .trust_incoming_trace_if(|parts| !is_near(parts)),
             false,
         ),
-        (layer.continue_traces_if(|_| panic!("who knows")), false),
+        (
+            layer.trust_incoming_trace_if(|_| panic!("who knows")),
+            false,
+        ),
     ]
 }
 
 /// What the call of a handler has, whose own call has `headers`.
-fn handed_on(world: &World, layer: &GrpcServerLayer, headers: &Headers) -> HeaderMap {
+fn handed_on(world: &World, layer: &SentryServerLayer, headers: &Headers) -> HeaderMap {
     world.run(async {
         let (behind, arrivals) = Scripted::new().serve_unobserved().await;
-        let client = GrpcClientLayer::new().propagate_traceparent(true);
+        let client = SentryClientLayer::new().propagate_traceparent(true);
         let client = behind.observed_client(client).await;
         let greeter = Scripted::new().say_hello(move |name| {
             let mut client = client.clone();
@@ -153,7 +158,7 @@ fn opentelemetry_goes_on_with_no_other_traces() {
 #[test]
 fn it_is_asked_once_of_each_call_that_names_a_trace() {
     let asked = Arc::new(AtomicU32::new(0));
-    let layer = GrpcServerLayer::new().continue_traces_if({
+    let layer = SentryServerLayer::new().trust_incoming_trace_if({
         let asked = Arc::clone(&asked);
         move |_| asked.fetch_add(1, SeqCst) < u32::MAX
     });

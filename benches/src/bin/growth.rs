@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::{Body, Frame};
 use sentry::ClientOptions;
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 use tower::{Layer, Service, service_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -116,7 +116,7 @@ fn run(hostile: Hostile) {
             .transport(|_: &ClientOptions| std::sync::Arc::new(Nowhere) as _),
     );
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .init();
     call(hostile.clone());
     let mut hostile = Some(hostile);
@@ -152,7 +152,7 @@ fn call(hostile: Hostile) {
                     Ok::<_, Infallible>(Response::new(answer))
                 }
             });
-            let mut client = GrpcClientLayer::new()
+            let mut client = SentryClientLayer::new()
                 .propagate_traceparent(true)
                 .layer(upstream_service);
             let Ok(response) = client
@@ -162,7 +162,7 @@ fn call(hostile: Hostile) {
             Ok::<_, Infallible>(Response::new(answer))
         }
     };
-    let mut server = GrpcServerLayer::new().layer(service_fn(handler));
+    let mut server = SentryServerLayer::new().layer(service_fn(handler));
     let called = async {
         let Ok(response) = server.call(with_head(&uri, request, body)).await;
         read(response.into_body()).await;

@@ -16,7 +16,7 @@ use http::{Request, Response};
 use sentry::protocol::Event;
 use sentry::transports::DefaultTransportFactory;
 use sentry::{Client, ClientOptions, Hub};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryTracingLayer, TraceTransport};
 use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tonic::codegen::StdError;
@@ -56,7 +56,7 @@ enum Kind {
 fn main() -> Result<(), Error> {
     // The client of the main hub counts, whichever it is at the time.
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     let runtime = in_process::runtime()?;

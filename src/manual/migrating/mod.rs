@@ -25,17 +25,17 @@
 //! * **Streams take longer.** A call lasts to the end of its stream. Alerts on the durations of
 //!   streaming methods need new thresholds.
 //! * **Failures become issues** that nobody captured before: those with UNKNOWN, INTERNAL or
-//!   DATA_LOSS. To go live without, [`capture_codes([])`](crate::GrpcServerLayer::capture_codes).
+//!   DATA_LOSS. To go live without, [`capture_codes([])`](crate::SentryServerLayer::capture_codes).
 //!   One failure is one event in one service: a handler that passes the status of another service
-//!   on, by `?`, makes one of its own. Nothing in a status says who made it, but one that another
-//!   service answered has no source. Where all failures of a service's own have one, in streams
-//!   by [`keep_source`](crate::keep_source):
+//!   on, by `?`, makes one of its own. Nothing in a status says who made it, but a status from another
+//!   service has no source. If all failures of the service itself have one, by
+//!   [`with_source`](crate::StatusExt::with_source):
 //!
 //!   ```
-//!   use sentry_tonic::GrpcServerLayer;
+//!   use sentry_tonic::SentryServerLayer;
 //!   use tonic::Code;
 //!
-//!   let layer = GrpcServerLayer::new().capture_if(|call| {
+//!   let layer = SentryServerLayer::new().capture_if(|call| {
 //!       let is_own_fault = matches!(call.code(), Code::Unknown | Code::Internal | Code::DataLoss);
 //!       is_own_fault && call.source().is_some()
 //!   });
@@ -44,9 +44,9 @@
 //!
 //!   Elsewhere give what is passed on a code that is not captured, or choose by `capture_codes`.
 //! * **Callers are told INTERNAL of a panic**, where tonic alone resets the stream, which they see
-//!   as CANCELLED. [`on_panic`](crate::GrpcServerLayer::on_panic) leaves that as it was.
+//!   as CANCELLED. [`panic_policy`](crate::SentryServerLayer::panic_policy) leaves that as it was.
 //! * **Health checks are gone**, and reflection:
-//!   [`ignore_services`](crate::GrpcServerLayer::ignore_services).
+//!   [`ignore`](crate::SentryServerLayer::ignore).
 //! * **Filters** name the target of a span: that of calls is `sentry_tonic`, at INFO. A filter such
 //!   as `my_service=info` keeps them from Sentry; `my_service=info,sentry_tonic=info` does not.
 //! * **One at a time.** Services may move one after another: `sentry-trace` and `baggage` go in and

@@ -12,7 +12,7 @@ use http_body::Body;
 use http_body_util::combinators::WithTrailers;
 use http_body_util::{BodyExt, Empty};
 use sentry_tonic::{
-    GrpcClientLayer, GrpcServerLayer, SentrySpanExt, TraceHeaders, TracePropagationInterceptor,
+    SentryClientLayer, SentryServerLayer, SentrySpanExt, TraceHeaders, TracePropagationInterceptor,
 };
 use tonic::service::Interceptor;
 use tower::{Layer, Service, service_fn};
@@ -56,7 +56,7 @@ pub(crate) fn travel(world: &World, input: &Input) -> Journey {
             Ok::<_, Infallible>(answer(input))
         }
     };
-    let mut server = GrpcServerLayer::new().layer(service_fn(handler));
+    let mut server = SentryServerLayer::new().layer(service_fn(handler));
     let request = request(&input.uri, &input.request, Empty::<Bytes>::new());
     let answer = within(world, || read(server.call(request)));
     drop(server);
@@ -68,7 +68,7 @@ pub(crate) fn travel(world: &World, input: &Input) -> Journey {
 /// The caller hangs up.
 pub(crate) fn hang_up(world: &World, input: &Input) {
     let handler = |_: Request<_>| pending::<Result<Answer, Infallible>>();
-    let mut server = GrpcServerLayer::new().layer(service_fn(handler));
+    let mut server = SentryServerLayer::new().layer(service_fn(handler));
     let request = request(&input.uri, &input.request, Empty::<Bytes>::new());
     within(world, || drop(server.call(request)));
 }
@@ -92,7 +92,7 @@ fn call_on(input: &Input) -> Journey {
         *sent.lock().unwrap() = request.headers().clone();
         ready(Ok::<_, Infallible>(answer(input)))
     };
-    let mut client = GrpcClientLayer::new()
+    let mut client = SentryClientLayer::new()
         .propagate_traceparent(true)
         .layer(service_fn(upstream));
     let uri = Uri::from_static("http://localhost:50052/helloworld.Greeter/SayHelloStream");

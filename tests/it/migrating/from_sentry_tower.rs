@@ -12,13 +12,14 @@ use tower::ServiceBuilder;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer};
 
 use crate::migrating::calls;
 use crate::migrating::from_sentry_tracing::sentry_tracing;
 use crate::migrating::stack::{OURS, Ours, Stack, Upstream, serve, upstream};
 use crate::migrating::told::{missing, names, table};
 use crate::support::greeter::{Running, Scripted};
+use crate::support::observed::keys;
 use crate::support::received::rpc_context;
 use crate::support::world::World;
 
@@ -47,7 +48,7 @@ fn calls_behind_either() {
     assert_eq!(before, include_str!("from_sentry_tower.txt"));
     let ours = Ours::default();
     let after = table(&ours, || {
-        calls::world(registry().with(SentryGrpcLayer::new()))
+        calls::world(registry().with(SentryTracingLayer::new()))
     });
     assert_eq!(after, OURS);
     assert_eq!(missing(&before, &after), [""; 0]);
@@ -55,16 +56,15 @@ fn calls_behind_either() {
 
 #[test]
 fn names_and_headers_can_be_kept() {
-    let server = GrpcServerLayer::new()
+    let server = SentryServerLayer::new()
         .op("http.server")
-        .name(|parts| format!("POST {}", parts.uri.path()))
-        .request_metadata(["content-type", "te", "user-agent"])
-        .unwrap();
+        .span_name(|parts| format!("POST {}", parts.uri.path()))
+        .request_metadata(keys(["content-type", "te", "user-agent"]));
     let kept = Ours {
         server,
         ..Ours::default()
     };
-    let world = calls::world(registry().with(SentryGrpcLayer::new()));
+    let world = calls::world(registry().with(SentryTracingLayer::new()));
     calls::make(&world, &kept, "error event");
     let received = world.received();
     let tx = received.only_tx();
@@ -80,7 +80,7 @@ fn names_and_headers_can_be_kept() {
 /// Where the old middleware was forgotten, each call is two transactions.
 #[test]
 fn what_is_left_of_it_shows() {
-    let world = calls::world(registry().with(SentryGrpcLayer::new()));
+    let world = calls::world(registry().with(SentryTracingLayer::new()));
     calls::make(&world, &Both, "ok");
     let path = "/helloworld.Greeter/SayHello";
     assert_eq!(names(&world), [path, "POST /helloworld.Greeter/SayHello"]);
@@ -94,7 +94,7 @@ impl Stack for Both {
         let layer = ServiceBuilder::new()
             .layer(NewSentryLayer::<Request<Body>>::new_from_top())
             .layer(SentryHttpLayer::new().enable_transaction())
-            .layer(GrpcServerLayer::new());
+            .layer(SentryServerLayer::new());
         serve!(greeter, layer)
     }
 
@@ -112,7 +112,7 @@ impl Stack for Chosen {
         let Self(hub) = self.clone();
         let layer = ServiceBuilder::new()
             .layer(SentryLayer::new(move |_: &Request<Body>| Arc::clone(&hub)))
-            .layer(GrpcServerLayer::new());
+            .layer(SentryServerLayer::new());
         serve!(greeter, layer)
     }
 
@@ -123,7 +123,7 @@ impl Stack for Chosen {
 
 #[test]
 fn a_hub_for_each_request_can_be_kept() {
-    let world = calls::world(registry().with(SentryGrpcLayer::new()));
+    let world = calls::world(registry().with(SentryTracingLayer::new()));
     let tenant = World::new();
     calls::make(&world, &Chosen(Arc::clone(&tenant.hub)), "error event");
     assert_eq!(tenant.received().only_tx().status, SpanStatus::Ok);

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, registry};
 
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 
 use crate::migrating::calls;
 use crate::migrating::stack::{OURS, Ours, Stack, Upstream, serve, upstream};
@@ -52,13 +52,13 @@ fn calls_under_either() {
     let before = table(&Bare, || calls::world(registry().with(sentry_tracing())));
     assert_eq!(before, include_str!("from_sentry_tracing.txt"));
     let alone = table(&Bare, || {
-        calls::world(registry().with(SentryGrpcLayer::new()))
+        calls::world(registry().with(SentryTracingLayer::new()))
     });
     assert_eq!(alone, include_str!("from_sentry_tracing_layer_alone.txt"));
     assert_eq!(missing(&before, &alone), [""; 0]);
     let ours = Ours::default();
     let after = table(&ours, || {
-        calls::world(registry().with(SentryGrpcLayer::new()))
+        calls::world(registry().with(SentryTracingLayer::new()))
     });
     assert_eq!(after, OURS);
     assert_eq!(missing(&before, &after), [""; 0]);
@@ -103,7 +103,7 @@ fn span_attributes_on_events_are_of_span_layers() {
     let before = fields(&calls::world(registry().with(spans).with(with_spans())));
     let names = json!({"type": "unknown", "export:table": "names"});
     assert_eq!(before, names);
-    let ours = SentryGrpcLayer::new().capture_errors(false);
+    let ours = SentryTracingLayer::new().capture_errors(false);
     let after = fields(&calls::world(registry().with(ours).with(with_spans())));
     assert_eq!(after, json!(null));
 }
@@ -111,7 +111,7 @@ fn span_attributes_on_events_are_of_span_layers() {
 /// Where the old layer was forgotten, each call is two transactions.
 #[test]
 fn what_is_left_of_it_shows() {
-    let both = registry().with(SentryGrpcLayer::new());
+    let both = registry().with(SentryTracingLayer::new());
     let world = calls::world(both.with(sentry_tracing()));
     calls::make(&world, &Ours::default(), "ok");
     assert_eq!(

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer};
 
 use crate::migrating::calls::{self, CALLS};
 use crate::migrating::stack::{OURS, Ours, Stack, Upstream, serve, upstream};
@@ -58,7 +58,7 @@ fn calls_behind_each() {
     assert_eq!(before, include_str!("from_tonic_tracing_opentelemetry.txt"));
     let both = |otel: &Otel| {
         let registry = registry().with(LevelFilter::INFO);
-        registry.with(SentryGrpcLayer::new()).with(otel.layer())
+        registry.with(SentryTracingLayer::new()).with(otel.layer())
     };
     let [kept, kept_in_sentry] = tables(&TonicOtel, both);
     assert_eq!(kept, before);
@@ -66,7 +66,7 @@ fn calls_behind_each() {
     assert_eq!(kept_in_sentry, expected);
     // With what others than us need to go on with a trace.
     let ours = Ours {
-        client: GrpcClientLayer::new().propagate_traceparent(true),
+        client: SentryClientLayer::new().propagate_traceparent(true),
         ..Ours::default()
     };
     let [after, in_sentry] = tables(&ours, both);

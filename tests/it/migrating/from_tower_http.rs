@@ -10,7 +10,7 @@ use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer};
 
 use crate::migrating::calls;
 use crate::migrating::from_sentry_tracing::sentry_tracing;
@@ -44,7 +44,7 @@ struct Hooks;
 
 impl Stack for Hooks {
     async fn serve(&self, greeter: Scripted) -> Running {
-        serve!(greeter, trace_layer!(GrpcServerLayer::new()))
+        serve!(greeter, trace_layer!(SentryServerLayer::new()))
     }
 
     fn upstream(&self, channel: Channel, uri: Uri) -> Upstream {
@@ -71,12 +71,12 @@ fn calls_behind_each() {
     assert_eq!(before, include_str!("from_tower_http.txt"));
     let ours = Ours::default();
     let after = table(&ours, || {
-        calls::world(registry().with(SentryGrpcLayer::new()))
+        calls::world(registry().with(SentryTracingLayer::new()))
     });
     assert_eq!(after, OURS);
     assert_eq!(missing(&before, &after), REPLACED);
     let kept = table(&Hooks, || {
-        calls::world(registry().with(SentryGrpcLayer::new()))
+        calls::world(registry().with(SentryTracingLayer::new()))
     });
     assert_eq!(kept, include_str!("from_tower_http_kept.txt"));
     assert_eq!(missing(&before, &kept), REPLACED);
@@ -87,7 +87,7 @@ fn calls_behind_each() {
 fn failures_of_any_code_can_be_events() {
     let codes = (1..=16).map(Code::from_i32);
     let all = Ours {
-        server: GrpcServerLayer::new().capture_codes(codes),
+        server: SentryServerLayer::new().capture_codes(codes),
         ..Ours::default()
     };
     for (name, text) in [
@@ -95,7 +95,7 @@ fn failures_of_any_code_can_be_events() {
         ("internal", "the store is down"),
         ("stream fails", "the store is down"),
     ] {
-        let world = calls::world(registry().with(SentryGrpcLayer::new()));
+        let world = calls::world(registry().with(SentryTracingLayer::new()));
         calls::make(&world, &all, name);
         let received = world.received();
         let exceptions = exceptions(received.only_event());

@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use tower::Layer;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{Running, Scripted};
 use crate::support::helloworld::HelloReply;
@@ -61,8 +61,8 @@ pub(crate) use {serve, upstream};
 /// This crate's middleware.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ours {
-    pub(crate) server: GrpcServerLayer,
-    pub(crate) client: GrpcClientLayer,
+    pub(crate) server: SentryServerLayer,
+    pub(crate) client: SentryClientLayer,
 }
 
 impl Stack for Ours {
@@ -75,5 +75,5 @@ impl Stack for Ours {
     }
 }
 
-/// What Sentry is told by it, with a `SentryGrpcLayer`.
+/// What Sentry is told by it, with a `SentryTracingLayer`.
 pub(crate) const OURS: &str = include_str!("ours.txt");

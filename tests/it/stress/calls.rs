@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 use tracing::{Instrument, info_span};
 
-use sentry_tonic::{GrpcClientLayer, SentrySpanExt};
+use sentry_tonic::{SentryClientLayer, SentrySpanExt};
 
 use crate::stress::books::{Books, Leg, is_sampled, trace_id};
 use crate::stress::work::{Ending, work};
@@ -34,7 +34,7 @@ where
     let service = service
         .map_response(|response| response.map(Body::new))
         .map_err(|error| Status::from_error(error.into()));
-    let service = GrpcClientLayer::new().layer(service);
+    let service = SentryClientLayer::new().layer(service);
     let service = ServiceExt::<Request<Body>>::map_response(service, |response: Response<_>| {
         response.map(Body::new)
     });

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry;
 
-use sentry_tonic::{GrpcServerLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer};
 
 use crate::stress::books::{Books, Tally};
 use crate::stress::calls::{Client, Serving, client, is_in_process, job};
@@ -50,9 +50,9 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for CountEnters {
 /// Where each failure is told as often as it is told of.
 fn world(rate: Option<f32>, books: &Arc<Books>) -> World {
     let mut world = World::rated(rate, |options| options, |layer| layer);
-    let layer = SentryGrpcLayer::new()
+    let layer = SentryTracingLayer::new()
         .hub(Arc::clone(&world.hub))
-        .one_event_per_failure(false);
+        .deduplicate_errors(false);
     let subscriber = registry()
         .with(layer)
         .with(CountEnters(Arc::clone(books)))
@@ -90,7 +90,7 @@ impl Stress {
             books: Arc::clone(&self.books),
             client: Arc::new(OnceLock::new()),
         };
-        let layer = GrpcServerLayer::new().max_events_per_minute(None);
+        let layer = SentryServerLayer::new().max_events_per_minute(None);
         let server = serving.greeter().serve_with(layer.clone()).await;
         // In this process, on the task of who calls.
         let here = client(layer.layer(GreeterServer::new(serving.greeter())));

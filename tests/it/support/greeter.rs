@@ -21,7 +21,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
-use sentry_tonic::{GrpcClientLayer, GrpcClientService, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryClientService, SentryServerLayer};
 
 use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::helloworld::greeter_server::{Greeter, GreeterServer};
@@ -29,7 +29,7 @@ use crate::support::helloworld::{HelloReply, HelloRequest};
 
 pub(crate) type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
-pub(crate) type ObservedClient = GreeterClient<GrpcClientService<Channel>>;
+pub(crate) type ObservedClient = GreeterClient<SentryClientService<Channel>>;
 pub(crate) type PatientClient = legacy::Client<HttpConnector, Body>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -159,10 +159,10 @@ impl Scripted {
 
     /// Behind a default server layer, on a free port of loopback.
     pub(crate) async fn serve(self) -> Running {
-        self.serve_with(GrpcServerLayer::new()).await
+        self.serve_with(SentryServerLayer::new()).await
     }
 
-    pub(crate) async fn serve_with(self, layer: GrpcServerLayer) -> Running {
+    pub(crate) async fn serve_with(self, layer: SentryServerLayer) -> Running {
         let (listening, incoming, stopped) = listen().await;
         let server = Server::builder()
             .layer(layer)
@@ -270,7 +270,7 @@ impl Running {
     }
 
     /// A client whose calls go through `layer`.
-    pub(crate) async fn observed_client(&self, layer: GrpcClientLayer) -> ObservedClient {
+    pub(crate) async fn observed_client(&self, layer: SentryClientLayer) -> ObservedClient {
         let layer = layer.endpoint(self.endpoint().uri().clone());
         GreeterClient::new(layer.layer(self.endpoint().connect().await.unwrap()))
     }

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{ObservedClient, Replies, Scripted, reply, request};
 
 /// The side that is observed, by its layer.
 #[derive(Debug, Clone)]
 pub(crate) enum Observed {
-    Server(GrpcServerLayer),
-    Client(GrpcClientLayer),
+    Server(SentryServerLayer),
+    Client(SentryClientLayer),
 }
 
 /// Both sides, with a layer that is told the same.
@@ -22,11 +23,11 @@ macro_rules! on_both_sides {
     (|$layer:ident| $told:expr) => {
         [
             $crate::support::observed::Observed::Server({
-                let $layer = ::sentry_tonic::GrpcServerLayer::new();
+                let $layer = ::sentry_tonic::SentryServerLayer::new();
                 $told
             }),
             $crate::support::observed::Observed::Client({
-                let $layer = ::sentry_tonic::GrpcClientLayer::new();
+                let $layer = ::sentry_tonic::SentryClientLayer::new();
                 $told
             }),
         ]
@@ -49,7 +50,7 @@ impl Observed {
         let (server, layer) = match self.clone() {
             Self::Server(layer) => (
                 greeter.serve_with(layer).await,
-                GrpcClientLayer::new().ignore_if(|_| true),
+                SentryClientLayer::new().ignore_if(|_| true),
             ),
             Self::Client(layer) => (greeter.serve_unobserved().await.0, layer),
         };
@@ -125,6 +126,11 @@ pub(crate) fn failing(end: impl Fn() -> Status + Send + Sync + 'static) -> Scrip
                 Ok(Box::pin(replies) as Replies)
             }
         })
+}
+
+/// Keys of metadata.
+pub(crate) fn keys<const N: usize>(names: [&'static str; N]) -> [HeaderName; N] {
+    names.map(HeaderName::from_static)
 }
 
 /// Metadata with these entries; those of keys that end in `-bin` are bytes.

@@ -1,25 +1,52 @@
 //! An OpenTelemetry SDK beside Sentry, in one subscriber, and what both know.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
+use opentelemetry::Context;
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, Tracer,
 };
 use sentry::Hub;
 use sentry::protocol::Transaction;
-use tracing::{info_span, instrument};
-use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing::span::Id;
+use tracing::{Dispatch, Span, info_span, instrument};
+use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry, registry};
 
-use sentry_tonic::{GrpcClientLayer, SentryGrpcLayer};
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer, W3cSpanContext};
 
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, trace};
 use crate::support::world::World;
+
+/// The ids of a span, for [`SentryTracingLayer::otel_bridge`], as of a layer of another version.
+pub(crate) fn ids(id: &Id, dispatch: &Dispatch) -> Option<W3cSpanContext> {
+    let context = tracing_opentelemetry::get_otel_context(id, dispatch)?;
+    let span = context.span().span_context().clone();
+    let (trace_id, span_id) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
+    let ids = W3cSpanContext::new(trace_id, span_id, span.is_sampled());
+    Some(ids.with_state(span.trace_state().header()))
+}
+
+/// Sets the remote parent of a span, for [`SentryTracingLayer::otel_bridge`].
+pub(crate) fn set_parent(span: &Span, parent: &W3cSpanContext) {
+    let parent = SpanContext::new(
+        TraceId::from_bytes(parent.trace_id()),
+        SpanId::from_bytes(parent.span_id()),
+        TraceFlags::default().with_sampled(parent.is_sampled()),
+        true,
+        TraceState::from_str(parent.state()).unwrap_or_default(),
+    );
+    let context = Context::new().with_remote_span_context(parent);
+    span.set_parent(context).unwrap();
+}
 
 /// An OpenTelemetry SDK of a test's own.
 pub(crate) struct Otel {
@@ -121,14 +148,14 @@ pub(crate) async fn call() {
         Ok(reply(&name))
     });
     let server = greeter.serve().await;
-    let mut client = server.observed_client(GrpcClientLayer::new()).await;
+    let mut client = server.observed_client(SentryClientLayer::new()).await;
     client.say_hello(request("Ferris")).await.unwrap();
     drop(client);
     server.stop().await;
 }
 
-pub(crate) fn sentry(hub: Arc<Hub>) -> SentryGrpcLayer {
-    SentryGrpcLayer::new().hub(hub)
+pub(crate) fn sentry(hub: Arc<Hub>) -> SentryTracingLayer {
+    SentryTracingLayer::new().hub(hub)
 }
 
 pub(crate) const NAMES: [&str; 4] = [
@@ -152,7 +179,7 @@ pub(crate) type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 /// Both layers in a subscriber, in one order and in the other.
 pub(crate) fn worlds(
     otel: &Otel,
-    wrap_sentry: impl Fn(SentryGrpcLayer) -> Boxed,
+    wrap_sentry: impl Fn(SentryTracingLayer) -> Boxed,
     wrap_otel: impl Fn(OtelLayer) -> Boxed,
 ) -> [World; 2] {
     [false, true].map(|otel_first| {

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
 
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, SemanticConventions, SentryGrpcLayer};
+use sentry_tonic::{SemanticConventions, SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::collector::Collector;
 use crate::support::greeter::{ObservedClient, Running, Scripted};
@@ -77,7 +77,7 @@ impl Otlp {
 pub(crate) fn in_both_orders<T>(calls: impl AsyncFn() -> T, check: impl Fn(&World, Vec<Span>, T)) {
     for otel_first in [false, true] {
         let otlp = Otlp::new();
-        let sentry = |hub: Arc<Hub>| SentryGrpcLayer::new().hub(hub);
+        let sentry = |hub: Arc<Hub>| SentryTracingLayer::new().hub(hub);
         let world = if otel_first {
             let otel = otlp.layer();
             World::subscribed(|hub| {
@@ -104,9 +104,9 @@ pub(crate) async fn serve(
     greeter: Scripted,
     conventions: SemanticConventions,
 ) -> (Running, ObservedClient) {
-    let layer = GrpcServerLayer::new().semantic_conventions(conventions);
+    let layer = SentryServerLayer::new().semantic_conventions(conventions);
     let server = greeter.serve_with(layer).await;
-    let layer = GrpcClientLayer::new().semantic_conventions(conventions);
+    let layer = SentryClientLayer::new().semantic_conventions(conventions);
     let client = server.observed_client(layer).await;
     (server, client)
 }

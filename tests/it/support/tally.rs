@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry;
 
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 
 use crate::support::received::Received;
 use crate::support::world::World;
@@ -76,7 +76,7 @@ pub(crate) fn counted(rate: f32) -> (World, Arc<Spans>) {
     let spans = Arc::new(Spans::default());
     let world = World::subscribed_at(rate, |hub| {
         registry()
-            .with(SentryGrpcLayer::new().hub(hub))
+            .with(SentryTracingLayer::new().hub(hub))
             .with(CountSpans::new(&spans))
             // h2 leaves spans of its own open.
             .with(LevelFilter::INFO)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Hub};
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
 use tracing::dispatcher::{self, DefaultGuard};
@@ -52,7 +52,7 @@ impl World {
     pub(crate) fn rated(
         rate: Option<f32>,
         options: impl FnOnce(ClientOptions) -> ClientOptions,
-        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+        layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer,
     ) -> Self {
         let rated = |client: ClientOptions| match rate {
             Some(rate) => options(client.traces_sample_rate(rate)),
@@ -68,10 +68,10 @@ impl World {
 
     pub(crate) fn with(
         options: impl FnOnce(ClientOptions) -> ClientOptions,
-        layer: impl FnOnce(SentryGrpcLayer) -> SentryGrpcLayer,
+        layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer,
     ) -> Self {
         let (transport, hub) = hub(options);
-        let layer = layer(SentryGrpcLayer::new().hub(Arc::clone(&hub)));
+        let layer = layer(SentryTracingLayer::new().hub(Arc::clone(&hub)));
         Self {
             transport,
             hub,

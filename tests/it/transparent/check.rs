@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use sentry_tonic::{GrpcClientLayer, GrpcServerLayer, OnPanic};
+use sentry_tonic::{PanicPolicy, SentryClientLayer, SentryServerLayer};
 use tonic::Code;
 use tower::{Layer, Service};
 
@@ -51,14 +51,16 @@ fn run(case: &Case, world: &World, side: Side, is_layered: bool) -> Vec<Seen> {
     match (side, is_layered) {
         (Side::Server, false) => drive(case, dispatch, &log, &later, |it| inner.call(it)),
         (Side::Server, true) => {
-            let mut service = GrpcServerLayer::new().on_panic(case.on_panic).layer(inner);
+            let mut service = SentryServerLayer::new()
+                .panic_policy(case.panic_policy)
+                .layer(inner);
             drive(case, dispatch, &log, &later, |it| service.call(it));
         }
         (Side::Client, false) => drive(case, dispatch, &log, &later, |it| {
             inner.call(it.map(tonic::body::Body::new))
         }),
         (Side::Client, true) => {
-            let mut service = GrpcClientLayer::new().layer(inner);
+            let mut service = SentryClientLayer::new().layer(inner);
             drive(case, dispatch, &log, &later, |it| service.call(it));
         }
     }
@@ -78,11 +80,11 @@ impl Checked<'_> {
     /// What ended the call is a panic of which the middleware takes care.
     fn caught_panic(&self) -> Option<Part> {
         let is_polled = |part: &Part| matches!(part, Part::Call | Part::Future | Part::Body);
-        let on_panic = match self.side {
-            Side::Server => self.case.on_panic,
-            Side::Client => OnPanic::Ignore,
+        let panic_policy = match self.side {
+            Side::Server => self.case.panic_policy,
+            Side::Client => PanicPolicy::Ignore,
         };
-        let is_caught = self.case.request.is_watched && on_panic != OnPanic::Ignore;
+        let is_caught = self.case.request.is_watched && panic_policy != PanicPolicy::Ignore;
         self.end.panic.filter(is_polled).filter(|_| is_caught)
     }
 
@@ -92,8 +94,8 @@ impl Checked<'_> {
         let (mut bare, mut layered) = (bare.as_slice(), layered.as_slice());
         if let Some(part) = self.caught_panic() {
             let (before, after) = layered.split_at(self.end.at.min(layered.len()));
-            match self.case.on_panic {
-                OnPanic::Answer => {
+            match self.case.panic_policy {
+                PanicPolicy::ReturnInternal => {
                     self.check_answer(part, after);
                     bare = &bare[..self.end.at];
                     layered = before;

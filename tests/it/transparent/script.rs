@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version};
-use sentry_tonic::OnPanic;
+use sentry_tonic::PanicPolicy;
 
 use crate::transparent::choices::Choices;
 use crate::transparent::failure::Failure;
@@ -10,7 +10,7 @@ use crate::transparent::failure::Failure;
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) world: usize,
-    pub(crate) on_panic: OnPanic,
+    pub(crate) panic_policy: PanicPolicy,
     pub(crate) request: Request,
     pub(crate) answer: Answer,
     pub(crate) ops: Vec<Op>,
@@ -221,7 +221,11 @@ impl Case {
         let from = &mut Choices::new(bytes);
         Self {
             world: from.byte().into(),
-            on_panic: from.pick(&[OnPanic::Answer, OnPanic::Resume, OnPanic::Ignore]),
+            panic_policy: from.pick(&[
+                PanicPolicy::ReturnInternal,
+                PanicPolicy::ResumeUnwind,
+                PanicPolicy::Ignore,
+            ]),
             ops: from.some(9, |from| from.pick(&OPS)),
             finish: from.pick(&[Finish::LikeHyper, Finish::BeyondTheEnd, Finish::Drop]),
             answer: Answer::new(from),

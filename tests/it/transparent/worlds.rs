@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sentry::protocol::{Context as SentryContext, EnvelopeItem, SpanStatus};
 use sentry::test::TestTransport;
 use sentry::{Client, ClientOptions, Envelope, Hub};
-use sentry_tonic::SentryGrpcLayer;
+use sentry_tonic::SentryTracingLayer;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::Layer;
@@ -85,7 +85,7 @@ impl World {
         let hub = Arc::new(Hub::new(client, Arc::default()));
         let spans = Spans::default();
         let dispatch = (mood != Mood::NoSubscriber).then(|| {
-            let layer = SentryGrpcLayer::new().hub(hub);
+            let layer = SentryTracingLayer::new().hub(hub);
             Dispatch::new(registry().with(layer).with(spans.clone()))
         });
         Self {

@@ -13,7 +13,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_web::GrpcWebLayer;
 
-use sentry_tonic::GrpcServerLayer;
+use sentry_tonic::SentryServerLayer;
 
 use crate::greeter::MyGreeter;
 use crate::helloworld::greeter_server::GreeterServer;
@@ -63,7 +63,7 @@ impl Listener {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let server = Server::builder();
-        let layer = GrpcServerLayer::new();
+        let layer = SentryServerLayer::new();
         let routes = routes(greeter).await?;
         match self {
             Self::Tcp => {

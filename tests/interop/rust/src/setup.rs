@@ -4,7 +4,7 @@ use std::env;
 
 use sentry::transports::DefaultTransportFactory;
 use sentry::{ClientInitGuard, ClientOptions};
-use sentry_tonic::{SentryGrpcLayer, TraceTransport};
+use sentry_tonic::{SentryTracingLayer, TraceTransport};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -26,7 +26,7 @@ pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
     }
     let guard = sentry::init(options);
     tracing_subscriber::registry()
-        .with(SentryGrpcLayer::new())
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     Ok(guard)

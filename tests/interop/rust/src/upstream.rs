@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use sentry_tonic::{GrpcClientLayer, GrpcClientService};
+use sentry_tonic::{SentryClientLayer, SentryClientService};
 use serde::Deserialize;
 use tokio_stream::StreamExt;
 use tonic::codec::CompressionEncoding;
@@ -21,7 +21,7 @@ pub(crate) const ROUTE: &str = "x-route";
 
 pub(crate) const LARGEST_MESSAGE: usize = 64 << 20;
 
-pub(crate) type Upstream = GreeterClient<GrpcClientService<Channel>>;
+pub(crate) type Upstream = GreeterClient<SentryClientService<Channel>>;
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,7 +102,7 @@ impl Upstreams {
             let tls = ClientTlsConfig::new().ca_certificate(certificate.clone());
             endpoint = endpoint.tls_config(tls)?;
         }
-        let mut layer = GrpcClientLayer::new();
+        let mut layer = SentryClientLayer::new();
         if !uri.starts_with("unix:") {
             layer = layer.endpoint(endpoint.uri().clone());
         }

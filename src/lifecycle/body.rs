@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::lifecycle::guard::CallGuard;
+use crate::lifecycle::observer::Observer;
 use crate::rpc::{self, Outcome};
-use crate::watch::guard::CallGuard;
-use crate::watch::observer::Observer;
 
 pin_project! {
     /// The body of a response that came through the middleware: as the inner
@@ -77,19 +77,20 @@ where
         let Some(guard) = this.guard else {
             return inner.poll_frame(cx);
         };
-        let frame = match guard.poll(|| inner.poll_frame(cx)) {
+        let mut frame = match guard.poll(|| inner.poll_frame(cx)) {
             Ok(frame) => ready!(frame),
             Err(panic) => {
                 guard.end_panicked(panic, || this.inner.set(None));
                 return Poll::Ready(Some(Ok(Frame::trailers(rpc::internal_status()))));
             }
         };
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     guard.response_mut().see(data);
-                } else if let Some(trailers) = frame.trailers_ref() {
+                } else if let Some(trailers) = frame.trailers_mut() {
                     guard.see_trailers(trailers);
+                    guard.strip(trailers);
                 }
             }
             Some(Err(error)) => guard.end_with(Outcome::from_error(error), rpc::cause_of(error)),

@@ -21,6 +21,6 @@ pub(crate) use self::future::ResponseFuture;
 pub(crate) use self::guard::CallGuard;
 pub(crate) use self::observer::Finished;
 pub(crate) use self::observer::{Observer, Watch};
-pub use self::panic::OnPanic;
+pub use self::panic::PanicPolicy;
 pub(crate) use self::request_body::RequestBody;
 pub(crate) use self::request_body::RequestProgress;

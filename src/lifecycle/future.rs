@@ -10,10 +10,10 @@ use http::{HeaderValue, Response, header};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
+use crate::lifecycle::body::ResponseBody;
+use crate::lifecycle::guard::CallGuard;
+use crate::lifecycle::observer::Observer;
 use crate::rpc::{self, Outcome};
-use crate::watch::body::ResponseBody;
-use crate::watch::guard::CallGuard;
-use crate::watch::observer::Observer;
 
 pin_project! {
     /// The future of a call through the middleware: as the inner service's,
@@ -89,9 +89,10 @@ where
         };
         let mut guard = this.guard.take();
         Poll::Ready(match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 if let Some(guard) = guard.as_mut() {
                     guard.see_head(&response);
+                    guard.strip(response.headers_mut());
                 }
                 let guard = guard.filter(|guard| !guard.is_over());
                 Ok(response.map(|body| ResponseBody::new(body, guard)))

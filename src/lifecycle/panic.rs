@@ -5,18 +5,19 @@ use crate::rpc::{self, Payload};
 /// What a server does with a panic in a handler: in the call, or in the stream
 /// of its replies.
 ///
-/// Without this layer tonic's server resets the stream, and the caller sees CANCELLED. See [`GrpcServerLayer::on_panic`](crate::GrpcServerLayer::on_panic).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Without this layer tonic's server resets the stream, and the caller sees CANCELLED. See
+/// [`SentryServerLayer::panic_policy`](crate::SentryServerLayer::panic_policy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
-pub enum OnPanic {
-    /// Catch it, report it, and answer INTERNAL with a message that says nothing of
-    /// it: in the response head, or where that has been sent, in the trailers.
+pub enum PanicPolicy {
+    /// Catches the panic, reports it, and returns INTERNAL with a message that does not describe
+    /// the panic: in the response head, or in the trailers if the head has been sent.
     #[default]
-    Answer,
-    /// Catch it, report it, and let it go on to whatever is around the layer.
-    Resume,
-    /// Neither catch nor report it: `sentry`'s panic integration does, where it is
-    /// there. The span is INTERNAL all the same.
+    ReturnInternal,
+    /// Catches the panic, reports it, and resumes unwinding into whatever is around the layer.
+    ResumeUnwind,
+    /// Neither catches nor reports the panic. The panic integration of `sentry` reports it, where
+    /// it is installed. The span is INTERNAL all the same.
     Ignore,
 }
 

@@ -7,16 +7,17 @@ use std::time::Instant;
 use http::{HeaderMap, Response};
 use tonic::Status;
 
-use crate::rpc::{MessageCounter, Outcome};
-use crate::watch::deadline::Deadline;
-use crate::watch::observer::{Finished, Observer};
-use crate::watch::panic::{CaughtPanic, OnPanic};
+use crate::lifecycle::deadline::Deadline;
+use crate::lifecycle::observer::{Finished, Observer};
+use crate::lifecycle::panic::{CaughtPanic, PanicPolicy};
+use crate::rpc::{self, MessageCounter, Outcome, RpcSide};
 
 /// Holds the observer of a running RPC, and ends the RPC when it is dropped.
 #[derive(Debug)]
 pub(crate) struct CallGuard<O: Observer> {
     /// `Some` until the end.
     observer: Option<O>,
+    side: RpcSide,
     started_at: Instant,
     deadline: Deadline,
     response: MessageCounter,
@@ -33,6 +34,7 @@ pub(crate) struct CallGuard<O: Observer> {
 impl<O: Observer> CallGuard<O> {
     pub(crate) fn new(observer: O, deadline: Deadline) -> Self {
         Self {
+            side: observer.side(),
             observer: Some(observer),
             started_at: Instant::now(),
             deadline,
@@ -54,9 +56,9 @@ impl<O: Observer> CallGuard<O> {
             let _entered = observer.enter();
             poll()
         };
-        let result = match observer.on_panic() {
-            OnPanic::Answer | OnPanic::Resume => CaughtPanic::catch(poll),
-            OnPanic::Ignore => Ok(poll()),
+        let result = match observer.panic_policy() {
+            PanicPolicy::ReturnInternal | PanicPolicy::ResumeUnwind => CaughtPanic::catch(poll),
+            PanicPolicy::Ignore => Ok(poll()),
         };
         self.polling = false;
         result
@@ -75,12 +77,12 @@ impl<O: Observer> CallGuard<O> {
         let Some(observer) = self.observer.take() else {
             return panic.discard();
         };
-        let on_panic = observer.on_panic();
+        let panic_policy = observer.panic_policy();
         let message = panic.message().unwrap_or(Outcome::PANICKED);
         self.finish(observer, Outcome::panicked(), None, Some(message));
-        match on_panic {
-            OnPanic::Resume => panic.resume(),
-            OnPanic::Answer | OnPanic::Ignore => panic.discard(),
+        match panic_policy {
+            PanicPolicy::ResumeUnwind => panic.resume(),
+            PanicPolicy::ReturnInternal | PanicPolicy::Ignore => panic.discard(),
         }
     }
 
@@ -90,7 +92,8 @@ impl<O: Observer> CallGuard<O> {
             Some(outcome) => {
                 // tonic leaves the whole status there, with its source.
                 let status = response.extensions().get::<Status>();
-                self.end_with(outcome, status.and_then(Error::source));
+                let source = status.and_then(Error::source);
+                self.end_with_status(outcome, response.headers(), source);
             }
             None => {
                 let http = Outcome::from_http(response.status());
@@ -102,8 +105,34 @@ impl<O: Observer> CallGuard<O> {
     pub(crate) fn see_trailers(&mut self, trailers: &HeaderMap) {
         self.see_response(trailers);
         match Outcome::from_headers(trailers) {
-            Some(outcome) => self.end(outcome),
+            Some(outcome) => self.end_with_status(outcome, trailers, None),
             None => self.end_without_status(),
+        }
+    }
+
+    /// Ends the RPC by the status in `headers`, whose source is given or named there.
+    fn end_with_status(
+        &mut self,
+        outcome: Outcome,
+        headers: &HeaderMap,
+        source: Option<&(dyn Error + 'static)>,
+    ) {
+        let named = match (self.side, source) {
+            (RpcSide::Server, None) => rpc::find_source(headers),
+            _ => None,
+        };
+        let found = named
+            .as_deref()
+            .map(|named| named as &(dyn Error + 'static));
+        self.end_with(outcome, source.or(found));
+        // A foreign error may do anything as it is dropped.
+        rpc::contained(|| drop(named));
+    }
+
+    /// Removes what only the middleware of a server is to see of a response head or of trailers.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        if self.side == RpcSide::Server {
+            headers.remove(rpc::STATUS_SOURCE);
         }
     }
 

@@ -11,30 +11,30 @@ use tower_http::trace::{MakeSpan, OnBodyChunk, OnEos, OnFailure, OnResponse};
 use tracing::Span;
 
 use crate::call::{self, ParkedCall};
+use crate::lifecycle::PanicPolicy;
 use crate::rpc::{Outcome, RpcSide};
-use crate::server::layer::GrpcServerLayer;
+use crate::server::layer::SentryServerLayer;
 use crate::server::open::{self, Runner};
-use crate::server::options::GrpcServerOptions;
-use crate::watch::OnPanic;
+use crate::server::options::ServerLayerOptions;
 
-/// Opens the span of each call for tower-http's `TraceLayer`, as a [`GrpcServerLayer`]
-/// does; with [`GrpcTraceHooks`] as the other hooks, Sentry gets what that layer would
+/// Opens the span of each call for tower-http's `TraceLayer`, as a [`SentryServerLayer`]
+/// does; with [`SentryTraceCallbacks`] as the other hooks, Sentry gets what that layer would
 /// tell it.
 ///
-/// For services that have a `TraceLayer` already. Use this or a `GrpcServerLayer`, not both: with
-/// a `GrpcServerLayer`, or another such `TraceLayer`, inside it each call is reported twice.
+/// For services that have a `TraceLayer` already. Use this or a `SentryServerLayer`, not both: with
+/// a `SentryServerLayer`, or another such `TraceLayer`, inside it each call is reported twice.
 ///
 /// ```
-/// use sentry_tonic::{GrpcMakeSpan, GrpcServerLayer, GrpcTraceHooks};
+/// use sentry_tonic::{SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks};
 /// use tonic::transport::Server;
 /// use tower_http::trace::TraceLayer;
 ///
 /// let trace = TraceLayer::new_for_grpc()
-///     .make_span_with(GrpcMakeSpan::new(GrpcServerLayer::new()))
-///     .on_response(GrpcTraceHooks)
-///     .on_body_chunk(GrpcTraceHooks)
-///     .on_eos(GrpcTraceHooks)
-///     .on_failure(GrpcTraceHooks);
+///     .make_span_with(SentryMakeSpan::new(SentryServerLayer::new()))
+///     .on_response(SentryTraceCallbacks)
+///     .on_body_chunk(SentryTraceCallbacks)
+///     .on_eos(SentryTraceCallbacks)
+///     .on_failure(SentryTraceCallbacks);
 /// let server = Server::builder().layer(trace);
 /// # let _ = server;
 /// ```
@@ -45,7 +45,7 @@ use crate::watch::OnPanic;
 /// any other subscriber, nothing is recorded after the call has begun.
 ///
 /// `TraceLayer` tells nobody of a call that is dropped. A
-/// [`SentryGrpcLayer`](crate::SentryGrpcLayer) ends it as its span closes: CANCELLED,
+/// [`SentryTracingLayer`](crate::SentryTracingLayer) ends it as its span closes: CANCELLED,
 /// DEADLINE_EXCEEDED or, after a panic, INTERNAL. Other layers, such as OpenTelemetry's,
 /// learn no status of it, and take its last poll for its end.
 ///
@@ -53,42 +53,42 @@ use crate::watch::OnPanic;
 /// one of them delays the end of a dropped call, whose deadline may have passed by then.
 /// Spans that are opened while another one closes stay in the `Registry` for good:
 /// closures that are called for failures, such as that of
-/// [`capture_if`](GrpcServerLayer::capture_if), should open none.
+/// [`capture_if`](SentryServerLayer::capture_if), should open none.
 ///
 /// # What `TraceLayer` cannot see
 ///
 /// | | instead |
 /// |---|---|
-/// | a panic | it is not answered, so that the caller sees a broken stream: add tower-http's `CatchPanicLayer`, or take a [`GrpcServerLayer`]. The event is that of `sentry`'s panic integration |
+/// | a panic | it is not answered, so that the caller sees a broken stream: add tower-http's `CatchPanicLayer`, or take a [`SentryServerLayer`]. The event is that of `sentry`'s panic integration |
 /// | the body of the request | no `rpc.request.message_count`; spans of what polls it alone are not in the call, and of a request that is cut off the status counts that tonic answers with |
 /// | the type of an error of the service or of the body | it is UNKNOWN, with its text |
 /// | which of the tasks that are given its span runs the call | the panic of any is one of the call, if that is dropped later; and while one is in the span on another thread, what the handler writes to the scope is not kept: give each task a span of its own, `task.instrument(info_span!("task"))` |
-/// | a call that is left alone ([`ignore_services`](GrpcServerLayer::ignore_services) and so on) | spans in it begin transactions of their own |
+/// | a call that is left alone ([`ignore`](SentryServerLayer::ignore) and so on) | spans in it begin transactions of their own |
 /// | a call whose span nobody wants | it is not in the metrics |
-/// | calls that are made | nothing is injected: take a [`GrpcClientLayer`](crate::GrpcClientLayer) or a [`TracePropagationInterceptor`](crate::TracePropagationInterceptor) |
+/// | calls that are made | nothing is injected: take a [`SentryClientLayer`](crate::SentryClientLayer) or a [`TracePropagationInterceptor`](crate::TracePropagationInterceptor) |
 #[derive(Debug, Clone)]
-pub struct GrpcMakeSpan {
-    options: Arc<GrpcServerOptions>,
+pub struct SentryMakeSpan {
+    options: Arc<ServerLayerOptions>,
 }
 
-impl GrpcMakeSpan {
-    /// With the options of `layer`, but for [`on_panic`](GrpcServerLayer::on_panic): a
+impl SentryMakeSpan {
+    /// With the options of `layer`, but for [`panic_policy`](SentryServerLayer::panic_policy): a
     /// panic is left alone.
     #[must_use]
-    pub fn new(layer: GrpcServerLayer) -> Self {
+    pub fn new(layer: SentryServerLayer) -> Self {
         Self {
-            options: layer.on_panic(OnPanic::Ignore).into_options(),
+            options: layer.panic_policy(PanicPolicy::Ignore).into_options(),
         }
     }
 }
 
-impl Default for GrpcMakeSpan {
+impl Default for SentryMakeSpan {
     fn default() -> Self {
-        Self::new(GrpcServerLayer::new())
+        Self::new(SentryServerLayer::new())
     }
 }
 
-impl<B> MakeSpan<B> for GrpcMakeSpan {
+impl<B> MakeSpan<B> for SentryMakeSpan {
     /// Disabled for what is no gRPC, and for calls that are left alone.
     fn make_span(&mut self, request: &Request<B>) -> Span {
         if !open::is_call(request.headers()) {
@@ -105,21 +105,19 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
             return Span::none();
         }
         call::saw_layer(RpcSide::Server);
-        match self.options.open(&mut parts, Runner::TraceLayer) {
-            Some((rpc, deadline)) => ParkedCall::park(rpc, deadline),
-            None => Span::none(),
-        }
+        let (rpc, deadline) = self.options.open(&mut parts, Runner::TraceLayer);
+        ParkedCall::park(rpc, deadline)
     }
 }
 
 /// The hooks `on_response`, `on_body_chunk`, `on_eos` and `on_failure` of tower-http's
-/// `TraceLayer`, for calls whose span a [`GrpcMakeSpan`] has made: they record how the call
+/// `TraceLayer`, for calls whose span a [`SentryMakeSpan`] has made: they record how the call
 /// goes and ends.
 ///
 /// On any other span it does nothing. Hooks of your own can call it first:
 ///
 /// ```
-/// use sentry_tonic::GrpcTraceHooks;
+/// use sentry_tonic::SentryTraceCallbacks;
 /// use tower_http::classify::GrpcFailureClass;
 /// use tower_http::trace::{OnFailure, TraceLayer};
 /// use tracing::warn;
@@ -127,7 +125,7 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
 /// let trace = TraceLayer::new_for_grpc().on_failure(
 ///     |failure: GrpcFailureClass, latency, span: &tracing::Span| {
 ///         warn!(%failure, "a call has failed");
-///         GrpcTraceHooks.on_failure(failure, latency, span);
+///         SentryTraceCallbacks.on_failure(failure, latency, span);
 ///     },
 /// );
 /// # let _ = trace;
@@ -139,9 +137,9 @@ impl<B> MakeSpan<B> for GrpcMakeSpan {
 /// `on_body_chunk` the response has 0 messages.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::exhaustive_structs, reason = "its state is kept with the span")]
-pub struct GrpcTraceHooks;
+pub struct SentryTraceCallbacks;
 
-impl<B: Body> OnResponse<B> for GrpcTraceHooks {
+impl<B: Body> OnResponse<B> for SentryTraceCallbacks {
     fn on_response(self, response: &Response<B>, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| {
             guard.see_head(response);
@@ -150,13 +148,13 @@ impl<B: Body> OnResponse<B> for GrpcTraceHooks {
     }
 }
 
-impl<D: Buf> OnBodyChunk<D> for GrpcTraceHooks {
+impl<D: Buf> OnBodyChunk<D> for SentryTraceCallbacks {
     fn on_body_chunk(&mut self, chunk: &D, _: Duration, span: &Span) {
         ParkedCall::see_data(span, chunk);
     }
 }
 
-impl OnEos for GrpcTraceHooks {
+impl OnEos for SentryTraceCallbacks {
     fn on_eos(self, trailers: Option<&HeaderMap>, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| match trailers {
             Some(trailers) => guard.see_trailers(trailers),
@@ -165,7 +163,7 @@ impl OnEos for GrpcTraceHooks {
     }
 }
 
-impl OnFailure<GrpcFailureClass> for GrpcTraceHooks {
+impl OnFailure<GrpcFailureClass> for SentryTraceCallbacks {
     fn on_failure(&mut self, failure: GrpcFailureClass, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| match failure {
             // Only for the case that neither head nor trailers, which say more, are seen.
@@ -179,7 +177,7 @@ impl OnFailure<GrpcFailureClass> for GrpcTraceHooks {
     }
 }
 
-impl OnFailure<ServerErrorsFailureClass> for GrpcTraceHooks {
+impl OnFailure<ServerErrorsFailureClass> for SentryTraceCallbacks {
     fn on_failure(&mut self, failure: ServerErrorsFailureClass, _: Duration, span: &Span) {
         ParkedCall::with(span, |guard| match failure {
             // The status of a head that was seen already.

@@ -9,13 +9,11 @@ use crate::propagation::id::{self, Hex};
 /// A span by the ids that [W3C's Trace Context](https://www.w3.org/TR/trace-context/)
 /// names it by, as OpenTelemetry knows it.
 ///
-/// Returned by the function of [`SentryGrpcLayer::otel_ids`], and given to that of
-/// [`SentryGrpcLayer::otel_parent`].
+/// The functions of [`SentryTracingLayer::otel_bridge`] return and receive it.
 ///
-/// [`SentryGrpcLayer::otel_ids`]: crate::SentryGrpcLayer::otel_ids
-/// [`SentryGrpcLayer::otel_parent`]: crate::SentryGrpcLayer::otel_parent
+/// [`SentryTracingLayer::otel_bridge`]: crate::SentryTracingLayer::otel_bridge
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct W3cSpan {
+pub struct W3cSpanContext {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     pub(crate) is_sampled: bool,
@@ -23,7 +21,7 @@ pub struct W3cSpan {
     pub(crate) state: String,
 }
 
-impl W3cSpan {
+impl W3cSpanContext {
     /// From its ids, and whether it is recorded.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], is_sampled: bool) -> Self {
@@ -74,7 +72,7 @@ impl W3cSpan {
 }
 
 /// The value of `traceparent`.
-impl fmt::Display for W3cSpan {
+impl fmt::Display for W3cSpanContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (trace_id, span_id) = (Hex::new(self.trace_id()), Hex::new(self.span_id()));
         let flags = if self.is_sampled { "01" } else { "00" };

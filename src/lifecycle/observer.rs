@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::rpc::Outcome;
-use crate::watch::panic::OnPanic;
-use crate::watch::request_body::RequestProgress;
+use crate::lifecycle::panic::PanicPolicy;
+use crate::lifecycle::request_body::RequestProgress;
+use crate::rpc::{Outcome, RpcSide};
 
 /// What is done around and at the end of an observed RPC.
 ///
@@ -15,7 +15,11 @@ use crate::watch::request_body::RequestProgress;
 pub trait Observer: Watch {
     /// Asked before every poll.
     #[doc(hidden)]
-    fn on_panic(&self) -> OnPanic;
+    fn panic_policy(&self) -> PanicPolicy;
+
+    /// On which end the RPC is observed.
+    #[doc(hidden)]
+    fn side(&self) -> RpcSide;
 
     /// Called with the response head, and with the trailers, before the end.
     #[doc(hidden)]

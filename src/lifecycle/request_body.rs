@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::lifecycle::observer::Watch;
 use crate::rpc::{MessageCounter, Outcome};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::watch::observer::Watch;
 
 const UNKNOWN: u64 = u64::MAX;
 
