@@ -1,143 +1,127 @@
-//! Sentry for [tonic]: every gRPC call, in and out, is part of one distributed
-//! trace, from the first header to the last byte, with the status that the caller
-//! saw.
+//! Sentry for [tonic] services. One layer for `tracing`, one for the server and one for each client
+//! report every gRPC call, unary or streaming, as part of one distributed trace: with the gRPC
+//! status that the caller got, one issue per failure with its causes, and the breadcrumbs, tags and
+//! user of that call.
 //!
-//! # Set-up
+//! # Setup
 //!
-//! ```toml
-//! [dependencies]
-//! sentry = { version = "0.49", default-features = false, features = ["backtrace", "contexts", "panic", "reqwest", "rustls"] }
-//! sentry-tonic = "0.1"
-//! tower = "0.5"
-//! tracing = "0.1"
-//! tracing-subscriber = { version = "0.3", features = ["env-filter"] }
+//! ```sh
+//! cargo add tonic@0.14 tonic-prost@0.14 prost@0.14
+//! cargo add tokio --features fs,rt-multi-thread
+//! cargo add sentry-tonic tracing tracing-subscriber
+//! cargo add sentry@0.49 --no-default-features --features backtrace,contexts,panic,reqwest,rustls
 //! ```
 //!
-//! One layer for `tracing`, one for the server, one for each client:
+//! The program below serves `shop.Orders`, calls it, and reports the failure. It reads the DSN from
+//! `SENTRY_DSN`. The crate `shop` is what tonic-prost-build generates from `shop.proto`.
 //!
 //! ```rust,no_run
-//! use std::time::Duration;
+//! # mod shop {
+//! #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/shop/generated.rs"));
+//! # }
+//! use sentry_tonic::{SentryServerLayer, SentryTracingLayer, StatusExt};
+//! use shop::{Order, Receipt, orders_client::OrdersClient, orders_server::{Orders, OrdersServer}};
+//! use tonic::{Request, Response, Status, transport::{Endpoint, Server, server::TcpIncoming}};
+//! use tracing_subscriber::{filter::Targets, fmt, prelude::*, registry};
 //!
-//! use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
-//! use tonic::transport::{Endpoint, Server};
-//! use tower::ServiceBuilder;
-//! use tracing_subscriber::filter::LevelFilter;
-//! use tracing_subscriber::layer::{Layer, SubscriberExt};
-//! use tracing_subscriber::util::SubscriberInitExt;
+//! struct Shop;
+//! #[tonic::async_trait]
+//! impl Orders for Shop {
+//!     #[tracing::instrument(skip_all)]
+//!     async fn place(&self, _: Request<Order>) -> Result<Response<Receipt>, Status> {
+//!         let failed = |error| Status::internal("the stock is unreadable").with_source(error);
+//!         let text = tokio::fs::read_to_string("stock.txt").await.map_err(failed)?;
+//!         Ok(Response::new(Receipt { text }))
+//!     }
+//! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // Outside of the runtime: calls that its end cuts short are reported too.
-//!     let _guard = sentry::init(
-//!         sentry::ClientOptions::new()
-//!             .dsn("https://key@o0.ingest.sentry.io/0")
-//!             .maybe_release(sentry::release_name!())
-//!             .traces_sample_rate(1.0)
-//!             // Of a burst, the default queue of 30 loses the rest; and what is in it takes time.
-//!             .transport_channel_capacity(1_000)
-//!             .shutdown_timeout(Duration::from_secs(20))
-//!             // Without it, Sentry samples and counts each service for itself.
-//!             .transport(TraceTransport::new(sentry::transports::DefaultTransportFactory)),
-//!     );
-//!     tracing_subscriber::registry()
-//!         // Below INFO, tonic's libraries log every frame.
-//!         .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::INFO))
-//!         .with(SentryTracingLayer::new())
-//!         .init();
-//!     if cfg!(debug_assertions) {
-//!         // Says in plain words what is wrong.
-//!         eprintln!("{}", sentry_tonic::check_setup());
-//!     }
-//!     // Declared after the guard, and so dropped ahead of it.
+//!     let _guard = sentry_tonic::init(sentry::ClientOptions::new().traces_sample_rate(1.0));
+//!     let logs = fmt::layer().with_filter("info,sentry_tonic=off".parse::<Targets>()?);
+//!     registry().with(logs).with(SentryTracingLayer::new()).init();
 //!     let runtime = tokio::runtime::Runtime::new()?;
-//!     runtime.block_on(serve())
-//! }
-//!
-//! async fn serve() -> Result<(), Box<dyn std::error::Error>> {
-//!     let endpoint = Endpoint::from_static("http://[::1]:50052");
-//!     let channel = ServiceBuilder::new()
-//!         .layer(SentryClientLayer::new().endpoint(endpoint.uri().clone()))
-//!         .service(endpoint.connect_lazy());
-//!     // let client = GreeterClient::new(channel);
-//!     # let _ = channel;
-//!     # let greeter = tonic::service::Routes::default();
-//!     Server::builder()
-//!         .layer(SentryServerLayer::new())
-//!         .add_routes(greeter) // or .add_service(GreeterServer::new(MyGreeter))
-//!         // A process that a signal kills loses what is queued.
-//!         .serve_with_shutdown("[::1]:50051".parse()?, told_to_stop())
-//!         .await?;
-//!     Ok(())
-//! }
-//!
-//! /// Ctrl-C; SIGTERM, too, is in `examples/support/setup.rs`.
-//! async fn told_to_stop() {
-//!     let _ = tokio::signal::ctrl_c().await;
+//!     runtime.block_on(async {
+//!         let incoming = TcpIncoming::bind("127.0.0.1:50051".parse()?)?;
+//!         let mut server = Server::builder().layer(SentryServerLayer::new());
+//!         tokio::spawn(server.add_service(OrdersServer::new(Shop)).serve_with_incoming(incoming));
+//!         let channel = sentry_tonic::channel(Endpoint::from_static("http://127.0.0.1:50051"));
+//!         println!("{:?}", OrdersClient::new(channel).place(Order::default()).await);
+//!         Ok(())
+//!     })
 //! }
 //! ```
 //!
-//! [`check_setup`] looks for the usual mistakes. Why the guard is outside of the runtime, and
-//! other kinds of servers and clients: [`setup`](manual::setup).
+//! * **Causes.** [`with_source`](StatusExt::with_source) attaches the error behind a status. Sentry
+//!   shows it with all of its sources; the caller never sees it.
+//! * **`#[instrument]` without `err`.** The server layer reports failed calls itself. With `err`, a
+//!   failure of any code becomes an event, NOT_FOUND included, and that event has no causes.
+//! * **[`check_setup`].** Print it once after the setup, and again after the first calls: it lists
+//!   what is missing or in conflict, with the fix.
 //!
-//! The middleware opens a tracing span for each call; [`SentryTracingLayer`] makes Sentry's
-//! transactions and spans of these, and of all others. Other layers, such as an
-//! OpenTelemetry exporter, see the same spans.
+//! A client in a struct has the type `OrdersClient<SentryChannel>`, see [`SentryChannel`]. Before you
+//! deploy, read the [production checklist](manual::production). Other kinds of servers and clients are
+//! in [`setup`](manual::setup).
+//!
+//! The tower layers open a tracing span for each call. [`SentryTracingLayer`] turns these spans, and
+//! all others, into Sentry's transactions and spans. Other layers, such as an OpenTelemetry exporter,
+//! see the same spans.
 //!
 //! # The manual
 //!
-//! | | |
+//! | page | content |
 //! |---|---|
-//! | [`setup`](manual::setup) | where the layers go, for each kind of server and client; filters, guard and runtime |
-//! | [`calls`](manual::calls) | what happens to a call, when it ends, what arrives in Sentry for each way to end |
-//! | [`options`](manual::options) | every option: what it does, its default, and why that is the default |
-//! | [`people`](manual::people) | whom and what Sentry is told of, and which secrets it never is |
-//! | [`traces`](manual::traces) | which headers go from service to service, and who decides what is sampled |
-//! | [`fields`](manual::fields) | the fields that spans of calls have, and those that any span may carry |
+//! | [`setup`](manual::setup) | where the layers go, for each kind of server and client; subscriber and filters |
+//! | [`production`](manual::production) | production checklist: sampling, queue, shutdown, SIGTERM, untrusted callers |
+//! | [`calls`](manual::calls) | when a call ends, and what arrives in Sentry for each way to end |
+//! | [`options`](manual::options) | every option and its default |
+//! | [`people`](manual::people) | personal data and secret filtering |
+//! | [`traces`](manual::traces) | trace headers, who decides what is sampled, untrusted callers |
+//! | [`fields`](manual::fields) | the attributes of calls, and the fields that any span may have |
 //! | [`hubs`](manual::hubs) | scopes, tasks and threads |
-//! | [`opentelemetry`](manual::opentelemetry) | both backends in one subscriber, with the same ids |
-//! | [`performance`](manual::performance) | what it costs, high rates, long streams, reliability |
-//! | [`troubleshooting`](manual::troubleshooting) | from what is wrong to why, how to tell, and what to do |
+//! | [`opentelemetry`](manual::opentelemetry) | Sentry and OpenTelemetry in one subscriber, with the same ids |
+//! | [`performance`](manual::performance) | cost, high rates, long streams |
+//! | [`troubleshooting`](manual::troubleshooting) | symptoms, causes and fixes |
 //! | [`migrating`](manual::migrating) | from sentry-tower, sentry-tracing, tower-http or tonic-tracing-opentelemetry |
-//! | [`limits`](manual::limits) | what it cannot do |
+//! | [`limits`](manual::limits) | known limitations |
 //!
 //! # Features
 //!
+//! * `init` (default): [`init()`], by the crate `sentry` without its default features.
 //! * `error-details`: reads the `google.rpc` details of failed calls, by
 //!   [tonic-types](https://docs.rs/tonic-types).
-//! * `opentelemetry`: gives spans in Sentry the ids that they have in
-//!   OpenTelemetry, by tracing-opentelemetry 0.34 in the same subscriber, and tells that
-//!   of remote parents and of metadata.
+//! * `opentelemetry`: gives spans in Sentry the ids that they have in OpenTelemetry, and sets
+//!   remote parents and metadata there, by tracing-opentelemetry 0.34 in the same subscriber.
 //! * `opentelemetry-metrics`: [`SentryServerLayer::otel_metrics`], by opentelemetry 0.33.
 //! * `sentry-metrics`: [`SentryServerLayer::sentry_metrics`].
-//! * `release-health` (default): makes each call of a server a [session], where the
-//!   Sentry client asks for sessions that are requests. A call that panics has crashed,
-//!   one in which an error was sent has errored. Failures that were held back in a storm do
-//!   not count as errors.
-//! * `tower-http`: [`SentryMakeSpan`] and [`SentryTraceCallbacks`], for services that are watched
-//!   by `TraceLayer` of tower-http 0.7 already.
-//! * `transport` (default): reads the peer's address and the transport errors of
-//!   `tonic::transport`, hyper and h2.
+//! * `release-health` (default): makes each call of a server a [session], if the Sentry client
+//!   has `SessionMode::Request`. A call that panics has crashed, one in which an error was sent
+//!   has errored. Failures that the rate limit dropped do not count as errors.
+//! * `tower-http`: [`SentryMakeSpan`] and [`SentryTraceCallbacks`], for services that have a
+//!   `TraceLayer` of tower-http 0.7 already.
+//! * `transport` (default): [`channel()`], [`connect()`] and [`SentryChannel`]; reads the peer's
+//!   address and the errors of `tonic::transport`, hyper and h2.
 //!
 //! # Types of other crates
 //!
-//! What this crate takes and returns is made of these as well. One of them in a version that is
-//! not compatible with that here comes with a version of this crate that is not, either:
+//! The public API contains types of these crates. A breaking upgrade of any of them is a breaking
+//! change of this crate:
 //!
 //! | crate | what is in the API |
 //! |---|---|
 //! | `bytes` 1 | the data of bodies |
-//! | `http` 1 | `Request`, `Response`, `request::Parts`, `HeaderMap`, `Uri` |
+//! | `http` 1 | `Request`, `Response`, `request::Parts`, `HeaderMap`, `HeaderName`, `Uri` |
 //! | `http-body` 1 | `Body` |
-//! | `sentry-core` 0.49 | `Hub`, the traits of transports, and of its `protocol` `User` and `Value`, which are those of `sentry-types` 0.49 and `serde_json` 1 |
-//! | `tonic` 0.14 | `Code`, `Status`, `Request`, `body::Body`, `service::Interceptor`, `server::NamedService` |
+//! | `sentry-core` 0.49, which `sentry` re-exports | `Client`, `ClientOptions`, `Hub`, the traits of transports, and of `protocol` `User` and `Value`, which are those of `sentry-types` 0.49 and `serde_json` 1 |
+//! | `tonic` 0.14 | `Code`, `Status`, `Request`, `body::Body`, `service::Interceptor`, `server::NamedService`; with `transport` `Channel`, `Endpoint` and `Error` |
 //! | `tower-layer` 0.3 | `Layer` |
 //! | `tower-service` 0.3 | `Service` |
 //! | `tracing` 0.1 | `Span`, and, of its `tracing-core` 0.1, `Dispatch`, `LevelFilter` and `span::Id` |
 //! | `tracing-subscriber` 0.3 | `Layer` and what its methods take |
 //! | `opentelemetry` 0.33 | `metrics::Meter`, with `opentelemetry-metrics` |
-//! | `tower-http` 0.7 | the traits of hooks, and what these take, with `tower-http` |
+//! | `tower-http` 0.7 | the traits of callbacks, and what these take, with `tower-http` |
 //!
-//! No type of tracing-opentelemetry is, but `opentelemetry` works with that version alone, so
-//! that another one counts as breaking too. So does a newer Rust than 1.89. All other
+//! Another version of tracing-opentelemetry for the feature `opentelemetry` is a breaking change
+//! too, although none of its types is public, and so is a Rust newer than 1.89. All other
 //! dependencies may change at any time.
 //!
 //! [session]: https://docs.sentry.io/product/releases/health/
@@ -153,8 +137,8 @@ mod fields;
 #[cfg(feature = "init")]
 mod init;
 mod interceptor;
-// Text alone, that nobody has to compile.
 mod lifecycle;
+// Text alone, which applications need not compile.
 #[cfg(any(doc, doctest))]
 pub mod manual;
 mod propagation;
@@ -182,7 +166,3 @@ pub use self::server::{SentryMakeSpan, SentryTraceCallbacks};
 pub use self::server::{SentryServerLayer, SentryServerService};
 pub use self::setup::{SetupProblem, SetupReport, check_setup};
 pub use self::span_ext::{ContinueTraceError, SentrySpanExt, StatusExt};
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}

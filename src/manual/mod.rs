@@ -20,6 +20,8 @@ pub mod options {}
 pub mod people {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+#[doc = include_str!("production.md")]
+pub mod production {}
 #[doc = include_str!("setup.md")]
 pub mod setup {}
 #[doc = include_str!("traces.md")]

@@ -76,18 +76,23 @@ fn every_page_is_in_the_readme_and_the_crates_docs() {
 }
 
 #[test]
-fn the_readme_and_the_crates_docs_begin_with_the_same_set_up() {
-    let set_up = |file, language| {
+fn the_readme_and_the_crates_docs_begin_with_the_same_program() {
+    let block = |file, language| {
         let text = read(file).replace("//! ", "").replace("//!\n", "\n");
         let (_, block) = text.split_once(language).unwrap();
-        block.split_once("```").unwrap().0.to_owned()
+        let block = block.split_once("```").unwrap().0;
+        let shown = block.lines().filter(|line| !line.starts_with("# "));
+        shown.map(str::to_owned).collect::<Vec<_>>()
     };
-    for language in ["```toml\n", "```rust,no_run\n"] {
-        assert_eq!(
-            set_up("README.md", language),
-            set_up("src/lib.rs", language)
-        );
-    }
+    assert_eq!(
+        block("README.md", "```sh\n"),
+        block("src/lib.rs", "```sh\n")
+    );
+    // That of the crate's docs is compiled: rustdoc hides the module that its services are in.
+    let program = block("README.md", "```rust,ignore\n");
+    assert_eq!(program, block("src/lib.rs", "```rust,no_run\n"));
+    assert!(program.len() <= 30, "{} lines", program.len());
+    assert!(read("README.md").lines().count() <= 150);
 }
 
 #[test]
