@@ -77,6 +77,10 @@ impl From<Channel> for SentryChannel {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "transport")))]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers have an endpoint for this call alone"
+)]
 pub fn channel(endpoint: Endpoint) -> SentryChannel {
     layer_of(&endpoint).layer(endpoint.connect_lazy())
 }
