@@ -24,6 +24,7 @@ mod draft;
 mod due;
 mod duration;
 mod event_place;
+mod http_layer;
 mod hub_slot;
 mod hubs;
 mod late_data;
@@ -58,6 +59,7 @@ mod trail_events;
 mod trails;
 mod visitor;
 
+pub(crate) use self::http_layer::is_found as is_http_layer_found;
 pub use self::layer::SentryTracingLayer;
 pub use self::trace_transport::TraceTransport;
 pub(crate) use self::trace_transport::is_installed as is_trace_transport_installed;

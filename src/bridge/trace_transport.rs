@@ -11,6 +11,7 @@ use std::time::Duration;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
+use crate::bridge::http_layer;
 use crate::bridge::outbox::{EndKind, Outbox};
 use crate::bridge::trail::Trail;
 
@@ -151,6 +152,7 @@ struct OutboxTransport {
 
 impl Transport for OutboxTransport {
     fn send_envelope(&self, envelope: Envelope) {
+        http_layer::look_at(&envelope);
         self.outbox.send(with_trace_of_event(envelope));
     }
 

@@ -1,65 +1,65 @@
-//! Checks the client, the subscriber, and what calls have shown so far.
+//! Checks the client, the subscriber, and the calls so far.
 
 use std::sync::Arc;
 
-use sentry_core::{Client, Hub, Scope, TracesSamplingStrategy};
+use sentry_core::{Client, Hub, Scope};
 use sentry_tracing::{ErrorLayer, SpanLayer};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::info_span;
 use tracing::subscriber::NoSubscriber;
 
-use crate::bridge::SentryTracingLayer;
+use crate::bridge::{self, SentryTracingLayer};
 use crate::call;
 use crate::fields;
 use crate::rpc::{self, RpcSide};
-use crate::setup::hint::{self, OtelIds};
+use crate::setup::note::{self, OtelIds};
 use crate::setup::problem::SetupProblem;
 use crate::setup::report::SetupReport;
 use crate::span_ext::{self, LayerSeen};
 
-/// Looks at how this process is set up, and says in plain words what is wrong.
+/// Checks the setup of this process, and reports problems and their fixes.
 ///
-/// For developers: call it once, after `sentry::init` and after the subscriber was made, on the
-/// main thread or wherever the subscriber is the default one, and print what it returns. It looks
-/// for a Sentry client that is bound and can send, for tracing that is not disabled, for one
-/// [`SentryTracingLayer`](crate::SentryTracingLayer) that sees the spans of calls, and for
-/// layers of sentry-tracing that do the same work. A second call, after the first RPCs, also
-/// tells whether these came through the tower layers, and through two of a kind.
+/// For developers: call it once after [`init`](crate::init) and after the subscriber is set, on a
+/// thread that uses this subscriber, and print the report. It checks that
+///
+/// * a Sentry client is bound and can send,
+/// * the subscriber has one [`SentryTracingLayer`](crate::SentryTracingLayer), which sees the spans
+///   of calls,
+/// * no layer of sentry-tracing does the same work.
+///
+/// Call it again after some calls: it then also finds tower layers that are missing, that are there
+/// twice, or that are in conflict with those of this crate.
 ///
 /// ```
-/// // In `main`, where the rest is set up.
+/// // In `main`, after the rest of the setup.
 /// if cfg!(debug_assertions) {
 ///     eprintln!("{}", sentry_tonic::check_setup());
 /// }
 /// ```
 ///
-/// To find out, it opens a span `sentry_tonic.check_setup` and closes it at once, which other
-/// layers, such as one of OpenTelemetry, see as they see any span of the level INFO and the
-/// target `sentry_tonic`. Nothing is sent to Sentry, and nothing is changed. Never panics.
-#[must_use = "it says what is wrong"]
+/// The check opens a span `sentry_tonic.check_setup`, and closes it at once. Other layers, such as
+/// a layer of OpenTelemetry, see it as any span with the level INFO and the target `sentry_tonic`.
+/// The check sends nothing to Sentry, changes nothing, and never panics.
+#[must_use = "the report lists the problems of the setup"]
 pub fn check_setup() -> SetupReport {
     // Inside of `get_default` there is no other default.
     let dispatch = dispatcher::get_default(Dispatch::clone);
     let probed = probe(&dispatch);
     let client = client(&probed);
     let mut problems = vec![];
-    problems.extend(problem_of(client.as_deref()));
-    probed.tell(&mut problems);
-    for (side, problem) in [
-        (RpcSide::Server, SetupProblem::DuplicateServerLayer),
-        (RpcSide::Client, SetupProblem::DuplicateClientLayer),
-    ] {
-        if call::is_layered_twice(side) {
-            problems.push(problem);
-        }
+    problems.extend(client_problem(client.as_deref()));
+    problems.extend(probed.problems());
+    problems.extend(call_problems());
+    let mut notes = note::about_client(client.as_deref());
+    notes.extend(note::about_calls(
+        [RpcSide::Server, RpcSide::Client].map(call::is_layered),
+    ));
+    notes.extend(note::about_otel(probed.otel_ids()));
+    if !problems.contains(&SetupProblem::ConflictingHttpLayer) {
+        notes.push(note::SENTRY_TOWER);
     }
-    let hints = [
-        vec![hint::OTHER_CRATES, hint::THE_END],
-        hint::of_calls([RpcSide::Server, RpcSide::Client].map(call::is_layered)),
-        hint::of_otel(probed.otel_ids()),
-        hint::of_client(client.as_deref()),
-    ];
-    SetupReport::new(problems, hints.concat())
+    notes.extend([note::SENTRY_VERSIONS, note::SHUTDOWN]);
+    SetupReport::new(problems, notes)
 }
 
 /// What the subscriber of this thread did with the probe.
@@ -67,14 +67,14 @@ struct Probed {
     has_subscriber: bool,
     /// The layers of this crate that saw the probe.
     seen: Vec<LayerSeen>,
-    /// Whether all layers were shown the probe, and none has panicked.
+    /// Whether the probe reached all layers, and none of them panicked.
     is_whole: bool,
-    /// A layer of this crate that is there, whether it saw the probe or not. One in a
-    /// `reload::Layer` is found only if it did.
+    /// A layer of this crate in the subscriber, whether it saw the probe or not. A layer in a
+    /// `reload::Layer` is found only if it saw the probe.
     registered: Option<LayerSeen>,
     has_span_layer: bool,
     has_error_layer: bool,
-    /// Whether the probe has ids in OpenTelemetry, as far as the layers can tell.
+    /// Whether the probe has ids in OpenTelemetry, as far as the layers know.
     has_otel_ids: bool,
 }
 
@@ -84,17 +84,16 @@ fn probe(dispatch: &Dispatch) -> Probed {
     let mut has_otel_ids = false;
     let mut is_whole = false;
     let seen = span_ext::seen_by(|| {
-        // Without a client, whatever other layers make of the probe is not sent.
-        let nowhere = Hub::new(None, Arc::new(Scope::default()));
-        let hub = Arc::new(nowhere);
-        // The layers of sentry-tracing panic where two of them meet.
+        // Without a client, other layers send nothing about the probe.
+        let hub = Arc::new(Hub::new(None, Arc::new(Scope::default())));
+        // Two layers of sentry-tracing in one subscriber panic.
         let opened = rpc::contained(|| {
             Hub::run(hub, || {
                 let span = info_span!(target: fields::TARGET, parent: None, fields::PROBE_SPAN);
                 span.in_scope(|| {
                     has_otel_ids = span_ext::has_otel_ids(&span);
-                    // Our layer puts no span on the scope here, but the combined layer of
-                    // sentry-tracing does, which cannot be found by its type.
+                    // The combined layer of sentry-tracing cannot be found by its type, but it
+                    // puts a span on the scope. The layer of this crate puts none there.
                     let on_scope = Hub::current().configure_scope(|scope| scope.get_span());
                     has_span_layer |= on_scope.is_some();
                 });
@@ -126,7 +125,8 @@ impl Probed {
         }
     }
 
-    fn tell(&self, problems: &mut Vec<SetupProblem>) {
+    fn problems(&self) -> Vec<SetupProblem> {
+        let mut problems = vec![];
         match self.layer() {
             _ if !self.has_subscriber => problems.push(SetupProblem::NoSubscriber),
             None => problems.push(SetupProblem::LayerMissing),
@@ -142,25 +142,25 @@ impl Probed {
         if self.has_error_layer && self.layer().is_some_and(|layer| layer.captures_errors) {
             problems.push(SetupProblem::ConflictingErrorLayer);
         }
+        problems
     }
 }
 
-/// The client that would be told of a call outside of any span; if none can send, one that
-/// cannot.
+/// The client for a call outside of any span. A client that can send comes before one that cannot.
 fn client(probed: &Probed) -> Option<Arc<Client>> {
     match probed.layer().and_then(|layer| layer.hub.clone()) {
         Some(pinned) => pinned.client(),
         None => {
             let known = [Hub::current().client(), Hub::main().client()];
             let mut known = known.into_iter().flatten().collect::<Vec<_>>();
-            // Those that can send first; else in their order.
+            // Stable: otherwise the current hub comes before the main hub.
             known.sort_by_key(|client| !client.is_enabled());
             known.into_iter().next()
         }
     }
 }
 
-fn problem_of(client: Option<&Client>) -> Option<SetupProblem> {
+fn client_problem(client: Option<&Client>) -> Option<SetupProblem> {
     let Some(client) = client else {
         return Some(SetupProblem::NoClient);
     };
@@ -171,12 +171,27 @@ fn problem_of(client: Option<&Client>) -> Option<SetupProblem> {
         Some(SetupProblem::NoTransport)
     } else if !client.is_enabled() {
         Some(SetupProblem::ClientClosed)
-    } else if matches!(
-        options.traces_sampling_strategy,
-        TracesSamplingStrategy::Disabled
-    ) {
-        Some(SetupProblem::TracingDisabled)
     } else {
         None
     }
+}
+
+/// The problems that calls have shown so far.
+fn call_problems() -> impl Iterator<Item = SetupProblem> {
+    // Without a server layer, the transaction of SentryHttpLayer is the only one of a call.
+    let has_two_transactions = bridge::is_http_layer_found() && call::is_layered(RpcSide::Server);
+    let found = [
+        (has_two_transactions, SetupProblem::ConflictingHttpLayer),
+        (
+            call::is_layered_twice(RpcSide::Server),
+            SetupProblem::DuplicateServerLayer,
+        ),
+        (
+            call::is_layered_twice(RpcSide::Client),
+            SetupProblem::DuplicateClientLayer,
+        ),
+    ];
+    found
+        .into_iter()
+        .filter_map(|(is_found, problem)| is_found.then_some(problem))
 }

@@ -1,7 +1,7 @@
-//! What is wrong with how a process is set up, for who sets it up.
+//! Checks the setup of a process, for developers.
 
 mod check;
-mod hint;
+mod note;
 mod problem;
 mod report;
 

@@ -1,119 +1,139 @@
-//! What can be wrong, in plain words.
+//! The problems that a check finds, and their texts.
 
-use std::error::Error;
 use std::fmt;
 
-/// What [`check_setup`](crate::check_setup) has found. Displayed, it says what is wrong, and
-/// on the next line what to do.
+/// A problem that [`check_setup`](crate::check_setup) finds.
+///
+/// `Display` writes the problem and then the fix, each sentence on a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SetupProblem {
-    /// Neither the current hub nor the main one has a Sentry client, nor the hub of the layer
-    /// where that has one.
+    /// The hub of the [`SentryTracingLayer`](crate::SentryTracingLayer) has no Sentry client. If
+    /// the layer has no hub of its own, neither the current hub nor the main hub has one.
     NoClient,
-    /// The client was made without a DSN, and sends nothing.
+    /// The client has no DSN, so it sends nothing.
     NoDsn,
-    /// The client was made without a transport, and sends nothing.
+    /// The client has no transport, so it sends nothing.
     NoTransport,
-    /// The client was closed, as by the end of the guard of `sentry::init`.
+    /// The client is closed, for example because the guard of `sentry_tonic::init` or
+    /// `sentry::init` was dropped.
     ClientClosed,
-    /// The client has neither a `traces_sample_rate` nor a `traces_sampler`.
-    TracingDisabled,
-    /// There is no subscriber for `tracing`.
+    /// The thread has no `tracing` subscriber.
     NoSubscriber,
-    /// There is a subscriber, without a [`SentryTracingLayer`](crate::SentryTracingLayer) in it.
+    /// The subscriber has no [`SentryTracingLayer`](crate::SentryTracingLayer).
     LayerMissing,
-    /// The layer is there, and does not see the spans of calls: a filter, or its `span_level`,
-    /// leaves them out.
+    /// A filter, or `span_level`, hides the spans of calls from the
+    /// [`SentryTracingLayer`](crate::SentryTracingLayer).
     SpansFiltered,
-    /// There is more than one [`SentryTracingLayer`](crate::SentryTracingLayer) in the subscriber.
+    /// The subscriber has more than one [`SentryTracingLayer`](crate::SentryTracingLayer).
     DuplicateLayer,
     /// sentry-tracing's `SpanLayer`, or `sentry::integrations::tracing::layer()`, makes
     /// transactions of the same spans.
     ConflictingSpanLayer,
     /// sentry-tracing's `ErrorLayer` sends the same `ERROR` events.
     ConflictingErrorLayer,
-    /// A call came through two [`SentryServerLayer`](crate::SentryServerLayer)s. Found once there
-    /// was such a call.
+    /// sentry-tower's `SentryHttpLayer` makes an additional HTTP transaction of each gRPC call.
+    ///
+    /// It is found once such a transaction was sent by a client with a
+    /// [`TraceTransport`](crate::TraceTransport), if calls have passed through a
+    /// [`SentryServerLayer`](crate::SentryServerLayer). A `SentryHttpLayer` on an HTTP server that
+    /// calls gRPC services is no problem.
+    ConflictingHttpLayer,
+    /// A call passed through two [`SentryServerLayer`](crate::SentryServerLayer)s. It is found once
+    /// there was such a call.
     DuplicateServerLayer,
-    /// A call went through two [`SentryClientLayer`](crate::SentryClientLayer)s. Found once there
-    /// was such a call.
+    /// A call passed through two [`SentryClientLayer`](crate::SentryClientLayer)s. It is found once
+    /// there was such a call.
     DuplicateClientLayer,
 }
 
 impl SetupProblem {
-    fn is_wrong(self) -> &'static str {
+    fn what(self) -> &'static str {
         match self {
-            Self::NoClient => "No Sentry client is bound to the current hub or the main one.",
-            Self::NoDsn => "The Sentry client has no DSN, and sends nothing.",
-            Self::NoTransport => "The Sentry client has no transport, and sends nothing.",
-            Self::ClientClosed => "The Sentry client is closed, and sends nothing.",
-            Self::TracingDisabled => "Tracing is disabled: errors are sent, transactions are not.",
-            Self::NoSubscriber => "There is no subscriber for tracing on this thread.",
-            Self::LayerMissing => "The subscriber has no SentryTracingLayer.",
+            Self::NoClient => "No Sentry client is bound to the hub that reports calls.",
+            Self::NoDsn => "The Sentry client has no DSN, so it sends nothing.",
+            Self::NoTransport => "The Sentry client has no transport, so it sends nothing.",
+            Self::ClientClosed => "The Sentry client is closed, so it sends nothing.",
+            Self::NoSubscriber => "This thread has no tracing subscriber.",
+            Self::LayerMissing => "The tracing subscriber has no SentryTracingLayer.",
             Self::SpansFiltered => {
-                "A filter keeps the spans of calls, of the target sentry_tonic and the level \
-                 INFO, from SentryTracingLayer."
+                "A filter hides the spans of calls from SentryTracingLayer.\n\
+                 They have the target sentry_tonic and the level INFO."
             }
-            Self::DuplicateLayer => "The subscriber has more than one SentryTracingLayer.",
+            Self::DuplicateLayer => "The tracing subscriber has more than one SentryTracingLayer.",
             Self::ConflictingSpanLayer => {
-                "Another layer makes Sentry transactions of the same spans: sentry-tracing's \
-                 SpanLayer, or sentry_tracing::layer()."
+                "Another layer makes transactions of the same spans: sentry-tracing's SpanLayer \
+                 or sentry_tracing::layer()."
             }
             Self::ConflictingErrorLayer => {
-                "sentry-tracing's ErrorLayer sends the ERROR events that SentryTracingLayer sends: outside \
-                 of calls they arrive twice."
+                "sentry-tracing's ErrorLayer sends the same ERROR events as SentryTracingLayer.\n\
+                 Errors outside of calls arrive twice."
             }
-            Self::DuplicateServerLayer => "A call came through two SentryServerLayers.",
-            Self::DuplicateClientLayer => "A call went through two SentryClientLayers.",
+            Self::ConflictingHttpLayer => {
+                "sentry-tower's SentryHttpLayer makes an additional HTTP transaction of each gRPC \
+                 call.\n\
+                 It reports failed calls as ok."
+            }
+            Self::DuplicateServerLayer => "A call passed through two SentryServerLayers.",
+            Self::DuplicateClientLayer => "A call passed through two SentryClientLayers.",
         }
     }
 
-    fn to_do(self) -> &'static str {
+    fn fix(self) -> &'static str {
         match self {
             Self::NoClient => {
-                "Call sentry::init first in main, before the runtime starts. If you do: its \
-                 sentry-core may be another one than ours, see `cargo tree -i sentry-core`."
+                "call sentry_tonic::init, or sentry::init, first in main, before the runtime \
+                 starts.\n\
+                 If main does so, `cargo tree -i sentry-core` must list one version."
             }
-            Self::NoDsn => "Set ClientOptions::dsn, or SENTRY_DSN in the environment.",
+            Self::NoDsn => {
+                "set ClientOptions::dsn, or the environment variable SENTRY_DSN, which \
+                 sentry_tonic::init and sentry::init read."
+            }
             Self::NoTransport => {
-                "Make it by sentry::init, with a feature of sentry such as ureq, or set \
-                 ClientOptions::transport."
+                "create the client with sentry_tonic::init, or with sentry::init, and enable a \
+                 transport feature of sentry, such as reqwest or ureq.\n\
+                 Or set ClientOptions::transport."
             }
             Self::ClientClosed => {
-                "Hold the guard of sentry::init until the servers have stopped: not `let _ =`, \
-                 but `let _guard =`."
-            }
-            Self::TracingDisabled => {
-                "Set ClientOptions::traces_sample_rate, or traces_sampler. With a rate of 0 a \
-                 service sends what its callers sample."
+                "hold the guard of sentry_tonic::init, or of sentry::init, until the servers have \
+                 stopped.\n\
+                 `let _guard =` holds it, `let _ =` drops it at once."
             }
             Self::NoSubscriber => {
-                "Call `tracing_subscriber::registry().with(SentryTracingLayer::new()).init()` \
-                 first, before this check and before the server starts."
+                "call `tracing_subscriber::registry().with(SentryTracingLayer::new()).init()` \
+                 before this check and before the server starts."
             }
             Self::LayerMissing => {
-                "Add `.with(SentryTracingLayer::new())` to the registry, whose `init` must be the \
-                 only one."
+                "add `.with(SentryTracingLayer::new())` to the registry.\n\
+                 Only the first subscriber that calls `init` is used."
             }
             Self::SpansFiltered => {
-                "Give each other layer a filter of its own, by `with_filter`. Or add \
-                 sentry_tonic=info to the EnvFilter or RUST_LOG, or set the filter and the \
-                 span_level of SentryTracingLayer to INFO."
+                "add sentry_tonic=info to the EnvFilter or to RUST_LOG, or give each layer a \
+                 filter of its own with `with_filter`.\n\
+                 The filter and the span_level of SentryTracingLayer must pass INFO."
             }
             Self::DuplicateLayer => {
-                "Leave one: the first has all spans, and what is in them; outside of spans both \
-                 send each error."
+                "keep one.\n\
+                 The first layer records all spans, but each layer sends the errors outside of \
+                 spans."
             }
-            Self::ConflictingSpanLayer => {
-                "Remove it: SentryTracingLayer takes its place for all spans."
-            }
+            Self::ConflictingSpanLayer => "remove it. SentryTracingLayer replaces it.",
             Self::ConflictingErrorLayer => {
-                "Remove it, or set SentryTracingLayer::capture_errors(false)."
+                "remove it, or set SentryTracingLayer::capture_errors(false)."
             }
-            Self::DuplicateServerLayer | Self::DuplicateClientLayer => {
-                "Leave one, on the server or on its service, on the channel or on the client: \
-                 the options of the outer one count, those of the inner one do not."
+            Self::ConflictingHttpLayer => {
+                "remove it from the gRPC server.\n\
+                 On an HTTP server that calls gRPC services, it can stay."
+            }
+            Self::DuplicateServerLayer => {
+                "keep one, either on the server or on the service.\n\
+                 Only the options of the outer one have an effect."
+            }
+            Self::DuplicateClientLayer => {
+                "keep one. sentry_tonic::channel and sentry_tonic::connect add one to each \
+                 channel.\n\
+                 Only the options of the outer one have an effect."
             }
         }
     }
@@ -121,8 +141,6 @@ impl SetupProblem {
 
 impl fmt::Display for SetupProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.is_wrong(), self.to_do())
+        write!(f, "{}\nFix: {}", self.what(), self.fix())
     }
 }
-
-impl Error for SetupProblem {}

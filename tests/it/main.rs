@@ -93,6 +93,8 @@ mod sampling;
 mod secrets;
 mod sessions;
 mod setup;
+mod setup_http_layer;
+mod setup_report;
 mod soak;
 mod sources;
 mod span_ext;

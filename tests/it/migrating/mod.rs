@@ -7,6 +7,6 @@ mod from_sentry_tracing;
 mod from_tonic_tracing_opentelemetry;
 mod from_tower_http;
 mod guides;
-mod stack;
+pub(crate) mod stack;
 mod told;
 mod told_otel;
