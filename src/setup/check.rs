@@ -19,7 +19,7 @@ use crate::span_ext::{self, LayerSeen};
 
 /// Checks the setup of this process, and reports problems and their fixes.
 ///
-/// For developers: call it once after [`init`](crate::init) and after the subscriber is set, on a
+/// For developers: call it once after [`init`](crate::init()) and after the subscriber is set, on a
 /// thread that uses this subscriber, and print the report. It checks that
 ///
 /// * a Sentry client is bound and can send,
