@@ -1,9 +1,9 @@
 //! HTTP routes and a tonic service on one axum router, with `SentryServerLayer` around both:
 //! gRPC calls are transactions, HTTP requests pass through.
 //!
-//! `cargo run --example axum` needs no account: it brings a Sentry ingest of its own on
-//! loopback, prints what arrives there, and fails where that is not what it should be.
-//! HTTP/2, which gRPC is made of, is the feature `http2` of axum.
+//! `cargo run --example axum` needs no account: it starts a Sentry ingest on loopback, prints
+//! what arrives there, and fails if that differs from what the example expects. gRPC needs
+//! the feature `http2` of axum.
 
 mod support {
     pub(crate) mod shop;
@@ -18,14 +18,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::service::Routes;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
-use tower::Layer;
 use tracing::{info, instrument};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -55,19 +52,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("shop"))
             .server_name("shop")
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -84,7 +80,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     let app = Routes::new(OrdersServer::new(Shop))
         .into_axum_router()
         .route("/health", get(|| async { "open" }))
-        // Around all that was added before it.
+        // Applies to all routes above.
         .layer(SentryServerLayer::new());
     axum::serve(listener, app)
         .with_graceful_shutdown(stopped)
@@ -112,8 +108,7 @@ async fn pack(item: &str) -> Result<String, Status> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    let layer = SentryClientLayer::new().endpoint(uri.clone());
-    let channel = layer.layer(Channel::builder(uri.clone()).connect_lazy());
+    let channel = sentry_tonic::channel(uri.clone().into());
     let mut client = OrdersClient::new(channel);
     client.place(order("tea")).await?;
 

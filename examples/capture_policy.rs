@@ -1,8 +1,9 @@
-//! Which failures become error events, how they are grouped, and how many are sent: by a
-//! policy of one's own.
+//! A policy for error events: which failures are events, how Sentry groups them, and how
+//! many are sent.
 //!
-//! `cargo run --example capture_policy` needs no account: it brings a Sentry ingest of its
-//! own on loopback, prints what arrives there, and fails where that is not what it should be.
+//! `cargo run --example capture_policy` needs no account: it starts a Sentry ingest on
+//! loopback, prints what arrives there, and fails if that differs from what the example
+//! expects.
 
 mod support {
     pub(crate) mod shop;
@@ -11,12 +12,10 @@ mod support {
 
 use std::fmt;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
 use sentry_tonic::{
-    RpcOutcome, SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport,
+    RpcOutcome, SentryClientLayer, SentryServerLayer, SentryTracingLayer, StatusExt as _,
 };
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
@@ -34,9 +33,9 @@ use support::shop::{Order, Receipt, order};
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
-Seven calls have failed, and none is sampled. By the policy of the server, that the shop is
-closed is no event, a lost database is one, and glass that breaks four times is two; by that
-of the client, what is not found is one. This is what Sentry received.
+Seven calls have failed, and none is sampled. The server ignores that the shop is closed,
+sends an event for the lost database, and two events for the glass that broke four times.
+The client sends an event for the item that was not found. This is what Sentry received.
 ";
 
 const EXPECTED: &str = "\
@@ -53,20 +52,19 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("shop"))
             .server_name("shop")
-            // Which calls are errors does not depend on it.
-            .traces_sample_rate(0.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            // Error events do not depend on it.
+            .traces_sample_rate(0.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -84,7 +82,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     let layer = SentryServerLayer::new()
         .capture_if(is_our_fault)
         .fingerprint(issue)
-        // For each method and code; by default 100.
+        // For each method and code. The default is 100.
         .max_events_per_minute(2);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
@@ -95,7 +93,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     Ok(())
 }
 
-/// A shop that is closed is no fault, a database that is gone is one.
+/// A closed shop is not an error, a lost database is one.
 fn is_our_fault(outcome: &RpcOutcome<'_>) -> bool {
     match outcome.code() {
         Code::Internal | Code::Unknown | Code::DataLoss => true,
@@ -104,7 +102,7 @@ fn is_our_fault(outcome: &RpcOutcome<'_>) -> bool {
     }
 }
 
-/// The database is one issue, whichever method fails by it.
+/// All failures of the database are one issue, in all methods.
 fn issue(outcome: &RpcOutcome<'_>) -> Vec<String> {
     match is_of_database(outcome) {
         true => vec!["database".to_owned()],
@@ -112,7 +110,7 @@ fn issue(outcome: &RpcOutcome<'_>) -> Vec<String> {
     }
 }
 
-/// By what the handler gave to `Status::set_source`.
+/// Looks at the error that the handler passed to `with_source`.
 fn is_of_database(outcome: &RpcOutcome<'_>) -> bool {
     let source = outcome.source();
     source.is_some_and(|source| source.is::<DatabaseError>())
@@ -136,11 +134,7 @@ impl Orders for Shop {
     async fn place(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
         match request.into_inner().item.as_str() {
             "late" => Err(Status::unavailable("the shop is closed")),
-            "lost" => {
-                let mut status = Status::unavailable("try again");
-                status.set_source(Arc::new(DatabaseError));
-                Err(status)
-            }
+            "lost" => Err(Status::unavailable("try again").with_source(DatabaseError)),
             "glass" => Err(Status::internal("it broke")),
             item => Err(Status::not_found(format!("there is no {item}"))),
         }
@@ -148,7 +142,7 @@ impl Orders for Shop {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    // By default, clients make no events: what a failure means, the caller knows.
+    // By default, clients send no events. Options other than the defaults need the layer.
     let layer = SentryClientLayer::new()
         .endpoint(uri.clone())
         .capture_codes([Code::NotFound]);

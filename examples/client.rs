@@ -1,13 +1,12 @@
-//! Makes a call for each name, and shows what came of it. It succeeds if it could
-//! make the calls, also where they fail.
+//! A client that makes a call for each name and prints the result. It exits with 0
+//! if it made all calls, even if calls fail.
 //!
 //! `cargo run --example client -- --addr http://127.0.0.1:50051 Ferris notfound`.
-//! With `--streams` each name is sent by all four kinds of calls. Sentry is set
-//! up by `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE`, `SENTRY_ENVIRONMENT` and
-//! `SENTRY_RELEASE`.
+//! With `--streams`, it sends each name by all four kinds of calls. `SENTRY_DSN`,
+//! `SENTRY_TRACES_SAMPLE_RATE`, `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` configure
+//! Sentry.
 
 mod support {
-    pub(crate) mod greeter;
     #[expect(
         clippy::allow_attributes,
         unreachable_pub,
@@ -22,12 +21,13 @@ mod support {
 
 use std::process::ExitCode;
 
+use sentry_tonic::SentryChannel;
 use tokio_stream::{Stream, StreamExt};
 use tonic::codegen::http::Uri;
 use tonic::{Status, Streaming};
 use tracing::instrument;
 
-use support::greeter::{Upstream, connect};
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::{HelloReply, HelloRequest};
 use support::setup::{self, Error};
 use support::uri::parse_uri;
@@ -57,10 +57,10 @@ fn run() -> Result<(), Error> {
     };
     let guard = setup::sentry()?;
     tokio::runtime::Runtime::new()?.block_on(async {
-        let told_to_stop = setup::told_to_stop()?;
+        let shutdown_signal = setup::shutdown_signal()?;
         tokio::select! {
             () = call(arguments) => {}
-            () = told_to_stop => {}
+            () = shutdown_signal => {}
         }
         Ok::<(), Error>(())
     })?;
@@ -103,8 +103,10 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Argum
     }))
 }
 
+type Client = GreeterClient<SentryChannel>;
+
 async fn call(arguments: Arguments) {
-    let client = connect(arguments.addr);
+    let client = GreeterClient::new(sentry_tonic::channel(arguments.addr.into()));
     for name in arguments.names {
         show(&name, greet(client.clone(), &name).await);
         if arguments.streams {
@@ -120,32 +122,32 @@ fn show(name: &str, result: Result<Vec<String>, Status>) {
     }
 }
 
-/// The head of a trace.
+/// The root of a trace.
 #[instrument(skip(client), fields(sentry.op = "function"))]
-async fn greet(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+async fn greet(mut client: Client, name: &str) -> Result<Vec<String>, Status> {
     let reply = client.say_hello(request(name)).await?;
     Ok(vec![reply.into_inner().message])
 }
 
-/// The head of a trace with three calls.
+/// The root of a trace with three calls.
 #[instrument(skip(client), fields(sentry.op = "function"))]
-async fn greet_in_streams(client: Upstream, name: &str) {
+async fn greet_in_streams(client: Client, name: &str) {
     show(name, say_hello_stream(client.clone(), name).await);
     show(name, collect_hellos(client.clone(), name).await);
     show(name, chat(client, name).await);
 }
 
-async fn say_hello_stream(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+async fn say_hello_stream(mut client: Client, name: &str) -> Result<Vec<String>, Status> {
     let replies = client.say_hello_stream(request(name)).await?;
     collect(replies.into_inner()).await
 }
 
-async fn collect_hellos(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+async fn collect_hellos(mut client: Client, name: &str) -> Result<Vec<String>, Status> {
     let reply = client.collect_hellos(three_times(name)).await?;
     Ok(vec![reply.into_inner().message])
 }
 
-async fn chat(mut client: Upstream, name: &str) -> Result<Vec<String>, Status> {
+async fn chat(mut client: Client, name: &str) -> Result<Vec<String>, Status> {
     let replies = client.chat(three_times(name)).await?;
     collect(replies.into_inner()).await
 }

@@ -1,14 +1,13 @@
-//! Sentry and OpenTelemetry in one subscriber: both see the same spans, by the same ids.
+//! Sentry and OpenTelemetry in one subscriber: both receive the same spans, with the same
+//! ids.
 //!
-//! `cargo run --example otel` needs no account: it brings a Sentry ingest and an
-//! OpenTelemetry collector of its own on loopback. A client calls a Greeter server,
-//! which asks a second one. What arrives at either is printed side by side; where they
-//! do not agree, the example says so and fails. With `--apart`, Sentry is not told of
-//! OpenTelemetry's ids: so it is without this crate.
+//! `cargo run --example otel` needs no account: it starts a Sentry ingest and an
+//! OpenTelemetry collector on loopback. A client calls a Greeter server, which calls a
+//! second one. The example prints what arrives at either side by side, and fails if they
+//! differ. With `--apart`, Sentry does not get OpenTelemetry's ids, as without this crate.
 
 mod support {
     pub(crate) mod collector;
-    #[expect(dead_code, reason = "its client is for other examples")]
     pub(crate) mod greeter;
     #[expect(
         clippy::allow_attributes,
@@ -38,16 +37,14 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer, TraceTransport};
+use sentry_tonic::{SentryChannel, SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
-use tonic::codegen::http::Uri;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Server};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status};
 use tower::Layer;
 use tracing::{Instrument, info_span};
@@ -56,7 +53,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use support::collector::Collector;
-use support::greeter::{MyGreeter, Upstream};
+use support::greeter::MyGreeter;
 use support::helloworld::HelloRequest;
 use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
@@ -68,10 +65,10 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const USAGE: &str = "usage: otel [--apart]";
 
 const INTRODUCTION: &str = "\
-A client has called a Greeter server, which asks a second one for its answers. These
-are the spans of the three, as an OpenTelemetry collector received them by OTLP, and as
-Sentry did: kind, id, parent, status. To OpenTelemetry, a caller's own mistakes are no
-errors of the server, and what went well is unset.
+A client has called a Greeter server, which calls a second one. These are the spans of
+the three, as an OpenTelemetry collector received them by OTLP, and as Sentry did: kind,
+id, parent, status. In OpenTelemetry, the status of a server span is unset if the call
+succeeds or the caller made a mistake.
 ";
 
 fn main() -> ExitCode {
@@ -98,13 +95,12 @@ fn run() -> Result<(), Error> {
     }
     let ingest = Ingest::start()?;
     let collector = Collector::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("otel"))
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
-    // Declared after the guard, and so dropped ahead of it where anything fails.
+    // Declared after the guard, so that it is dropped before it if anything fails.
     let runtime = Runtime::new()?;
     let exporter = {
         // The connection of the exporter lives in the runtime.
@@ -124,16 +120,17 @@ fn run() -> Result<(), Error> {
     tracing_subscriber::registry()
         .with(layer)
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("greeter")))
-        // The exporter makes gRPC calls as well: the frames of these, which its libraries trace
-        // below INFO, would be exported by more of them, without end.
+        // The exporter makes gRPC calls itself. Its libraries trace each frame below INFO, and
+        // to export those spans would take more calls, without end.
         .with(LevelFilter::INFO)
         .init();
 
     let called = runtime.block_on(serve_and_call());
-    // Blocks, and so not in the runtime, which the exporter still needs.
+    // It blocks, so it runs outside of the runtime, which the exporter still needs.
     provider.shutdown()?;
-    // Cuts calls short that still run: Sentry is told of these.
+    // Ends the calls that still run. They are reported to Sentry.
     drop(runtime);
+    // Sends the queued envelopes.
     drop(sentry);
     called?;
 
@@ -171,7 +168,7 @@ async fn serve_and_call() -> Result<(), Error> {
     called
 }
 
-async fn call(mut client: Upstream) -> Result<(), Error> {
+async fn call(mut client: GreeterClient<SentryChannel>) -> Result<(), Error> {
     let main = info_span!("main", sentry.op = "function");
     async {
         client.say_hello(hello("Ferris")).await?;
@@ -209,7 +206,7 @@ struct Running {
 }
 
 impl Running {
-    async fn serve(upstream: Option<Upstream>) -> Result<Self, Error> {
+    async fn serve(upstream: Option<GreeterClient<SentryChannel>>) -> Result<Self, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -227,14 +224,13 @@ impl Running {
         })
     }
 
-    fn client(&self) -> Result<Upstream, Error> {
-        let uri: Uri = format!("http://{}", self.address).parse()?;
-        // Beside `sentry-trace`: so OpenTelemetry's decision goes along, too.
+    fn client(&self) -> Result<GreeterClient<SentryChannel>, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?;
         let layer = SentryClientLayer::new()
-            .endpoint(uri.clone())
+            .endpoint(endpoint.uri().clone())
+            // Sends OpenTelemetry's sampling decision, alongside `sentry-trace`.
             .propagate_traceparent(true);
-        let channel = Channel::builder(uri).connect_lazy();
-        Ok(GreeterClient::new(layer.layer(channel)))
+        Ok(GreeterClient::new(layer.layer(endpoint.connect_lazy())))
     }
 
     async fn stop(self) -> Result<(), Error> {

@@ -1,7 +1,7 @@
-//! Who called, and with what: users, tags, parameters and metadata, without their secrets.
+//! Personal data of calls: users, tags, parameters and metadata, without secrets.
 //!
-//! `cargo run --example people` needs no account: it brings a Sentry ingest of its own on
-//! loopback, prints what arrives there, and fails where that is not what it should be.
+//! `cargo run --example people` needs no account: it starts a Sentry ingest on loopback,
+//! prints what arrives there, and fails if that differs from what the example expects.
 
 mod support {
     pub(crate) mod shop;
@@ -12,9 +12,8 @@ use std::process::ExitCode;
 
 use http::HeaderName;
 use http::header::AUTHORIZATION;
-use sentry::transports::DefaultTransportFactory;
 use sentry::{ClientOptions, User};
-use sentry_tonic::{CallerIdentity, SentryServerLayer, SentryTracingLayer, TraceTransport};
+use sentry_tonic::{CallerIdentity, SentryServerLayer, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::codegen::http::request::Parts;
@@ -34,8 +33,8 @@ use support::shop::{Order, Receipt, order};
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
-Grace has placed two orders, of which one has failed, and somebody unknown a third. This is
-what Sentry received: neither the bearer token of a request nor that of a card is in it.
+Grace has placed two orders, one of which failed. An unknown caller has placed a third one.
+This is what Sentry received. It contains neither the bearer token nor the card token.
 ";
 
 const EXPECTED: &str = "\
@@ -57,19 +56,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("shop"))
             .server_name("shop")
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new().tag_params(["item"]))
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -79,7 +77,7 @@ fn run() -> Result<(), Error> {
             .any(|item| item.payload.to_string().contains(secret))
     };
     if received(BEARER) || received(CARD_TOKEN) {
-        return Err("Sentry was told a secret".into());
+        return Err("Sentry received a secret".into());
     }
     let transactions = [
         ("transaction of", "/user/id"),
@@ -114,7 +112,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
         .request_metadata([HeaderName::from_static("x-request-id"), AUTHORIZATION]);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
-        // Outside of the layer, which then knows what it has found out.
+        // Outside of the Sentry layer, so that `caller` finds the claims.
         .layer(InterceptorLayer::new(authenticate))
         .layer(layer)
         .add_service(OrdersServer::new(Shop))
@@ -123,14 +121,14 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whom a token belongs to.
+/// The claims of a token.
 #[derive(Clone)]
 struct Claims {
     subject: String,
     tenant: String,
 }
 
-/// Stands for a check of a signature. Whether nobody may go on, handlers decide.
+/// Stands for a check of a signature. It lets calls without a token pass: handlers decide.
 fn authenticate(mut request: Request<()>) -> Result<Request<()>, Status> {
     let token = request.metadata().get("authorization");
     if token.is_some_and(|token| token == BEARER) {
@@ -168,8 +166,8 @@ impl Orders for Shop {
     }
 }
 
-// What a handler finds out of the user, and parameters of the call, of which one is a secret
-// by its name.
+// The user's email address and parameters of the call. The name of `card_token` marks it as a
+// secret.
 #[instrument(skip_all, fields(
     sentry.op = "function",
     user.email = "grace@example.com",

@@ -1,7 +1,7 @@
-//! Two services in one server, each with a `SentryServerLayer` and options of its own.
+//! Two services in one server, each with its own `SentryServerLayer` and options.
 //!
-//! `cargo run --example per_service` needs no account: it brings a Sentry ingest of its own
-//! on loopback, prints what arrives there, and fails where that is not what it should be.
+//! `cargo run --example per_service` needs no account: it starts a Sentry ingest on loopback,
+//! prints what arrives there, and fails if that differs from what the example expects.
 
 mod support {
     pub(crate) mod shop;
@@ -11,14 +11,11 @@ mod support {
 use std::process::ExitCode;
 
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{
-    SentryClientLayer, SentryClientService, SentryServerLayer, SentryTracingLayer, TraceTransport,
-};
+use sentry_tonic::{SentryChannel, SentryServerLayer, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tonic::codegen::http::Uri;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Server};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tower::Layer;
 use tracing_subscriber::filter::LevelFilter;
@@ -33,8 +30,8 @@ use support::shop::{Order, Receipt, order};
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
-Two services of one server have been called: Orders, which asks the Stock and hands on its
-failures. Of these, only Orders is to make events. This is what Sentry received.
+A client has called Orders, which calls Stock and returns its failures. Both are in one
+server, and only Orders sends error events. This is what Sentry received.
 ";
 
 const EXPECTED: &str = "\
@@ -54,19 +51,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("shop"))
             .server_name("shop")
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -90,15 +86,16 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     let orders = SentryServerLayer::new()
         .tag("team", "checkout")
         .capture_codes([Code::FailedPrecondition, Code::Internal, Code::Unknown]);
-    // Other services call it: what a failure means, they know.
+    // No events: the services that call it decide which failures are errors.
     let stock = SentryServerLayer::new()
         .tag("team", "warehouse")
         .capture_codes([]);
+    let endpoint = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?;
     let shop = Shop {
-        stock: connect(format!("http://{}", listener.local_addr()?).parse()?),
+        stock: StockClient::new(sentry_tonic::channel(endpoint)),
     };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    // Each keeps its NAME, by which the server finds it.
+    // Each service keeps its NAME, which the server routes by.
     Server::builder()
         .add_service(orders.layer(OrdersServer::new(shop)))
         .add_service(stock.layer(StockServer::new(Warehouse)))
@@ -107,13 +104,8 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
     Ok(())
 }
 
-fn connect(uri: Uri) -> StockClient<SentryClientService<Channel>> {
-    let layer = SentryClientLayer::new().endpoint(uri.clone());
-    StockClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
-}
-
 struct Shop {
-    stock: StockClient<SentryClientService<Channel>>,
+    stock: StockClient<SentryChannel>,
 }
 
 #[tonic::async_trait]

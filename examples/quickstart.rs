@@ -1,10 +1,10 @@
-//! Two Greeter servers, a client, and what Sentry sees of their calls.
+//! Two Greeter servers, a client, and what Sentry receives of their calls.
 //!
-//! `cargo run --example quickstart` needs no account: it brings a Sentry ingest
-//! of its own on loopback, and prints what arrives there. With `--json` it
-//! prints one line for each received envelope item instead. With `--spotlight URL`
-//! or `SENTRY_SPOTLIGHT` it also hands what it received on to Spotlight, a Sentry
-//! UI on this machine. With `SENTRY_DSN` set it sends to that project.
+//! `cargo run --example quickstart` needs no account: it starts a Sentry ingest on
+//! loopback, and prints what arrives there. With `--json`, it prints one line for
+//! each received envelope item instead. With `--spotlight URL` or
+//! `SENTRY_SPOTLIGHT`, it also forwards the envelopes to Spotlight, a Sentry UI on
+//! this machine. If `SENTRY_DSN` is set, it sends to that project.
 
 mod support;
 
@@ -19,13 +19,15 @@ use std::time::Duration;
 use sentry::transports::DefaultTransportFactory;
 use sentry::types::Dsn;
 use sentry::{ClientOptions, Hub, User};
-use sentry_tonic::{CallerIdentity, SentryServerLayer, SentryTracingLayer, TraceTransport};
+use sentry_tonic::{
+    CallerIdentity, SentryChannel, SentryServerLayer, SentryTracingLayer, TraceTransport,
+};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 use tonic::codegen::http::request::Parts;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Status};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::{Instrument, info_span};
@@ -33,8 +35,9 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use support::arguments::{self, Arguments};
-use support::greeter::{MyGreeter, Upstream, connect};
+use support::greeter::MyGreeter;
 use support::helloworld::HelloRequest;
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::ingest::Ingest;
 use support::printed;
@@ -83,7 +86,7 @@ fn run() -> Result<(), Error> {
     let front = Service::new("front", &dsn("front"), 1.0).serve(Some(back.address))?;
     let client = Service::new("client", &dsn("client"), 1.0);
     let calls = client.run(call(front.address))?;
-    // The head of a trace decides for all services: these calls are errors alone.
+    // The root of a trace decides for all services: these calls send errors only.
     let storm = Service::new("storm", &dsn("storm"), 0.0).run(storm(back.address))?;
     front.stop()?;
     back.stop()?;
@@ -112,8 +115,9 @@ fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// A Sentry client and a subscriber that goes with it. A process has one of each,
-/// `sentry::init` and a global subscriber; this example is three in one.
+/// A Sentry client, and the subscriber that belongs to it. A usual process has one of
+/// each, by `sentry_tonic::init` and a global subscriber. This one stands for several
+/// processes, so it makes its clients itself, with the same settings as `init`.
 struct Service {
     name: &'static str,
     hub: Arc<Hub>,
@@ -144,7 +148,7 @@ impl Service {
         }
     }
 
-    /// Runs on this thread, and sends what is reported in it.
+    /// Runs on this thread, then sends the queued envelopes.
     fn run<F: Future>(self, future: F) -> Result<F::Output, Error> {
         let output = dispatcher::with_default(&self.subscriber, || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -153,7 +157,7 @@ impl Service {
             Ok::<_, Error>(runtime.block_on(future))
         })?;
         if let Some(client) = self.hub.client() {
-            client.close(None);
+            client.close(Some(Duration::from_secs(20)));
         }
         Ok(output)
     }
@@ -164,7 +168,7 @@ impl Service {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        // Where a handler panics, its thread is told by name.
+        // The message of a panic names its thread.
         let thread = thread::Builder::new()
             .name(self.name.to_owned())
             .spawn(move || self.run(serve(listener, upstream, stopped))?)?;
@@ -202,14 +206,14 @@ async fn serve(
     };
     let layer = SentryServerLayer::new()
         .identify_caller(caller)
-        // By default a caller's own mistakes are no events.
+        // By default, mistakes of the caller are not events.
         .capture_codes([
             Code::InvalidArgument,
             Code::Unknown,
             Code::Internal,
             Code::DataLoss,
         ])
-        // By default 100, for each method and code.
+        // For each method and code. The default is 100.
         .max_events_per_minute(3);
     Server::builder()
         .layer(layer)
@@ -221,7 +225,7 @@ async fn serve(
     Ok(())
 }
 
-/// Who calls. In an application, this is somebody whom a layer has authenticated.
+/// The caller. In an application, a layer authenticates it.
 fn caller(request: &Parts) -> CallerIdentity {
     let header = |name| request.headers.get(name)?.to_str().ok();
     let caller = CallerIdentity::from(User {
@@ -234,12 +238,13 @@ fn caller(request: &Parts) -> CallerIdentity {
     }
 }
 
-fn client(server: SocketAddr) -> Result<Upstream, Error> {
-    Ok(connect(format!("http://{server}").parse()?))
+fn client(server: SocketAddr) -> Result<GreeterClient<SentryChannel>, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}"))?;
+    Ok(GreeterClient::new(sentry_tonic::channel(endpoint)))
 }
 
-/// One call of each kind, with each way to end. Those that are meant to fail
-/// do so.
+/// Makes calls of each kind that end in different ways, and checks the code of each
+/// failure.
 async fn call(server: SocketAddr) -> Result<(), Error> {
     let mut client = client(server)?;
 
@@ -271,8 +276,8 @@ async fn call(server: SocketAddr) -> Result<(), Error> {
     let failure = client.collect_hellos(by_grace(names)).await;
     expect(Code::Internal, failure)?;
 
-    let nobody = by_grace(hello(""));
-    expect(Code::InvalidArgument, client.say_hello(nobody).await)?;
+    let unnamed = by_grace(hello(""));
+    expect(Code::InvalidArgument, client.say_hello(unnamed).await)?;
 
     let names = tokio_stream::iter(["Ada", "internal"].map(hello));
     let mut replies = client.chat(names).await?.into_inner();
@@ -290,12 +295,11 @@ async fn call(server: SocketAddr) -> Result<(), Error> {
 
     let mut hurried = Request::new(hello("slow"));
     hurried.set_timeout(Duration::from_millis(200));
-    // What tonic makes of a deadline that expires.
+    // The code that tonic returns if a deadline expires.
     expect(Code::Cancelled, client.say_hello(hurried).await)
 }
 
-/// Calls that fail one after the other, all of them in the same way; gives back how
-/// many did.
+/// Makes calls that all fail in the same way, and returns their number.
 async fn storm(server: SocketAddr) -> Result<usize, Error> {
     let mut client = client(server)?;
     let mut failed = 0;

@@ -1,10 +1,10 @@
 //! A Greeter server that reports to Sentry.
 //!
-//! `cargo run --example server -- --addr 127.0.0.1:50051`, and, for a second hop,
-//! `--upstream http://127.0.0.1:50052`: `SayHello` then asks that server. Sentry
-//! is set up by `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE`, `SENTRY_ENVIRONMENT`
-//! and `SENTRY_RELEASE`. SIGTERM and SIGINT end it, with all sent that was
-//! reported.
+//! `cargo run --example server -- --addr 127.0.0.1:50051` serves. With
+//! `--upstream http://127.0.0.1:50052`, `SayHello` calls that server.
+//! `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE`, `SENTRY_ENVIRONMENT` and
+//! `SENTRY_RELEASE` configure Sentry. On SIGTERM and SIGINT, the server stops, and
+//! sends the queued envelopes first.
 
 mod support {
     pub(crate) mod greeter;
@@ -29,14 +29,15 @@ use tonic::codegen::http::Uri;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use support::greeter::{MyGreeter, connect};
+use support::greeter::MyGreeter;
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::setup::{self, Error};
 use support::uri::parse_uri;
 
 const USAGE: &str = "usage: server --addr <ip>:<port> [--upstream http://<host>:<port>]";
 
-/// For calls that are running when it is told to stop.
+/// How long running calls may take after the signal to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
 struct Arguments {
@@ -64,7 +65,7 @@ fn run() -> Result<(), Error> {
         TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     listener.set_nonblocking(true)?;
     let guard = setup::sentry()?;
-    // The runtime ends before the guard, and with it the last calls.
+    // The runtime is dropped before the guard, and its end ends the last calls.
     tokio::runtime::Runtime::new()?.block_on(serve(listener, upstream))?;
     drop(guard);
     Ok(())
@@ -99,28 +100,28 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Argum
 }
 
 async fn serve(listener: TcpListener, upstream: Option<Uri>) -> Result<(), Error> {
-    let told_to_stop = setup::told_to_stop()?;
+    let shutdown_signal = setup::shutdown_signal()?;
     println!("listening on {}", listener.local_addr()?);
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
     let (stop, stopped) = watch::channel(false);
     let greeter = MyGreeter {
-        upstream: upstream.map(connect),
+        upstream: upstream.map(|uri| GreeterClient::new(sentry_tonic::channel(uri.into()))),
     };
     let server = Server::builder()
         .layer(sentry_tonic::SentryServerLayer::new())
         .add_service(GreeterServer::new(greeter))
         .serve_with_incoming_shutdown(incoming, is_stopped(stopped));
-    let out_of_grace = async {
-        told_to_stop.await;
+    let grace_period = async {
+        shutdown_signal.await;
         let _ = stop.send(true);
         tokio::time::sleep(GRACE).await;
         eprintln!("calls are still running, and are cut short");
     };
     tokio::select! {
         result = server => Ok(result?),
-        () = out_of_grace => Ok(()),
+        () = grace_period => Ok(()),
     }
 }
 

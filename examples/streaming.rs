@@ -1,8 +1,8 @@
-//! Streams of all kinds: a transaction lasts until its stream ends, whichever way that is,
-//! and counts the messages of both directions.
+//! Streams of all kinds: a transaction lasts until its stream ends, and counts the messages
+//! of both directions.
 //!
-//! `cargo run --example streaming` needs no account: it brings a Sentry ingest of its own on
-//! loopback, prints what arrives there, and fails where that is not what it should be.
+//! `cargo run --example streaming` needs no account: it starts a Sentry ingest on loopback,
+//! prints what arrives there, and fails if that differs from what the example expects.
 
 mod support {
     pub(crate) mod greeter;
@@ -20,8 +20,7 @@ mod support {
 use std::process::ExitCode;
 
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{SentryServerLayer, SentryTracingLayer, TraceTransport};
+use sentry_tonic::{SentryServerLayer, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -32,15 +31,16 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use support::greeter::{MyGreeter, connect};
+use support::greeter::MyGreeter;
 use support::helloworld::HelloRequest;
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
 Five streams: of replies, of requests, of both, one that fails in its trailers, and one
-that its caller drops. This is what Sentry received, with the spans of each reply, which
-is made after the head of the response has gone out.
+that its caller drops. This is what Sentry received. The server makes each reply after it
+has sent the head of the response, and the spans of the replies are in the transaction.
 ";
 
 const EXPECTED: &str = "\
@@ -63,19 +63,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("greeter"))
             .server_name("greeter")
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -102,8 +101,8 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    // With `SentryClientLayer`; for clients, too, a call lasts until its stream ends.
-    let mut client = connect(uri);
+    // On the client, a call lasts until its stream ends, too.
+    let mut client = GreeterClient::new(sentry_tonic::channel(uri.into()));
 
     let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();
     while let Some(reply) = replies.next().await {

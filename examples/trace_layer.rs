@@ -1,8 +1,8 @@
-//! A Greeter server that tower-http's `TraceLayer` watches already, and what Sentry sees
-//! of its calls through that layer's hooks.
+//! A Greeter server that has tower-http's `TraceLayer`, whose callbacks report its calls to
+//! Sentry.
 //!
-//! `cargo run --example trace_layer` needs no account: it brings a Sentry ingest of its
-//! own on loopback, and prints what arrives there.
+//! `cargo run --example trace_layer` needs no account: it starts a Sentry ingest on loopback,
+//! prints what arrives there, and fails if that differs from what the example expects.
 
 mod support {
     pub(crate) mod greeter;
@@ -21,10 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sentry::ClientOptions;
-use sentry::transports::DefaultTransportFactory;
-use sentry_tonic::{
-    SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks, SentryTracingLayer, TraceTransport,
-};
+use sentry_tonic::{SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks, SentryTracingLayer};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -38,15 +35,17 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use support::greeter::{MyGreeter, connect};
+use support::greeter::MyGreeter;
 use support::helloworld::HelloRequest;
+use support::helloworld::greeter_client::GreeterClient;
 use support::helloworld::greeter_server::GreeterServer;
 use support::stage::{self, Error, Ingest, Stopped};
 
 const INTRODUCTION: &str = "\
-A client has called a Greeter server that tower-http's TraceLayer watches. These are the
+A client has called a Greeter server that has tower-http's TraceLayer. These are the
 traces of the calls, as Sentry received them, the errors in them, and a table of both
-sides. A panic that nobody catches resets its stream: to the caller, it is cancelled.
+sides. TraceLayer does not catch panics: tonic resets the stream, and the caller gets
+CANCELLED.
 ";
 
 const EXPECTED: &str = "\
@@ -69,19 +68,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let ingest = Ingest::start()?;
-    let sentry = sentry::init(
+    let sentry = sentry_tonic::init(
         ClientOptions::new()
             .dsn(&ingest.dsn("greeter"))
             .server_name("greeter")
-            .traces_sample_rate(1.0)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
+            .traces_sample_rate(1.0),
     );
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
         .init();
     stage::serve_and_call(serve, call)?;
-    // Sends what is queued.
+    // Sends the queued envelopes.
     drop(sentry);
 
     let items = ingest.items();
@@ -100,7 +98,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
         .on_response(SentryTraceCallbacks)
         .on_body_chunk(SentryTraceCallbacks)
         .on_eos(SentryTraceCallbacks)
-        // A hook that the application had, with ours in it.
+        // A callback of the application, which calls that of this crate.
         .on_failure(
             |failure: GrpcFailureClass, latency: Duration, span: &Span| {
                 warn!(%failure, ?latency, "a call has failed");
@@ -117,7 +115,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    let mut client = connect(uri);
+    let mut client = GreeterClient::new(sentry_tonic::channel(uri.into()));
 
     client.say_hello(hello("Ferris")).await?;
     let found = client.say_hello(hello("notfound")).await;
@@ -136,7 +134,7 @@ async fn call(uri: Uri) -> Result<(), Error> {
     replies.next().await.transpose()?;
     drop(replies);
 
-    // Nobody answers for a handler that panics: its stream is reset.
+    // The handler panics, and tonic resets the stream.
     stage::expect(Code::Cancelled, client.say_hello(hello("panic")).await)
 }
 

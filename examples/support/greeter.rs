@@ -10,14 +10,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio_stream::{Stream, StreamExt};
-use tonic::codegen::http::Uri;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_types::{ErrorDetails, StatusExt};
-use tower::Layer;
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{error, info, instrument};
 
-use sentry_tonic::{SentryClientLayer, SentryClientService};
+use sentry_tonic::{SentryChannel, StatusExt as _};
 
 use super::helloworld::greeter_client::GreeterClient;
 use super::helloworld::greeter_server::Greeter;
@@ -25,19 +22,10 @@ use super::helloworld::{HelloReply, HelloRequest};
 
 type ReplyStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
-/// A client whose calls are observed.
-pub(crate) type Upstream = GreeterClient<SentryClientService<Channel>>;
-
-/// A client for the server at `uri`, which connects at its first call.
-pub(crate) fn connect(uri: Uri) -> Upstream {
-    let layer = SentryClientLayer::new().endpoint(uri.clone());
-    GreeterClient::new(layer.layer(Channel::builder(uri).connect_lazy()))
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct MyGreeter {
-    /// Who answers `SayHello`, where this one does not.
-    pub(crate) upstream: Option<Upstream>,
+    /// The server that answers `SayHello` in place of this one.
+    pub(crate) upstream: Option<GreeterClient<SentryChannel>>,
 }
 
 #[derive(Debug)]
@@ -99,9 +87,7 @@ async fn query_store(name: &str) -> Result<(), Status> {
         "internal" => {
             let failure = LookupError(StoreError);
             error!(error = &failure as &dyn Error, "lookup failed");
-            let mut status = Status::internal("lookup failed");
-            status.set_source(std::sync::Arc::new(failure));
-            Err(status)
+            Err(Status::internal("lookup failed").with_source(failure))
         }
         "unavailable" => Err(Status::unavailable("the name store is down")),
         "dataloss" => Err(Status::data_loss("the name store is damaged")),

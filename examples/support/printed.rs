@@ -1,24 +1,23 @@
-//! What `quickstart` prints of what its ingest received.
+//! The output of `quickstart`.
 
 use super::ingest::Item;
 use super::{errors, waterfall};
 
 const TRACES: &str = "\
-A client has called a Greeter server, which asks a second one for its answers.
-This is what Sentry received from the three of them, by HTTP, in an ingest that
-the example brings with it. For each trace its spans: where, operation and name,
-status, duration, and where it lies in the trace. A span has the status that it
-was given: those inside a call that fails with `?` or is cut short are `ok` unless
-they say otherwise, or a panic goes through them.
+A client has called a Greeter server, which calls a second one. An ingest that the
+example has started stands for Sentry. These are the traces that it received, with
+the spans of each: service, operation and name, status, duration, and position in
+the trace. A span inside of a failed call is `ok`, unless it sets another status,
+or an `error!` or a panic occurs in it.
 ";
 
 const ERRORS: &str = "\
-And these are the errors. One is a panic, which Rust itself tells on standard error:
-its caller got an answer, and the server went on. Most of the time that its call took
-went into the stack trace.
+These are the errors. One is a panic, which Rust prints on standard error. Its caller
+got an answer, and the server continued. The stack trace took most of the time of that
+call.
 ";
 
-/// For a person. The storm comes last, and is of `failed` calls.
+/// The output as text. `failed` is the number of calls in the storm.
 pub(crate) fn text(items: &[Item], failed: usize) -> String {
     let events = items.iter().filter(|item| {
         let context = &item.envelope_header["trace"];
@@ -34,7 +33,7 @@ pub(crate) fn text(items: &[Item], failed: usize) -> String {
     )
 }
 
-/// One line for each item.
+/// The output as JSON, with one line for each item.
 pub(crate) fn json(items: &[Item]) -> String {
     let lines = items.iter().map(|item| {
         let line = serde_json::json!({

@@ -1,27 +1,26 @@
-//! What each process of the examples sets up: Sentry by its environment, a
-//! subscriber, and an end on a signal.
+//! The setup of the examples that run as a process: Sentry, configured by the
+//! environment, a subscriber, and a shutdown on signals.
 
 use std::env::{self, VarError};
 use std::error::Error as StdError;
 
-use sentry::transports::DefaultTransportFactory;
+use sentry::ClientOptions;
 use sentry::types::Dsn;
-use sentry::{ClientInitGuard, ClientOptions};
-use sentry_tonic::{SentryTracingLayer, TraceTransport, check_setup};
+use sentry_tonic::{InitGuard, SentryTracingLayer, check_setup};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) type Error = Box<dyn StdError + Send + Sync>;
 
-/// Starts Sentry with `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE` (1 where it is
+/// Initializes Sentry with `SENTRY_DSN`, `SENTRY_TRACES_SAMPLE_RATE` (1 if it is
 /// not set), `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE`.
 ///
-/// The guard flushes what is queued. Hold it outside of the runtime, whose end
-/// ends the last calls.
-pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
+/// Dropping the guard sends the queued envelopes. Drop it after the runtime, because
+/// the end of the runtime ends the last calls.
+pub(crate) fn sentry() -> Result<InitGuard, Error> {
     let dsn = variable("SENTRY_DSN")?;
-    // `sentry::init` would go on without.
+    // `sentry_tonic::init` ignores an invalid value.
     if let Some(dsn) = &dsn {
         dsn.parse::<Dsn>()
             .map_err(|error| format!("SENTRY_DSN is not a DSN: {error}"))?;
@@ -33,13 +32,7 @@ pub(crate) fn sentry() -> Result<ClientInitGuard, Error> {
             .ok_or_else(|| format!("SENTRY_TRACES_SAMPLE_RATE is not from 0 to 1: {rate}"))?,
         None => 1.0,
     };
-    let guard = sentry::init(
-        ClientOptions::new()
-            .traces_sample_rate(rate)
-            // By default it holds 30 envelopes, and drops what comes on top.
-            .transport_channel_capacity(1_000)
-            .transport(TraceTransport::new(DefaultTransportFactory)),
-    );
+    let guard = sentry_tonic::init(ClientOptions::new().traces_sample_rate(rate));
     tracing_subscriber::registry()
         .with(SentryTracingLayer::new())
         .with(LevelFilter::INFO)
@@ -64,10 +57,10 @@ fn parse_rate(text: &str) -> Option<f32> {
     (0.0..=1.0).contains(&rate).then_some(rate)
 }
 
-/// From now on, SIGTERM and SIGINT end nothing by themselves; what this returns is
-/// done once one of them has come.
+/// From this call on, SIGTERM and SIGINT do not end the process. The future resolves
+/// when one of them arrives.
 #[cfg(unix)]
-pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
+pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Error> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -80,9 +73,9 @@ pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-/// Done at Ctrl-C.
+/// The future resolves on Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
+pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Error> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })

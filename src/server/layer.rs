@@ -163,12 +163,12 @@ impl SentryServerLayer {
     }
 
     /// Which methods exist, by patterns for their paths as in
-    /// [`ignore_methods`](Self::ignore_methods). All others are named `_OTHER` from the start, in
+    /// [`ignore`](Self::ignore). All others are named `_OTHER` from the start, in
     /// Sentry and in an OpenTelemetry layer, [as the conventions say], with their paths in
     /// `rpc.method_original`: callers may make up any number of them.
     ///
     /// Defaults to all. Then a method that does not exist shows by how its call ends, see
-    /// [`name`](Self::name); by then the name of an OpenTelemetry span cannot be changed.
+    /// [`span_name`](Self::span_name); by then the name of an OpenTelemetry span cannot be changed.
     ///
     /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
     pub fn known_methods(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
