@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::ready;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
 use http_body_util::Empty;
@@ -11,9 +13,12 @@ use serde_json::json;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, info, info_span};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer as _, registry};
 
-use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer};
+use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer, SentryTracingLayer};
 
 use crate::support::body::{ScriptedBody, Step, grpc_status};
 use crate::support::greeter::{Scripted, replies, reply, request};
@@ -190,4 +195,55 @@ fn a_method_that_says_why_it_does_nothing_keeps_its_name() {
         world.received().only_tx().name,
         "/helloworld.Greeter/SayHello"
     );
+}
+
+/// Keeps what `fmt` writes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `fmt` writes in a call with the filter of README's program, or with another one.
+fn logged(filter: &str) -> (String, Tx) {
+    let log = Log::default();
+    let writer = log.clone();
+    let filter: Targets = filter.parse().unwrap();
+    let world = World::subscribed(|hub| {
+        let fmt = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .with_filter(filter);
+        registry()
+            .with(fmt)
+            .with(SentryTracingLayer::new().hub(hub))
+    });
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|name| async move {
+            info_span!(target: "test", "handler", %name)
+                .in_scope(|| info!(target: "test", "greeting"));
+            Ok(reply(&name))
+        });
+        greeter.say_hello_once("Ferris").await.unwrap();
+    });
+    let written = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    (written, world.received().only_tx())
+}
+
+#[test]
+fn log_lines_have_the_span_of_the_call_unless_a_filter_refuses_it() {
+    let (written, tx) = logged("info,sentry_tonic=off");
+    assert_eq!(written, " INFO handler{name=Ferris}: test: greeting\n");
+    assert_eq!(tx.spans.len(), 1);
+    let (written, same) = logged("info");
+    assert!(written.starts_with(" INFO grpc.server{"), "{written}");
+    assert_eq!((same.name, same.spans), (tx.name, tx.spans));
 }
