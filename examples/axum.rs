@@ -108,7 +108,7 @@ async fn pack(item: &str) -> Result<String, Status> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    let channel = sentry_tonic::channel(uri.clone().into());
+    let channel = sentry_tonic::channel(uri.clone());
     let mut client = OrdersClient::new(channel);
     client.place(order("tea")).await?;
 

@@ -106,7 +106,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Argum
 type Client = GreeterClient<SentryChannel>;
 
 async fn call(arguments: Arguments) {
-    let client = GreeterClient::new(sentry_tonic::channel(arguments.addr.into()));
+    let client = GreeterClient::new(sentry_tonic::channel(arguments.addr));
     for name in arguments.names {
         show(&name, greet(client.clone(), &name).await);
         if arguments.streams {

@@ -107,7 +107,7 @@ async fn serve(listener: TcpListener, upstream: Option<Uri>) -> Result<(), Error
 
     let (stop, stopped) = watch::channel(false);
     let greeter = MyGreeter {
-        upstream: upstream.map(|uri| GreeterClient::new(sentry_tonic::channel(uri.into()))),
+        upstream: upstream.map(|uri| GreeterClient::new(sentry_tonic::channel(uri))),
     };
     let server = Server::builder()
         .layer(sentry_tonic::SentryServerLayer::new())

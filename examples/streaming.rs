@@ -102,7 +102,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
 
 async fn call(uri: Uri) -> Result<(), Error> {
     // On the client, a call lasts until its stream ends, too.
-    let mut client = GreeterClient::new(sentry_tonic::channel(uri.into()));
+    let mut client = GreeterClient::new(sentry_tonic::channel(uri));
 
     let mut replies = client.say_hello_stream(hello("Ada")).await?.into_inner();
     while let Some(reply) = replies.next().await {

@@ -115,7 +115,7 @@ async fn serve(listener: TcpListener, stopped: Stopped) -> Result<(), Error> {
 }
 
 async fn call(uri: Uri) -> Result<(), Error> {
-    let mut client = GreeterClient::new(sentry_tonic::channel(uri.into()));
+    let mut client = GreeterClient::new(sentry_tonic::channel(uri));
 
     client.say_hello(hello("Ferris")).await?;
     let found = client.say_hello(hello("notfound")).await;

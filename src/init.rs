@@ -13,7 +13,7 @@ use crate::bridge::TraceTransport;
 /// How many envelopes wait for the transport. Sentry's default of 30 overflows in bursts of calls.
 const QUEUE_CAPACITY: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 
-/// Enough to send a full queue.
+/// Sends about 400 envelopes where Sentry answers in 50 ms, and a full queue where it does in 20 ms.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Initializes Sentry as [`sentry::init`] does, with defaults for a tonic service. Returns a
@@ -29,16 +29,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// Everything else is as in `sentry::init`: the default integrations, the environment variables
 /// `SENTRY_DSN`, `SENTRY_RELEASE` and `SENTRY_ENVIRONMENT`, and what happens on a second call.
-/// The transport is that of the feature of `sentry` that the application has enabled, such as
-/// `reqwest` or `ureq`.
+/// The transport is the one whose feature of `sentry` the application enables, such as `reqwest`
+/// or `ureq`.
 ///
 /// Call it first in `main`, outside of the Tokio runtime, and drop the guard last, so that calls
 /// are reported that are still open when the runtime ends.
 ///
 /// # Panics
 ///
-/// As `sentry::init`: if the DSN is invalid, and if there is a DSN but `sentry` has no feature
-/// for a transport.
+/// As `sentry::init`: if the DSN in `options` is invalid, and if there is a DSN but `sentry` has
+/// no feature for a transport. An invalid DSN in `SENTRY_DSN` is ignored.
 ///
 /// # Examples
 ///
@@ -74,14 +74,20 @@ pub struct InitGuard {
 impl InitGuard {
     /// How long dropping the guard waits, at most, until all envelopes are sent.
     ///
-    /// The `shutdown_timeout` of the client options is another one: Sentry's panic integration
-    /// waits that long on the thread that panics, so it should be short.
+    /// The `shutdown_timeout` of the client options is a different one: Sentry's panic integration
+    /// waits up to that long on the thread that panics, so it should be short.
     ///
     /// Defaults to 20 seconds.
-    pub fn close_timeout(self, timeout: Duration) -> Self {
-        let mut guard = self;
-        guard.close_timeout = timeout;
-        guard
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let options = sentry::ClientOptions::new().traces_sample_rate(0.1);
+    /// let _guard = sentry_tonic::init(options).close_timeout(Duration::from_secs(60));
+    /// ```
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sentry for [tonic] services. One layer for `tracing`, one for the server and one for each client
 //! report every gRPC call, unary or streaming, as part of one distributed trace: with the gRPC
-//! status that the caller got, one issue per failure with its causes, and the breadcrumbs, tags and
+//! status that the caller got, one event per failure with its causes, and the breadcrumbs, tags and
 //! user of that call.
 //!
 //! # Setup
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The program below serves `shop.Orders`, calls it, and reports the failure. It reads the DSN from
-//! `SENTRY_DSN`. The crate `shop` is what tonic-prost-build generates from `shop.proto`.
+//! `SENTRY_DSN`. `shop` is the module of `tonic::include_proto!("shop")`.
 //!
 //! ```rust,no_run
 //! # mod shop {
@@ -51,6 +51,11 @@
 //! }
 //! ```
 //!
+//! An existing service needs four lines of it: [`init()`], `.with(SentryTracingLayer::new())`,
+//! `.layer(SentryServerLayer::new())`, and [`channel(endpoint)`](channel()) instead of
+//! `endpoint.connect_lazy()`. The filter `sentry_tonic=off` keeps the fields of the call out of log
+//! lines.
+//!
 //! * **Causes.** [`with_source`](StatusExt::with_source) attaches the error behind a status. Sentry
 //!   shows it with all of its sources; the caller never sees it.
 //! * **`#[instrument]` without `err`.** The server layer reports failed calls itself. With `err`, a
@@ -61,6 +66,13 @@
 //! A client in a struct has the type `OrdersClient<SentryChannel>`, see [`SentryChannel`]. Before you
 //! deploy, read the [production checklist](manual::production). Other kinds of servers and clients are
 //! in [`setup`](manual::setup).
+//!
+//! | sentry-tonic | tonic | sentry | tracing-subscriber | OpenTelemetry (optional) | tower-http (optional) |
+//! |---|---|---|---|---|---|
+//! | 0.1 | 0.14 | 0.49 | 0.3 | opentelemetry 0.33, tracing-opentelemetry 0.34 | 0.7 |
+//!
+//! Needs Rust 1.89, and a transport of sentry: `reqwest`, `ureq` or `curl`. In sentry 0.49,
+//! `reqwest` also needs `rustls` or `native-tls`.
 //!
 //! The tower layers open a tracing span for each call. [`SentryTracingLayer`] turns these spans, and
 //! all others, into Sentry's transactions and spans. Other layers, such as an OpenTelemetry exporter,

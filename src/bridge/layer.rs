@@ -129,14 +129,14 @@ impl SentryTracingLayer {
     /// those that it catches.
     ///
     /// Defaults to `true`.
-    pub fn deduplicate_errors(self, one: bool) -> Self {
-        self.with(|options| options.deduplicate_errors = one)
+    pub fn deduplicate_errors(self, deduplicate: bool) -> Self {
+        self.with(|options| options.deduplicate_errors = deduplicate)
     }
 
     /// Which parameters of calls are tags as well as data: `table` for the field
     /// `rpc.param.table`. The tag has the name of the field. A value is cut at 200 characters.
     ///
-    /// Defaults to none.
+    /// The names replace those of a previous call. Defaults to none.
     pub fn tag_params(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
         self.with(|options| options.params.tags = names)
@@ -146,7 +146,7 @@ impl SentryTracingLayer {
     /// `redact` returns the value that is sent. Called for each parameter, on the thread where
     /// the span starts or records it. If it panics, `[Filtered]` is sent.
     ///
-    /// Defaults to `[Filtered]` for the values of names that contain `password`,
+    /// It replaces the default, which is `[Filtered]` for the values of names that contain `password`,
     /// `token`, `secret`, `key` or `authorization`, in any case.
     pub fn param_redactor(
         self,
@@ -156,7 +156,7 @@ impl SentryTracingLayer {
     }
 
     /// Whether secrets are removed from parameters. With `false`, parameters are sent as they
-    /// are, passwords included.
+    /// are, passwords included, and [`param_redactor`](Self::param_redactor) is not called.
     ///
     /// Defaults to `true`.
     pub fn redact_params(self, redact: bool) -> Self {

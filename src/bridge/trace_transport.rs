@@ -74,9 +74,9 @@ fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
 /// takes the first envelope at once, and those that follow a hundred times a second, or as soon
 /// as a quarter of the room is taken or 32 of them wait.
 ///
-/// Up to `ClientOptions::transport_channel_capacity` of them wait, 30 if that is not
-/// set ([1000 is better](crate::manual::performance#at-high-rates)). What comes while there is
-/// no room is lost, and reported to Sentry as a `queue_overflow`. The inner transport gets one
+/// The queue has room for `ClientOptions::transport_channel_capacity` of them, or for 30 if that
+/// is not set; `sentry_tonic::init` sets 1000. Envelopes that do not fit are dropped, and counted
+/// as `queue_overflow` in a client report. The inner transport gets one
 /// at a time, or up to eight where sentry's `DefaultTransportFactory` makes it, whose queue has
 /// room for them. Client reports go out with an envelope that is not serialized, with a flush,
 /// or by themselves after half a minute.

@@ -30,9 +30,9 @@ macro_rules! call_setters {
         }
 
         /// Whether each call leaves a breadcrumb for the errors of the span or transaction that it
-        /// is part of. A call outside of any leaves it on the hub that its span would be forked
-        /// from: the hub of the tracing layer, else the hub that is current, else the main hub.
-        /// Calls that share that hub share its breadcrumbs.
+        /// is part of. For a call outside of any span, the breadcrumb goes to the hub of the
+        /// tracing layer, else to the current hub, else to the main hub. Calls that share that hub
+        /// share its breadcrumbs.
         ///
         /// A breadcrumb has the type `grpc` and the category `grpc.server` or `grpc.client`. Its
         /// data are `method`, `status`, `status_code`, `duration_ms`, `request_message_count` and
@@ -53,7 +53,7 @@ macro_rules! call_setters {
         /// The patterns replace the default ones, which are `/grpc.health.v1.Health/*`,
         /// `/grpc.reflection.v1.ServerReflection/*` and
         /// `/grpc.reflection.v1alpha.ServerReflection/*`. With an empty list, all calls are
-        /// recorded.
+        /// recorded: `.ignore([""; 0])`.
         pub fn ignore(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
             let patterns = patterns.into_iter().map(Into::into);
             self.with_call(|call| call.ignored.set_patterns(patterns))
@@ -76,9 +76,9 @@ macro_rules! call_setters {
         ///
         /// An event has the exceptions of the status and of its
         /// [source](crate::StatusExt::with_source), and belongs to the span of the call. It is
-        /// omitted if another event was sent in the call before its end, as far as the
-        /// `last_event_id` of the hub that captured that event shows it. A fingerprint on the
-        /// scope does not replace that of the event; `before_send` can.
+        /// omitted if another event was sent in the call before its end, which the `last_event_id`
+        /// of the hub that captured that event shows. A fingerprint on the scope does not replace
+        /// that of the event; `before_send` can.
         ///
         /// Defaults to UNKNOWN, INTERNAL and DATA_LOSS on a server, which are faults of the
         /// service itself. Defaults to none on a client, because only the application knows what a
@@ -96,10 +96,11 @@ macro_rules! call_setters {
         /// sampled or not, where a [`SentryTracingLayer`](crate::SentryTracingLayer) records
         /// it.
         ///
-        /// It is also called for calls that were cancelled, on whatever thread drops
-        /// them, and must not block. The last of this and
-        /// [`capture_codes`](Self::capture_codes) holds. Where `wants` panics, there is
-        /// no event.
+        /// It is also called for cancelled calls, on the thread that drops them, so it must not
+        /// block. If `wants` panics, there is no event.
+        ///
+        /// Defaults to the codes of [`capture_codes`](Self::capture_codes). Each of the two
+        /// replaces the other.
         pub fn capture_if(
             self,
             wants: impl Fn(&crate::report::RpcOutcome<'_>) -> bool + Send + Sync + 'static,
@@ -132,8 +133,8 @@ macro_rules! call_setters {
         ///
         /// An event that is sent after others were held back has their number in `held_back` of
         /// its `rpc` context. Beyond 1024 methods and codes, the rest have one limit for each
-        /// code. Panics of handlers that `sentry`'s panic integration reports count, too; what
-        /// applications capture and trace themselves does not.
+        /// code. Panics that `sentry`'s panic integration reports count too; events that the
+        /// application captures do not.
         ///
         /// Defaults to 100.
         pub fn max_events_per_minute(self, max: impl Into<Option<u32>>) -> Self {
@@ -147,14 +148,14 @@ macro_rules! call_setters {
         /// are captured, and 1024 bytes of each.
         ///
         /// A value is `[Filtered]` if its key is [denied](Self::metadata_denylist) or it is marked
-        /// [sensitive](http::HeaderValue::set_sensitive). Of a `-bin` key, only the length of the
+        /// [sensitive](http::HeaderValue::set_sensitive). For a `-bin` key, only the length of the
         /// value is captured.
         ///
         /// With `send_default_pii` all metadata is captured, as
         /// `rpc.request.metadata.<key>`, except for that of HTTP and gRPC themselves (`te`,
         /// `content-type`, `grpc-*`).
         ///
-        /// Defaults to none.
+        /// The keys replace those of a previous call. Defaults to none.
         ///
         /// ```
         /// use http::HeaderName;
@@ -176,7 +177,7 @@ macro_rules! call_setters {
         /// Keys of the response's metadata whose values are captured, from its head
         /// and its trailers, as those of the [request](Self::request_metadata).
         ///
-        /// Defaults to none.
+        /// The keys replace those of a previous call. Defaults to none.
         pub fn response_metadata(
             self,
             keys: impl IntoIterator<Item = ::http::HeaderName>,
@@ -192,6 +193,8 @@ macro_rules! call_setters {
         /// `csrf`, `identity`, `jwt`, `key`, `passwd`, `password`, `pwd`, `saml`, `secret`,
         /// `session`, `sid`, `sso`, `token` and `xsrf`.
         ///
+        /// They always apply: `terms` are added to them.
+        ///
         /// [Sentry's]: https://develop.sentry.dev/sdk/expected-features/data-handling/
         pub fn metadata_denylist(self, terms: impl IntoIterator<Item = impl Into<String>>) -> Self {
             let terms = terms.into_iter().map(Into::into);
@@ -200,7 +203,7 @@ macro_rules! call_setters {
 
         /// A tag of all calls of this layer, on their spans and on the events of their failures.
         /// A tag that Sentry does not accept is omitted, as in
-        /// [`CallerIdentity::tag`](crate::CallerIdentity::tag).
+        /// [`CallerIdentity::tag`](crate::CallerIdentity::tag). Call it once for each tag.
         ///
         /// Defaults to none.
         pub fn tag(self, key: &str, value: impl ::std::fmt::Display) -> Self {
@@ -227,11 +230,11 @@ macro_rules! call_setters {
             self.with_call(|call| call.conventions = conventions)
         }
 
-        /// Whether the duration of each call is a metric of Sentry: `rpc.server.call.duration` or
-        /// `rpc.client.call.duration`, in seconds. Its [attributes] are `rpc.system.name`,
-        /// `rpc.method`, `rpc.status_code`, for failures `error.type`, and on a client
-        /// `server.address` and `server.port`. The hub that is current as the call ends must have
-        /// a client with metrics enabled. Needs the feature `sentry-metrics`.
+        /// Whether to record the duration of each call as a metric in Sentry:
+        /// `rpc.server.call.duration` or `rpc.client.call.duration`, in seconds. Its [attributes]
+        /// are `rpc.system.name`, `rpc.method`, `rpc.status_code`, for failures `error.type`, and
+        /// on a client `server.address` and `server.port`. The hub that is current when the call
+        /// ends must have an enabled client. Needs the feature `sentry-metrics`.
         ///
         /// Defaults to `false`.
         ///

@@ -14,9 +14,9 @@ use crate::client::service::SentryClientService;
 /// tonic's [`Channel`] inside the client middleware: the type to name where a generated client is
 /// stored.
 ///
-/// [`channel`] and [`connect`] make one of an [`Endpoint`]. `SentryChannel::from` makes one of a
-/// `Channel` that exists already, such as a balanced one, whose server it does not know. For
-/// other options, put a [`SentryClientLayer`] around the `Channel`: the type is the same.
+/// [`channel`] and [`connect`] create one from an [`Endpoint`]. `SentryChannel::from` creates one
+/// from a `Channel` that exists already, such as a balanced one, without an address of the server.
+/// For other options, put a [`SentryClientLayer`] around the `Channel`: the type is the same.
 ///
 /// ```
 /// # mod helloworld {
@@ -44,7 +44,6 @@ use crate::client::service::SentryClientService;
 /// # });
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[cfg_attr(docsrs, doc(cfg(feature = "transport")))]
 pub type SentryChannel = SentryClientService<Channel>;
 
 impl From<Channel> for SentryChannel {
@@ -58,7 +57,11 @@ impl From<Channel> for SentryChannel {
 /// A channel to `endpoint` inside the client middleware, which connects when it is first used.
 ///
 /// It is [`Endpoint::connect_lazy`] inside a [`SentryClientLayer`] that knows the endpoint's URI,
-/// with all other options at their defaults.
+/// with all other options at their defaults. A [`Uri`] is an endpoint too. If the connection
+/// fails, the calls fail with UNAVAILABLE.
+///
+/// Spans have no `server.address` for a Unix socket, and for the URI `http://tonic`, which tonic
+/// gives each Unix socket.
 ///
 /// # Panics
 ///
@@ -76,12 +79,8 @@ impl From<Channel> for SentryChannel {
 /// # });
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[cfg_attr(docsrs, doc(cfg(feature = "transport")))]
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "callers have an endpoint for this call alone"
-)]
-pub fn channel(endpoint: Endpoint) -> SentryChannel {
+pub fn channel(endpoint: impl Into<Endpoint>) -> SentryChannel {
+    let endpoint = endpoint.into();
     layer_of(&endpoint).layer(endpoint.connect_lazy())
 }
 
@@ -92,7 +91,7 @@ pub fn channel(endpoint: Endpoint) -> SentryChannel {
 ///
 /// # Errors
 ///
-/// The error of tonic, if the endpoint is invalid or the connection fails.
+/// Returns tonic's error if the endpoint is invalid or the connection fails.
 ///
 /// # Examples
 ///
@@ -105,7 +104,6 @@ pub fn channel(endpoint: Endpoint) -> SentryChannel {
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[cfg_attr(docsrs, doc(cfg(feature = "transport")))]
 pub async fn connect<E>(endpoint: E) -> Result<SentryChannel, tonic::transport::Error>
 where
     E: TryInto<Endpoint>,
@@ -117,7 +115,7 @@ where
 }
 
 fn layer_of(endpoint: &Endpoint) -> SentryClientLayer {
-    // The URI that tonic has for a Unix socket, which has no address.
+    // tonic's placeholder for a Unix socket, which has no address.
     let unix = Uri::from_static("http://tonic");
     match endpoint.uri() {
         uri if *uri == unix => SentryClientLayer::new(),

@@ -97,9 +97,10 @@ where
                 let guard = guard.filter(|guard| !guard.is_over());
                 Ok(response.map(|body| ResponseBody::new(body, guard)))
             }
-            Err(error) => {
+            Err(mut error) => {
                 if let Some(guard) = guard.as_mut() {
                     guard.end_with(Outcome::from_error(&error), rpc::cause_of(&error));
+                    guard.strip_error(&mut error);
                 }
                 Err(error)
             }

@@ -1,5 +1,6 @@
 //! Sees to it that an RPC ends exactly once.
 
+use std::any::Any;
 use std::error::Error;
 use std::thread;
 use std::time::Instant;
@@ -129,10 +130,20 @@ impl<O: Observer> CallGuard<O> {
         rpc::contained(|| drop(named));
     }
 
-    /// Removes what only the middleware of a server is to see of a response head or of trailers.
+    /// Removes the name of a source from a response head or from trailers: on a server always, on
+    /// a client if it is of another process, which has not removed it.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
-        if self.side == RpcSide::Server {
+        if headers.contains_key(rpc::STATUS_SOURCE)
+            && (self.side == RpcSide::Server || rpc::find_source(headers).is_none())
+        {
             headers.remove(rpc::STATUS_SOURCE);
+        }
+    }
+
+    /// As [`strip`](Self::strip), from the error that the service failed with.
+    pub(crate) fn strip_error(&self, error: &mut dyn Any) {
+        if self.side == RpcSide::Server {
+            rpc::detach_source(error);
         }
     }
 

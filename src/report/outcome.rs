@@ -63,8 +63,8 @@ impl<'a> RpcOutcome<'a> {
     /// What caused the failure: the source of the status, or the error of the transport.
     ///
     /// A status has the source that [`with_source`](crate::StatusExt::with_source) gave it. One
-    /// that [`Status::set_source`](tonic::Status::set_source) gave it is here only if the status
-    /// comes before the first message of the response: tonic drops it in a stream.
+    /// that [`Status::set_source`](tonic::Status::set_source) gave it is here only if the handler
+    /// returns the status: tonic drops it in a stream.
     #[must_use]
     pub fn source(&self) -> Option<&'a (dyn Error + 'static)> {
         self.cause

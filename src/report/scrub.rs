@@ -41,6 +41,13 @@ pub(crate) fn is_secret(name: &str) -> bool {
 /// inside another one shows everything.
 const STATUS_MARKS: [&str; 3] = ["MetadataMap {", "details: b\"", "details: b\\\""];
 
+/// The metadata of a status whose only entry is this crate's own. It says nothing of the call, and
+/// the source of the status follows it.
+const OWN_METADATA: [&str; 2] = [
+    r#"MetadataMap { headers: {"x-sentry-tonic-source": Sensitive} }"#,
+    r#"MetadataMap { headers: {\"x-sentry-tonic-source\": Sensitive} }"#,
+];
+
 /// What is left of a text without the metadata and the details of a status; `None`
 /// where it has none.
 pub(crate) fn without_metadata(text: &str) -> Option<String> {
@@ -48,7 +55,14 @@ pub(crate) fn without_metadata(text: &str) -> Option<String> {
     if !text.bytes().any(|byte| matches!(byte, b'{' | b'"')) {
         return None;
     }
-    let starts = STATUS_MARKS.iter().filter_map(|mark| text.find(mark));
+    let is_own = |from: &str| OWN_METADATA.iter().any(|own| from.starts_with(own));
+    let start_of = |mark: &&str| {
+        let starts = text.match_indices(mark).map(|(start, _)| start);
+        starts
+            .into_iter()
+            .find(|start| text.get(*start..).is_some_and(|from| !is_own(from)))
+    };
+    let starts = STATUS_MARKS.iter().filter_map(start_of);
     let before = text.get(..starts.min()?)?;
     Some(format!("{before}{FILTERED}"))
 }

@@ -36,7 +36,7 @@ pub use self::side::RpcSide;
 pub(crate) use self::sources::chain as error_chain;
 pub(crate) use self::status::internal as internal_status;
 pub(crate) use self::status_source::{
-    KEY as STATUS_SOURCE, attach as attach_source, find as find_source,
+    KEY as STATUS_SOURCE, attach as attach_source, detach as detach_source, find as find_source,
 };
 pub(crate) use self::text::{bounded, clip};
 pub(crate) use self::timeout::grpc_timeout;

@@ -5,6 +5,7 @@
 //! of each id. The value of the metadata owns its row in the table: the row is removed with the
 //! last copy of the value, whether the status was sent or dropped.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
@@ -72,6 +73,21 @@ pub(crate) fn attach(status: &mut Status, source: Source) {
         // HPACK keeps no copy of a sensitive value.
         id.set_sensitive(true);
         status.metadata_mut().as_mut().insert(KEY, id);
+    }
+}
+
+/// Removes what names the source of a status that a service failed with.
+///
+/// tonic's server makes a response of such an error, outside of all layers. It looks further into
+/// the chain of sources, where nothing can be removed.
+pub(crate) fn detach(error: &mut dyn Any) {
+    let boxed = error.downcast_mut::<Box<dyn Error + Send + Sync>>();
+    let status = match boxed {
+        Some(boxed) => boxed.downcast_mut::<Status>(),
+        None => error.downcast_mut::<Status>(),
+    };
+    if let Some(status) = status {
+        status.metadata_mut().as_mut().remove(KEY);
     }
 }
 

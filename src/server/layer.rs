@@ -81,7 +81,7 @@ impl SentryServerLayer {
     /// `user.name` of any span in the call. The scope outranks this function, and both outrank
     /// the fields.
     ///
-    /// Defaults to nobody.
+    /// Defaults to none.
     pub fn identify_caller(
         self,
         identify: impl Fn(&Parts) -> CallerIdentity + Send + Sync + 'static,
@@ -94,7 +94,7 @@ impl SentryServerLayer {
     /// `user.plan`, or the name of a tag. Claims that are not texts, numbers or booleans are
     /// omitted.
     ///
-    /// Defaults to none.
+    /// The pairs replace those of a previous call. Defaults to none.
     ///
     /// ```
     /// let layer = sentry_tonic::SentryServerLayer::new()
@@ -136,7 +136,7 @@ impl SentryServerLayer {
     /// OpenTelemetry, and are not passed on to other services.
     ///
     /// A caller that names a trace decides whether it is sampled, and appears in it. A server
-    /// that anybody can call should not leave that to everybody.
+    /// that untrusted callers can reach should set this.
     ///
     /// Called once for each call that names a trace and is observed, before its handler. The
     /// extensions have what the server and layers outside of this one left there. Behind a proxy
@@ -167,8 +167,8 @@ impl SentryServerLayer {
     /// Sentry and in an OpenTelemetry layer, [as the conventions say], with their paths in
     /// `rpc.method_original`: callers may make up any number of them.
     ///
-    /// Defaults to all. Then a method that does not exist shows by how its call ends, see
-    /// [`span_name`](Self::span_name); by then the name of an OpenTelemetry span cannot be changed.
+    /// Defaults to all. Then a method that does not exist is recognized only when its call ends,
+    /// see [`span_name`](Self::span_name), and the name of an OpenTelemetry span cannot be changed then.
     ///
     /// [as the conventions say]: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/
     pub fn known_methods(self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {

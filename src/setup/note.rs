@@ -6,8 +6,8 @@ use crate::bridge;
 
 pub(crate) const SENTRY_VERSIONS: &str = "sentry versions: `cargo tree -i sentry-core` must list \
      one version.\n\
-     If it calls the name ambiguous, there are two versions. This check does not see a client of \
-     the other one.";
+     If it says that the name is ambiguous, there are two versions, and this check cannot see a \
+     client of the other one.";
 
 pub(crate) const SENTRY_TOWER: &str = "sentry-tower: SentryHttpLayer must not be on a gRPC server, \
      where it makes an additional HTTP transaction of each call.\n\
@@ -15,7 +15,7 @@ pub(crate) const SENTRY_TOWER: &str = "sentry-tower: SentryHttpLayer must not be
 
 pub(crate) const SHUTDOWN: &str = "Shutdown: hold the guard of sentry_tonic::init, or of \
      sentry::init, until the servers and the Tokio runtime have stopped.\n\
-     Sentry does not get what is reported after the guard is dropped.";
+     Events that are reported after the guard is dropped are lost.";
 
 /// Whether the span of the check has ids in OpenTelemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

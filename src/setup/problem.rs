@@ -88,7 +88,9 @@ impl SetupProblem {
             }
             Self::NoDsn => {
                 "set ClientOptions::dsn, or the environment variable SENTRY_DSN, which \
-                 sentry_tonic::init and sentry::init read."
+                 sentry_tonic::init and sentry::init read.\n\
+                 They ignore a value of SENTRY_DSN that is not a DSN: it must be \
+                 https://<key>@<host>/<project>."
             }
             Self::NoTransport => {
                 "create the client with sentry_tonic::init, or with sentry::init, and enable a \
@@ -124,7 +126,8 @@ impl SetupProblem {
             }
             Self::ConflictingHttpLayer => {
                 "remove it from the gRPC server.\n\
-                 On an HTTP server that calls gRPC services, it can stay."
+                 On an HTTP server that calls gRPC services, or forwards gRPC requests to another \
+                 process, it can stay."
             }
             Self::DuplicateServerLayer => {
                 "keep one, either on the server or on the service.\n\

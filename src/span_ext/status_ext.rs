@@ -29,9 +29,10 @@ pub trait StatusExt: private::Sealed + Sized {
     /// message and the metadata of the status, and never sees `error`.
     ///
     /// The metadata contains a random id, `x-sentry-tonic-source`, until a
-    /// [`SentryServerLayer`](crate::SentryServerLayer) removes it from the response. Without that
-    /// layer, and with [`SentryMakeSpan`](crate::SentryMakeSpan), which cannot change a response,
-    /// callers see the id. It means nothing outside of this process.
+    /// [`SentryServerLayer`](crate::SentryServerLayer) removes it from the response. Callers see
+    /// the id without that layer, for requests that the layer does not take for gRPC by their
+    /// content type, and with [`SentryMakeSpan`](crate::SentryMakeSpan), which cannot change a
+    /// response. The id means nothing outside of this process.
     ///
     /// # Examples
     ///

@@ -111,7 +111,7 @@ fn connect_takes_texts_and_uris() {
 }
 
 #[test]
-fn clones_share_the_connection_and_belong_to_the_span_they_are_used_in() {
+fn calls_of_clones_belong_to_the_span_that_they_are_made_in() {
     let world = World::new();
     world.run(async {
         let (server, _arrivals) = Scripted::new().serve_unobserved().await;

@@ -24,6 +24,7 @@ const TWO_PROBLEMS: &str = "\
 sentry-tonic setup: 2 problems found
 1. The Sentry client has no DSN, so it sends nothing.
    Fix: set ClientOptions::dsn, or the environment variable SENTRY_DSN, which sentry_tonic::init and sentry::init read.
+   They ignore a value of SENTRY_DSN that is not a DSN: it must be https://<key>@<host>/<project>.
 2. A filter hides the spans of calls from SentryTracingLayer.
    They have the target sentry_tonic and the level INFO.
    Fix: add sentry_tonic=info to the EnvFilter or to RUST_LOG, or give each layer a filter of its own with `with_filter`.
@@ -38,10 +39,10 @@ SentryClientLayer.
 call.
    It is fine on an HTTP server that calls gRPC services, such as an axum application.
  - sentry versions: `cargo tree -i sentry-core` must list one version.
-   If it calls the name ambiguous, there are two versions. This check does not see a client of the other one.
+   If it says that the name is ambiguous, there are two versions, and this check cannot see a client of the other one.
  - Shutdown: hold the guard of sentry_tonic::init, or of sentry::init, until the servers and the Tokio runtime have \
 stopped.
-   Sentry does not get what is reported after the guard is dropped.
+   Events that are reported after the guard is dropped are lost.
 
 More: https://docs.rs/sentry-tonic/latest/sentry_tonic/manual/troubleshooting/";
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +14,7 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower_http::trace::TraceLayer;
+use tracing::{error, info_span};
 
 use sentry_tonic::{
     PanicPolicy, SentryClientLayer, SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks,
@@ -93,13 +95,16 @@ const CALLS: [&str; 4] = ["unary", "server stream", "client stream", "bidirectio
 /// What the caller gets of a call that fails.
 async fn failure(client: &mut ObservedClient, call: &str) -> Status {
     let requests = || tokio_stream::iter(["a", "b"].map(request));
-    let mut replies = match call {
+    let replies = match call {
         "unary" => return client.say_hello(request("a")).await.unwrap_err(),
         "client stream" => return client.collect_hellos(requests()).await.unwrap_err(),
-        "server stream" => client.say_hello_stream(request("a")).await.unwrap(),
-        _ => client.chat(requests()).await.unwrap(),
-    }
-    .into_inner();
+        "server stream" => client.say_hello_stream(request("a")).await,
+        _ => client.chat(requests()).await,
+    };
+    let mut replies = match replies {
+        Ok(replies) => replies.into_inner(),
+        Err(status) => return status,
+    };
     loop {
         match replies.message().await {
             Ok(reply) => assert!(reply.is_some(), "{call}"),
@@ -435,4 +440,97 @@ fn outside_of_a_call_a_source_is_the_source_of_the_status() {
     *request.metadata_mut() = status.metadata().clone();
     let headers: HeaderMap = request.metadata().clone().into_headers();
     assert!(headers.get(KEY).unwrap().is_sensitive());
+}
+
+/// Fails every call below the layer, as middleware that rejects a request does.
+#[derive(Debug, Clone)]
+struct Rejecting<S>(S);
+
+impl<S, B> tower::Service<http::Request<B>> for Rejecting<S>
+where
+    S: tower::Service<http::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = std::future::Ready<Result<S::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<B>) -> Self::Future {
+        std::future::ready(Err(row(7).unwrap_err().into()))
+    }
+}
+
+#[test]
+fn the_id_is_removed_from_the_error_of_middleware() {
+    for call in CALLS {
+        let world = World::new();
+        let status = world.run(async {
+            let (listening, incoming, stopped) = listen().await;
+            let server = Server::builder()
+                .layer(SentryServerLayer::new())
+                .layer(tower::layer::layer_fn(Rejecting))
+                .add_service(GreeterServer::new(Scripted::new()))
+                .serve_with_incoming_shutdown(incoming, stopped);
+            let server = listening.running(tokio::spawn(server));
+            let layer = SentryClientLayer::new().ignore_if(|_| true);
+            let mut client = server.observed_client(layer).await;
+            let status = failure(&mut client, call).await;
+            drop(client);
+            server.stop().await;
+            status
+        });
+        assert_hidden(&status, call);
+        let received = world.received();
+        assert_eq!(exceptions(received.only_event()), causes(7), "{call}");
+    }
+}
+
+/// The client's middleware removes what the server of another process has left.
+#[test]
+fn a_client_removes_an_id_that_names_no_source() {
+    for kind in KINDS {
+        let world = World::new();
+        let greeter = failing(|| {
+            let metadata = metadata(&[(KEY, "ffffffffffffffff"), ("x-shard", "7")]);
+            Status::with_metadata(Code::Internal, "the database failed", metadata)
+        });
+        let side = Observed::Client(SentryClientLayer::new());
+        let call = side.call(greeter, kind, MetadataMap::new());
+        let status = world.run(call).unwrap_err();
+        assert_hidden(&status, "");
+        assert_eq!(status.metadata().get("x-shard").unwrap(), "7");
+    }
+}
+
+/// A text of `Debug` is cut where the metadata of a status begins, and its source comes later.
+#[test]
+fn a_printed_status_keeps_its_source_and_loses_other_metadata() {
+    let world = World::new();
+    world.sync(|| {
+        let _job = info_span!("job").entered();
+        let status = row(7).unwrap_err();
+        error!("{status:?}");
+        error!("{:?}", format!("{status:?}"));
+        let mut status = row(7).unwrap_err();
+        status
+            .metadata_mut()
+            .insert("x-shard", "7".parse().unwrap());
+        error!("{status:?}");
+    });
+    let received = world.received();
+    let texts = received
+        .events
+        .iter()
+        .map(|event| event.message.as_deref().unwrap());
+    let [plain, quoted, other] = texts.collect::<Vec<_>>().try_into().unwrap();
+    for text in [plain, quoted] {
+        assert!(
+            text.contains("Torn(7)") && !text.contains("[Filtered]"),
+            "{text}"
+        );
+    }
+    assert!(other.ends_with("metadata: [Filtered]"), "{other}");
 }
