@@ -1,5 +1,10 @@
 //! Tests of the integration suite that must hold with the default features too.
-#![allow(dead_code, unused_imports, unused_macros, reason = "the rest of the support is for other tests")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the rest of the support is for other tests"
+)]
 
 #[path = "../it/support/mod.rs"]
 mod support;
