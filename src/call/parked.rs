@@ -1,4 +1,4 @@
-//! A call that is watched by hooks, which are given nothing but its span.
+//! A call that callbacks observe, which receive nothing but its span.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -236,7 +236,7 @@ impl<O: Observer> CallGuard<O> {
     }
 }
 
-/// For hooks, which are told of an RPC piece by piece, and poll nothing.
+/// For callbacks, which see an RPC piece by piece, and poll nothing.
 #[cfg(feature = "tower-http")]
 impl<O: Observer> CallGuard<O> {
     pub(crate) fn observer_mut(&mut self) -> Option<&mut O> {

@@ -1,4 +1,4 @@
-//! The hooks of tower-http's `TraceLayer`.
+//! The callbacks of tower-http's `TraceLayer`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::server::open::{self, Runner};
 use crate::server::options::ServerLayerOptions;
 
 /// Opens the span of each call for tower-http's `TraceLayer`, as a [`SentryServerLayer`]
-/// does; with [`SentryTraceCallbacks`] as the other hooks, Sentry gets what that layer would
-/// tell it.
+/// does; with [`SentryTraceCallbacks`] as the other callbacks, Sentry gets what that layer
+/// would report.
 ///
 /// For services that have a `TraceLayer` already. Use this or a `SentryServerLayer`, not both: with
 /// a `SentryServerLayer`, or another such `TraceLayer`, inside it each call is reported twice.
@@ -41,7 +41,7 @@ use crate::server::options::ServerLayerOptions;
 ///
 /// # What it takes
 ///
-/// Between the hooks a call is kept with its span, in tracing-subscriber's `Registry`. On
+/// Between the callbacks a call is kept with its span, in tracing-subscriber's `Registry`. On
 /// any other subscriber, nothing is recorded after the call has begun.
 ///
 /// `TraceLayer` tells nobody of a call that is dropped. A
@@ -60,10 +60,10 @@ use crate::server::options::ServerLayerOptions;
 /// | | instead |
 /// |---|---|
 /// | a panic | it is not answered, so that the caller sees a broken stream: add tower-http's `CatchPanicLayer`, or take a [`SentryServerLayer`]. The event is that of `sentry`'s panic integration |
-/// | the body of the request | no `rpc.request.message_count`; spans of what polls it alone are not in the call, and of a request that is cut off the status counts that tonic answers with |
+/// | the body of the request | no `rpc.request.message_count`, and no `method_type` if only the requests stream; spans of what polls it alone are not in the call, and of a request that is cut off the status counts that tonic answers with |
 /// | the type of an error of the service or of the body | it is UNKNOWN, with its text |
 /// | which of the tasks that are given its span runs the call | the panic of any is one of the call, if that is dropped later; and while one is in the span on another thread, what the handler writes to the scope is not kept: give each task a span of its own, `task.instrument(info_span!("task"))` |
-/// | a call that is left alone ([`ignore`](SentryServerLayer::ignore) and so on) | spans in it begin transactions of their own |
+/// | an ignored call ([`ignore`](SentryServerLayer::ignore) and so on) | spans in it begin transactions of their own |
 /// | a call whose span nobody wants | it is not in the metrics |
 /// | calls that are made | nothing is injected: take a [`SentryClientLayer`](crate::SentryClientLayer) or a [`TracePropagationInterceptor`](crate::TracePropagationInterceptor) |
 #[derive(Debug, Clone)]
@@ -110,11 +110,11 @@ impl<B> MakeSpan<B> for SentryMakeSpan {
     }
 }
 
-/// The hooks `on_response`, `on_body_chunk`, `on_eos` and `on_failure` of tower-http's
+/// The callbacks `on_response`, `on_body_chunk`, `on_eos` and `on_failure` of tower-http's
 /// `TraceLayer`, for calls whose span a [`SentryMakeSpan`] has made: they record how the call
 /// goes and ends.
 ///
-/// On any other span it does nothing. Hooks of your own can call it first:
+/// On any other span it does nothing. Your own callbacks can call it first:
 ///
 /// ```
 /// use sentry_tonic::SentryTraceCallbacks;

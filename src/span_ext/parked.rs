@@ -1,4 +1,4 @@
-//! Keeps a call with its span, until the span closes: for hooks that are given the span alone.
+//! Keeps a call with its span, until the span closes: for callbacks that receive the span alone.
 
 use std::any::Any;
 use std::sync::Arc;

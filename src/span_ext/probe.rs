@@ -18,7 +18,7 @@ thread_local! {
 /// Returns the ids of a span; may have the OpenTelemetry layer in the dispatcher start it.
 pub(crate) type OtelIdsFn = fn(&Id, &Dispatch) -> Option<W3cSpanContext>;
 
-/// The set-up of a layer that saw the probe.
+/// The setup of a layer that saw the probe.
 pub(crate) struct LayerSeen {
     pub(crate) hub: Option<Arc<Hub>>,
     pub(crate) captures_errors: bool,
