@@ -118,7 +118,9 @@ fn problems_are_numbered_and_followed_by_notes() {
             "sentry-tonic setup: 1 problem found\n\
              1. The Sentry client has no DSN, so it sends nothing.\n   \
              Fix: set ClientOptions::dsn, or the environment variable SENTRY_DSN, which \
-             sentry_tonic::init and sentry::init read."
+             sentry_tonic::init and sentry::init read.\n   \
+             They ignore a value of SENTRY_DSN that is not a DSN: it must be \
+             https://<key>@<host>/<project>."
         );
 
         let none = report(options().dsn(DSN).traces_sample_rate(1.0), "info");
@@ -140,7 +142,8 @@ fn a_problem_is_displayed_with_its_fix() {
         "sentry-tower's SentryHttpLayer makes an additional HTTP transaction of each gRPC call.\n\
          It reports failed calls as ok.\n\
          Fix: remove it from the gRPC server.\n\
-         On an HTTP server that calls gRPC services, it can stay."
+         On an HTTP server that calls gRPC services, or forwards gRPC requests to another process, \
+         it can stay."
     );
 }
 
