@@ -8,7 +8,7 @@ use std::time::Duration;
 use sentry::transports::DefaultTransportFactory;
 use sentry::{Client, ClientInitGuard, ClientOptions};
 
-use crate::bridge::TraceTransport;
+use crate::send::TraceTransport;
 
 /// How many envelopes wait for the transport. Sentry's default of 30 overflows in bursts of calls.
 const QUEUE_CAPACITY: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();

@@ -156,12 +156,13 @@ pub mod manual;
 mod propagation;
 mod report;
 mod rpc;
+mod send;
 mod server;
 mod setup;
 mod span_ext;
 mod sync;
 
-pub use self::bridge::{SentryTracingLayer, TraceTransport};
+pub use self::bridge::SentryTracingLayer;
 pub use self::call::{RequestBody, ResponseBody, ResponseFuture};
 #[cfg(feature = "transport")]
 pub use self::client::{SentryChannel, channel, connect};
@@ -173,6 +174,7 @@ pub use self::lifecycle::PanicPolicy;
 pub use self::propagation::{TraceFormat, TraceHeaders, W3cSpanContext};
 pub use self::report::{CallerIdentity, RpcOutcome, SemanticConventions};
 pub use self::rpc::RpcSide;
+pub use self::send::TraceTransport;
 #[cfg(feature = "tower-http")]
 pub use self::server::{SentryMakeSpan, SentryTraceCallbacks};
 pub use self::server::{SentryServerLayer, SentryServerService};

@@ -4,37 +4,16 @@ use std::borrow::Cow;
 
 use sentry_core::TransactionOrSpan;
 use sentry_core::protocol::Value;
-use tracing::Metadata;
 
-use crate::fields;
-
-/// See <https://develop.sentry.dev/sdk/telemetry/traces/trace-origin/>.
-pub(crate) const ORIGIN_RPC: &str = "auto.rpc.tonic";
+use crate::report::SeeAttribute;
 
 pub(crate) const NO_TAGS: [(&str, String); 0] = [];
 
-/// The operation of a span that no field names.
-pub(crate) fn op(metadata: &Metadata<'_>) -> String {
-    [metadata.target(), "::", metadata.name()].concat()
-}
-
-/// Where the span was made, under the names of sentry-tracing.
-pub(crate) fn source(metadata: &Metadata<'static>) -> impl Iterator<Item = (&'static str, Value)> {
-    let text = |text: Option<&str>| text.map(Value::from);
-    let known = [
-        ("sentry.tracing.target", text(Some(metadata.target()))),
-        ("code.module.name", text(metadata.module_path())),
-        ("code.file.path", text(metadata.file())),
-        ("code.line.number", metadata.line().map(Value::from)),
-    ];
-    let known = known.into_iter();
-    known.filter_map(|(name, value)| Some((name, value?)))
-}
-
-/// Says that a span inside a root is that of an RPC: unlike a transaction, it has
-/// no other place for it.
-pub(crate) fn origin() -> (&'static str, Value) {
-    (fields::SENTRY_ORIGIN, ORIGIN_RPC.into())
+/// Attributes as values.
+pub(crate) fn collected(attributes: impl FnOnce(SeeAttribute<'_>)) -> Vec<(String, Value)> {
+    let mut data = Vec::new();
+    attributes(&mut |name, value| data.push((name.to_owned(), value.to_value())));
+    data
 }
 
 /// Sets data and tags, under one lock of the span.

@@ -1,8 +1,9 @@
 //! How a local root begins: whose trace it is part of, and what is sent of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use sentry_core::protocol::{SpanId, TraceId};
 use sentry_core::{
     Client, Hub, TracesSamplingStrategy, TransactionContext, TransactionOrSpan,
     start_transaction_with_timestamp,
@@ -12,7 +13,8 @@ use crate::bridge::collector::Collector;
 use crate::bridge::duration::StartTime;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sampling::Sampling;
-use crate::propagation::{IncomingTrace, SamplingContext, SentryTrace, W3cSpanContext};
+use crate::propagation::{self, IncomingTrace, SamplingContext, SentryTrace, W3cSpanContext};
+use crate::send::NO_OP;
 use crate::span_ext::{RpcStart, guarded};
 
 /// How to begin a local root.
@@ -55,7 +57,7 @@ impl BegunRoot {
             // A lock of the application's span may be poisoned.
             (Some(parent), client) => guarded(|| Self::in_app_span(parent, start, client))
                 .unwrap_or_else(|| Self::passive(hub, start, client)),
-            (None, Some(client)) if !start.only_if_parent => Self::transaction(hub, start, client),
+            (None, Some(client)) if !start.only_if_parent => Self::transaction(start, client),
             (None, client) => Self::passive(hub, start, client),
         }
     }
@@ -88,50 +90,39 @@ impl BegunRoot {
         }
     }
 
-    fn transaction(hub: &Arc<Hub>, start: &RootStart<'_>, client: &Arc<Client>) -> Self {
+    fn transaction(start: &RootStart<'_>, client: &Arc<Client>) -> Self {
         let options = client.options();
         let incoming = start.incoming.filter(|incoming| incoming.is_for(options));
         // A refused trace must not be continued by way of OpenTelemetry's ids.
         let is_refused = start.incoming.is_some() && incoming.is_none();
         let w3c = start.w3c.filter(|_| !is_refused);
-        let mut context = context(start, incoming.map(|incoming| &incoming.trace), w3c);
-        context.set_sampled(incoming.and_then(|incoming| incoming.trace.sampled));
-        let rpc = start.rpc.map(|rpc| &*rpc.about);
-        let decided = guarded(|| Sampling::decide(&mut context, incoming, rpc, options));
-        let sampling = decided.unwrap_or_else(|| Sampling::deferred(&context, incoming));
-        context.set_sampled(sampling.sampled);
-        let is_collected = match options.traces_sampling_strategy {
-            TracesSamplingStrategy::Disabled => false,
-            // Unsampled transactions start on the real client, so that it counts them; but not
-            // with a sampler, which it would ask once more.
-            _ => sampling.by_sampler || sampling.sampled == Some(true),
+        let ids = Ids::new(incoming.map(|incoming| &incoming.trace), w3c);
+        let sampling = Sampling::decide(&ids, start, incoming, options);
+        let is_sampled = sampling.sampled == Some(true) && client.is_enabled();
+        let collector = match options.traces_sampling_strategy {
+            TracesSamplingStrategy::Disabled => None,
+            _ => Collector::of(client),
         };
-        let is_collected = is_collected && client.is_enabled();
-        let collector = is_collected.then(|| Collector::of(client)).flatten();
-        let hub = match (&collector, decided) {
-            (Some(collector), _) => Arc::clone(collector.hub()),
-            (None, Some(_)) => Arc::clone(hub),
-            // Where the sampler panics, the trace goes on as if there were none.
-            (None, None) => disabled_hub(),
-        };
+        let hub = collector
+            .as_ref()
+            .filter(|_| is_sampled)
+            .map(|own| own.hub());
+        let context = ids.context(start.known_name(), sampling.sampled);
+        let span = start_on(hub, context, start);
         let root = SentryTrace {
-            trace_id: context.trace_id(),
-            span_id: context.span_id(),
+            trace_id: ids.trace_id,
+            span_id: ids.span_id,
             sampled: sampling.sampled,
         };
-        let span = start_on(&hub, context, start);
         let trace = match incoming {
             Some(incoming) if !incoming.is_foreign() => {
                 RootTrace::settled(&root, SamplingContext::frozen(incoming))
             }
             // In Sentry the trace begins here.
-            _ => {
-                let client = collector.as_ref().map_or(client, |own| own.client());
-                RootTrace::head(&root, sampling, Arc::clone(client))
-            }
+            _ => RootTrace::head(&root, sampling, Arc::clone(client)),
         };
         Self {
-            is_sampled: is_sampled(&span),
+            is_sampled: hub.is_some(),
             span,
             is_transaction: true,
             trace: trace.with_state_of(incoming.and_then(|incoming| incoming.w3c.as_ref())),
@@ -147,15 +138,15 @@ impl BegunRoot {
         let trace = guarded(look)
             .flatten()
             .and_then(|(_, value)| SentryTrace::parse(&value));
-        let context = context(start, trace.as_ref(), start.w3c);
+        let ids = Ids::new(trace.as_ref(), start.w3c);
         let root = SentryTrace {
-            trace_id: context.trace_id(),
-            span_id: context.span_id(),
+            trace_id: ids.trace_id,
+            span_id: ids.span_id,
             sampled: None,
         };
-        let sampling = Sampling::deferred(&context, None);
+        let sampling = Sampling::deferred(ids.trace_id, None);
         Self {
-            span: start_on(&disabled_hub(), context, start),
+            span: start_on(None, ids.context(start.known_name(), None), start),
             is_sampled: false,
             is_transaction: true,
             trace: match client {
@@ -170,48 +161,77 @@ impl BegunRoot {
 fn child(parent: &TransactionOrSpan, start: &RootStart<'_>) -> TransactionOrSpan {
     let trace_id = parent.get_trace_context().trace_id;
     let same = start.w3c.filter(|w3c| w3c.trace_id == trace_id);
-    let id = same.map(|w3c| w3c.span_id).unwrap_or_default();
+    let id = same.map(|w3c| w3c.span_id);
+    let id = id.unwrap_or_else(propagation::new_span_id);
     let span = parent.start_child_with_details(start.op, start.name, id, start.start.at);
     span.into()
 }
 
-fn context(
-    start: &RootStart<'_>,
-    parent: Option<&SentryTrace>,
-    w3c: Option<&W3cSpanContext>,
-) -> TransactionContext {
-    let (name, op) = (start.name, start.op);
-    let (trace_id, parent_id) = match (parent, w3c) {
-        (Some(parent), _) => (parent.trace_id, Some(parent.span_id)),
-        (None, Some(w3c)) => (w3c.trace_id, None),
-        (None, None) => return TransactionContext::new(name, op),
-    };
-    let same = w3c.filter(|w3c| w3c.trace_id == trace_id);
-    let span_id = same.map(|w3c| w3c.span_id);
-    TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id)
+impl RootStart<'_> {
+    /// Name and operation, as far as they are not added when the transaction is sent: those of a
+    /// call are.
+    fn known_name(&self) -> (&str, &str) {
+        match self.rpc {
+            Some(_) => ("", NO_OP),
+            None => (self.name, self.op),
+        }
+    }
 }
 
-/// A hub that sends nothing.
-fn disabled_hub() -> Arc<Hub> {
-    Arc::new(Hub::new(None, Arc::default()))
+/// The ids of a root's span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ids {
+    pub(crate) trace_id: TraceId,
+    span_id: SpanId,
+    parent_id: Option<SpanId>,
 }
 
-/// Starts a transaction on the client of `hub`.
+impl Ids {
+    /// `w3c` has those of its span in OpenTelemetry.
+    fn new(parent: Option<&SentryTrace>, w3c: Option<&W3cSpanContext>) -> Self {
+        let trace_id = parent.map(|parent| parent.trace_id);
+        let trace_id = trace_id.or(w3c.map(|w3c| w3c.trace_id));
+        let trace_id = trace_id.unwrap_or_else(propagation::new_trace_id);
+        let same = w3c.filter(|w3c| w3c.trace_id == trace_id);
+        let span_id = same.map(|w3c| w3c.span_id);
+        Self {
+            trace_id,
+            span_id: span_id.unwrap_or_else(propagation::new_span_id),
+            parent_id: parent.map(|parent| parent.span_id),
+        }
+    }
+
+    pub(crate) fn context(
+        &self,
+        (name, op): (&str, &str),
+        sampled: Option<bool>,
+    ) -> TransactionContext {
+        let ids = (self.trace_id, Some(self.span_id), self.parent_id);
+        let mut context = TransactionContext::new_with_details(name, op, ids.0, ids.1, ids.2);
+        context.set_sampled(sampled);
+        context
+    }
+}
+
+/// Starts a transaction on the client of `hub`; without one, a transaction that is only for the
+/// application, and sends nothing.
 fn start_on(
-    hub: &Arc<Hub>,
+    hub: Option<&Arc<Hub>>,
     context: TransactionContext,
     start: &RootStart<'_>,
 ) -> TransactionOrSpan {
-    let (trace_id, span_id) = (context.trace_id(), context.span_id());
-    let begin = || start_transaction_with_timestamp(context, start.start.at);
-    let transaction = guarded(|| Hub::run(Arc::clone(hub), begin)).unwrap_or_else(|| {
-        // The real client was used, for want of a collector, and its sampler panicked.
-        let (name, op, span_id) = (start.name, start.op, Some(span_id));
-        let parent_id = start.incoming.map(|incoming| incoming.trace.span_id);
-        let context = TransactionContext::new_with_details(name, op, trace_id, span_id, parent_id);
-        disabled_hub().start_transaction(context)
-    });
-    transaction.set_origin(start.origin);
+    /// Has no client. Nothing is written to its scope.
+    static DISABLED: LazyLock<Arc<Hub>> =
+        LazyLock::new(|| Arc::new(Hub::new(None, Arc::default())));
+    let transaction = match hub {
+        Some(hub) => Hub::run(Arc::clone(hub), || {
+            start_transaction_with_timestamp(context, start.start.at)
+        }),
+        None => DISABLED.start_transaction(context),
+    };
+    if start.rpc.is_none() {
+        transaction.set_origin(start.origin);
+    }
     transaction.into()
 }
 

@@ -1,8 +1,6 @@
 //! What is added to events of the call that they belong to.
 
-use std::borrow::Cow;
-
-use sentry_core::protocol::{Context, Event, Map, SpanId, TraceContext, User, Value};
+use sentry_core::protocol::{Context, Event, Map, SpanId, User};
 
 use crate::fields;
 use crate::report;
@@ -82,26 +80,6 @@ pub(crate) fn add_call(
         if let Some(stream_id) = stream_id {
             report::name_stream(context, stream_id);
         }
-    }
-}
-
-/// Adds the attributes of the call to the trace context of an event, where that is the context
-/// of the call's span.
-pub(crate) fn add_span_data(event: &mut Event<'_>, span_id: SpanId, rpc: &RpcStart) {
-    if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
-        && trace.span_id == span_id
-    {
-        add_data(trace, rpc.about.data());
-    }
-}
-
-/// Adds attributes that are not there.
-pub(crate) fn add_data(
-    trace: &mut TraceContext,
-    data: impl IntoIterator<Item = (Cow<'static, str>, Value)>,
-) {
-    for (name, value) in data {
-        trace.data.entry(name.into_owned()).or_insert(value);
     }
 }
 

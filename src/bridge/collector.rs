@@ -1,40 +1,50 @@
 //! Sends transactions with the sampling context of their trace.
 //!
 //! sentry-core neither takes a sampling context for a transaction, nor a sampling decision that
-//! was made elsewhere. So each transaction is started on a second client, which samples
-//! everything, and whose transport adds the context and hands the transaction to the real
-//! client.
+//! was made elsewhere. So each transaction is started on a second client, which samples everything
+//! and has no other options. Its transport joins the transaction to what this crate keeps of it,
+//! and sends both by the real client.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use sentry_core::protocol::{
-    Context, DynamicSamplingContext, EnvelopeHeaders, EnvelopeItem, Transaction,
-};
+use sentry_core::client_report::{Reason as LossReason, Recorder};
+use sentry_core::protocol::client_report::{Category, Item, Reason};
+use sentry_core::protocol::{ClientReport, Context, EnvelopeItem, Transaction};
 use sentry_core::{
-    Client, Envelope, Hub, Integration, TracesSamplingStrategy, Transport, TransportFactory,
-    TransportOptions,
+    Client, ClientOptions, Envelope, Hub, TracesSamplingStrategy, TransactionContext, Transport,
+    TransportFactory, TransportOptions,
 };
 use tracing::debug;
 
 use crate::bridge::due::Due;
 use crate::bridge::duration;
 use crate::bridge::parts;
-use crate::bridge::trace_transport;
 use crate::bridge::trails;
 use crate::fields;
 use crate::propagation;
+use crate::report;
+use crate::send::{self, ClientInfo, Records, SegmentTransaction};
 use crate::span_ext::guarded;
 
 /// How often unsampled transactions are reported, where no sampled one takes the report along.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The loss of a transaction that is not sampled: it counts as a span, too.
+static NOT_SAMPLED: LazyLock<ClientReport> = LazyLock::new(|| {
+    let categories = [Category::Transaction, Category::Span];
+    ClientReport::new(categories.map(|category| Item::new(category, Reason::SampleRate, 1)))
+});
+
 /// The second client of a real one.
 #[derive(Debug)]
 pub(crate) struct Collector {
+    real: Weak<Client>,
     /// A hub with the second client.
     hub: Arc<Hub>,
-    client: Arc<Client>,
+    /// Counts what the real client loses; `None` where its transport is not of this crate.
+    recorder: Option<Recorder>,
     made_at: Instant,
     /// In milliseconds from `made_at`.
     report_due: Due,
@@ -69,51 +79,74 @@ impl Collector {
     }
 
     fn new(real: &Arc<Client>) -> Self {
-        if !trace_transport::is_installed() {
+        if !send::is_trace_transport_installed() {
             debug!(
                 target: fields::TARGET,
                 "without a TraceTransport, sentry's transports drop the sampling \
                  context of transactions"
             );
         }
-        let mut options = real.options().clone();
-        // Transactions list the names of integrations; these themselves must not be set up twice.
-        let named = |integration: &Arc<dyn Integration>| {
-            Arc::new(NamedIntegration(integration.name())) as _
-        };
-        options.integrations = options.integrations.iter().map(named).collect();
+        let known = real.options();
+        // Nothing else: sentry-core would copy it into each transaction.
+        let mut options = ClientOptions::new();
+        options.dsn.clone_from(&known.dsn);
         // sentry-core looks for it in the DSN as each transaction starts.
-        options.org_id = propagation::org_id(&options);
+        options.org_id = propagation::org_id(known);
         options.traces_sampling_strategy = TracesSamplingStrategy::FixedRate(1.0);
         options.transport = Some(Arc::new(Forwarder {
             real: Arc::downgrade(real),
+            info: OnceLock::new(),
         }));
-        let client = Arc::new(Client::with_options(options));
+        let client = Client::with_options(options);
         Self {
-            hub: Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default())),
-            client,
+            real: Arc::downgrade(real),
+            hub: Arc::new(Hub::new(Some(Arc::new(client)), Arc::default())),
+            recorder: send::recorder_of(real),
             made_at: Instant::now(),
             report_due: Due::default(),
         }
-    }
-
-    /// The second client: where options are asked for a sampling context, as good as the real one.
-    pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.client
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
-    /// Has unsampled transactions reported to Sentry, once in a while.
-    pub(crate) fn report_losses(&self) {
+    /// Counts a transaction that is not sampled, and has those that were counted reported to
+    /// Sentry once in a while.
+    pub(crate) fn discard(&self) {
+        let Some(real) = self.real.upgrade() else {
+            return;
+        };
+        guarded(|| match &self.recorder {
+            // The report has a reason of its own.
+            Some(recorder) => recorder.record_lost_data(&*NOT_SAMPLED, LossReason::InternalError),
+            None => self.discard_by(&real),
+        });
         let [now, interval] = [self.made_at.elapsed(), REPORT_INTERVAL]
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         if self.report_due.has_come(now, interval) {
             // A client adds its pending report to any envelope, even an empty one.
-            guarded(|| self.client.send_envelope(Envelope::new()));
+            let hub = self.counts_itself(&real).then_some(&self.hub);
+            let client = hub.and_then(|hub| hub.client()).unwrap_or(real);
+            guarded(|| client.send_envelope(Envelope::new()));
         }
+    }
+
+    /// Has sentry-core count a transaction that is not sampled.
+    fn discard_by(&self, real: &Arc<Client>) {
+        let mut context = TransactionContext::new("", "");
+        context.set_sampled(Some(false));
+        let transaction = match self.counts_itself(real) {
+            true => self.hub.start_transaction(context),
+            false => Hub::new(Some(Arc::clone(real)), Arc::default()).start_transaction(context),
+        };
+        transaction.finish();
+    }
+
+    /// Whether the second client counts what is not sampled: the real one would ask its sampler.
+    fn counts_itself(&self, real: &Client) -> bool {
+        let strategy = &real.options().traces_sampling_strategy;
+        self.recorder.is_none() && matches!(strategy, TracesSamplingStrategy::Function(_))
     }
 }
 
@@ -148,24 +181,19 @@ fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>)
     collectors.iter().position(|(real, _)| is_of_client(real))
 }
 
-/// Has the name of an integration that was set up for the real client.
-struct NamedIntegration(&'static str);
-
-impl Integration for NamedIntegration {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-}
-
 /// The transport of a collector.
 struct Forwarder {
     real: Weak<Client>,
+    /// `None` if it cannot be written.
+    info: OnceLock<Option<ClientInfo>>,
 }
 
 impl TransportFactory for Forwarder {
     fn create_transport_with_options(&self, _: TransportOptions) -> Arc<dyn Transport> {
-        let real = Weak::clone(&self.real);
-        Arc::new(Self { real })
+        Arc::new(Self {
+            real: Weak::clone(&self.real),
+            info: OnceLock::new(),
+        })
     }
 }
 
@@ -174,55 +202,77 @@ impl Transport for Forwarder {
         let Some(real) = self.real.upgrade() else {
             return;
         };
-        let mut forwarded = Envelope::new();
-        for mut item in envelope.into_items() {
-            if let EnvelopeItem::Transaction(transaction) = &mut item {
-                if let Some(context) = complete(transaction) {
-                    let headers = EnvelopeHeaders::new().with_trace(context);
-                    forwarded = forwarded.with_headers(headers);
-                }
-                repair(transaction);
+        // Client reports.
+        let mut rest = Envelope::new();
+        let mut transactions = Vec::new();
+        for item in envelope.into_items() {
+            match item {
+                EnvelopeItem::Transaction(transaction) => transactions.push(transaction),
+                item => rest.add_item(item),
             }
-            forwarded.add_item(item);
         }
-        if forwarded.items().next().is_some() {
-            real.send_envelope(forwarded);
+        for transaction in transactions {
+            self.forward(&real, transaction, std::mem::take(&mut rest));
+        }
+        if rest.items().next().is_some() {
+            real.send_envelope(rest);
         }
     }
 }
 
-/// Adds what is known of its call to a transaction, and returns the sampling context for its
-/// envelope.
-fn complete(transaction: &mut Transaction<'_>) -> Option<DynamicSamplingContext> {
-    // Where the scope has a trace context of its own, the parents of the spans lead to the
-    // transaction.
-    let parents = transaction
-        .spans
-        .iter()
-        .filter_map(|span| span.parent_span_id);
-    let mut trace = match transaction.contexts.get_mut("trace") {
-        Some(Context::Trace(trace)) => Some(trace),
+impl Forwarder {
+    /// Sends a transaction by the real client, with `beside` in its envelope.
+    fn forward(&self, real: &Client, mut set: Box<Transaction<'static>>, beside: Envelope) {
+        let sdk = set.sdk.take().map(Cow::into_owned);
+        let info = self.info.get_or_init(|| ClientInfo::new(real, sdk?).ok());
+        let Some(info) = info else { return };
+        repair(&mut set);
+        let transaction = completed(set);
+        let mut beside = Some(beside);
+        if send::takes_offers(real)
+            && let Ok(written) = transaction.to_json(info, report::now())
+        {
+            let send = || real.send_envelope(beside.take().unwrap_or_default());
+            if send::offer(written, send) {
+                return;
+            }
+        }
+        let mut envelope = transaction.into_typed(info);
+        let beside = beside.into_iter().flat_map(Envelope::into_items);
+        beside.for_each(|item| envelope.add_item(item));
+        real.send_envelope(envelope);
+    }
+}
+
+/// Joins a transaction to what is known of its segment.
+fn completed(set: Box<Transaction<'static>>) -> SegmentTransaction {
+    let trace = match set.contexts.get("trace") {
+        Some(Context::Trace(trace)) => Some(&**trace),
         _ => None,
     };
     let found = || {
-        // The application has finished the transaction itself.
-        let by_own = trace.as_ref().and_then(|trace| trails::find_by(trace));
+        // The application has finished the transaction itself. Where the scope has a trace context
+        // of its own, the parents of the spans lead to the transaction.
+        let parents = set.spans.iter().filter_map(|span| span.parent_span_id);
+        let by_own = trace.and_then(trails::find_by);
         let trail = by_own.or_else(|| parents.into_iter().find_map(trails::find))?;
-        let own = trace
-            .as_ref()
-            .filter(|trace| parts::is_part_of(trace, trail.root_id()));
+        let own = trace.filter(|trace| parts::is_part_of(trace, trail.root_id()));
         let id = own.map_or_else(|| trail.root_id(), |own| own.span_id);
         Some((trail, id))
     };
-    let (trail, id) = trails::take_sending().or_else(found)?;
-    trace = trace.filter(|trace| trace.span_id == id);
-    let is_named = trace.is_some();
-    trail.complete(id, trace.map(Box::as_mut), &mut transaction.spans);
+    let Some((trail, id)) = trails::take_sending().or_else(found) else {
+        return SegmentTransaction::new(set, Records::default(), None, None);
+    };
+    let is_own = trace.is_some_and(|trace| trace.span_id == id);
+    let root = trail.root_if_kept();
+    let records = root.as_ref().map(|root| root.take_records(id));
     if let Some(root) = trail.root() {
-        root.hand_on(id, transaction);
+        root.hand_on(id, &set);
     }
-    let context = is_named.then(|| trail.sampling_context(transaction.name.as_deref()));
-    context?.envelope()
+    let name = set.name.as_deref().filter(|name| !name.is_empty());
+    let sampling = is_own.then(|| trail.sampling_context(name).envelope());
+    let own = is_own.then(|| trail.take_segment_facts());
+    SegmentTransaction::new(set, records.unwrap_or_default(), own, sampling.flatten())
 }
 
 /// Makes no span end before it starts: Sentry would reject the whole transaction.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use sentry_core::protocol::{User, Value};
 use tracing::Metadata;
 
-use crate::bridge::attributes;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::visitor::{FieldSink, ValueVisitor};
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpanContext};
 use crate::report;
+use crate::send;
 use crate::span_ext::RpcStart;
 
 /// Relay, which takes Sentry's data in, cuts operations to this length.
@@ -188,7 +188,7 @@ impl Plan {
         match (&self.rpc, &self.own.op) {
             (Some(rpc), _) => (&*rpc.op).into(),
             (None, Some(op)) => op.into(),
-            (None, None) => attributes::op(self.metadata).into(),
+            (None, None) => send::span_op(self.metadata).into(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The part of a trace that this process reports as one transaction.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -10,7 +9,6 @@ use sentry_core::{Client, Hub, TransactionOrSpan};
 use crate::bridge::begun::{BegunRoot, RootStart};
 use crate::bridge::collector::Collector;
 use crate::bridge::hub_slot::HubSlot;
-use crate::bridge::late_data::{self, LateData};
 use crate::bridge::part_clock;
 use crate::bridge::parts::Parts;
 use crate::bridge::sent_events::SentEvents;
@@ -19,6 +17,7 @@ use crate::bridge::span_cell::SpanCell;
 use crate::bridge::trail::Trail;
 use crate::bridge::trails;
 use crate::report;
+use crate::send::{Records, SpanRecord};
 use crate::span_ext::RpcFacts;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -40,7 +39,7 @@ pub(crate) struct LocalRoot {
     /// `before_breadcrumb` with the hub locked, and events that are traced in there need the
     /// client too.
     pub(crate) client: Option<Arc<Client>>,
-    /// Set where the root is a transaction that is sent by the collector of `client`.
+    /// That of `client`, where the root is a transaction and tracing is enabled.
     collector: Option<Arc<Collector>>,
     inner: Mutex<InnerSpans>,
 }
@@ -54,9 +53,7 @@ struct InnerSpans {
     waiting: Option<Arc<SpanCell>>,
     /// The root is being sent: it takes no more spans.
     is_sealed: bool,
-    late: VecDeque<(SpanId, LateData)>,
-    /// How many have finished and have late data. Either all spans of a root have some, or none.
-    finished: u64,
+    records: Records,
 }
 
 impl LocalRoot {
@@ -137,18 +134,33 @@ impl LocalRoot {
         }
     }
 
-    /// Sends the root; its hub is current.
+    /// Sends the root, or counts it as not sampled.
     pub(crate) fn finish(&self, ended_at: SystemTime) {
-        if self.trail.is_transaction() {
-            self.tell_user(&self.main.hub);
+        if self.is_unsampled_transaction() {
+            if let Some(collector) = self
+                .collector
+                .as_ref()
+                .filter(|_| self.trail.is_discarded())
+            {
+                collector.discard();
+            }
+            return;
         }
-        let id = self.later_part_id();
-        let finish = || self.span().into_owned().finish_with_timestamp(ended_at);
-        let id = id.unwrap_or_else(|| self.trail.root_id());
-        trails::while_sending(&self.trail, id, finish);
-        if let Some(collector) = self.collector.as_ref().filter(|_| !self.is_sampled) {
-            collector.report_losses();
-        }
+        // Finishing a transaction applies the scope of the current hub.
+        Hub::run(Arc::clone(&self.main.hub), || {
+            if self.trail.is_transaction() {
+                self.tell_user(&self.main.hub);
+            }
+            let id = self.later_part_id();
+            let finish = || self.span().into_owned().finish_with_timestamp(ended_at);
+            let id = id.unwrap_or_else(|| self.trail.root_id());
+            trails::while_sending(&self.trail, id, finish);
+        });
+    }
+
+    /// Whether the root's span is only for the application, and keeps no attributes.
+    pub(crate) fn is_unsampled_transaction(&self) -> bool {
+        self.trail.is_transaction() && !self.is_sampled
     }
 
     /// Sets the user that fields named on the scope: sentry-core takes the user of a transaction
@@ -168,13 +180,10 @@ impl LocalRoot {
         self.is_sampled && self.collector.is_none()
     }
 
-    /// The late data of the spans in the transaction of this id, and how many have finished.
-    pub(crate) fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, LateData)>, u64) {
-        self.take_late_of_part(id).unwrap_or_else(|| {
-            let mut inner = self.lock_inner();
-            let finished = std::mem::take(&mut inner.finished);
-            (std::mem::take(&mut inner.late), finished)
-        })
+    /// The records of the spans that have finished in the transaction of this id.
+    pub(crate) fn take_records(&self, id: SpanId) -> Records {
+        self.take_records_of_part(id)
+            .unwrap_or_else(|| std::mem::take(&mut self.lock_inner().records))
     }
 
     /// A fork of `busy`, for a thread that must not use `busy` itself.
@@ -194,15 +203,12 @@ impl LocalRoot {
         !inner.is_sealed
     }
 
-    /// Counts a span inside as finished, and keeps its late data. Returns the root's own span if
-    /// it has only waited for this one: the caller has to finish it.
+    /// Counts a span inside as finished, and keeps its record. Returns the root's own span if it
+    /// has only waited for this one: the caller has to finish it.
     #[must_use]
-    pub(crate) fn child_finished(&self, late: Option<(SpanId, LateData)>) -> Option<Arc<SpanCell>> {
+    pub(crate) fn child_finished(&self, record: Option<SpanRecord>) -> Option<Arc<SpanCell>> {
         let mut inner = self.lock_inner();
-        inner.finished += u64::from(late.is_some());
-        if inner.late.len() < late_data::MAX {
-            inner.late.extend(late);
-        }
+        inner.records.add(record);
         inner.open = inner.open.saturating_sub(1);
         if inner.open > 0 {
             return None;

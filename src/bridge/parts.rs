@@ -2,7 +2,6 @@
 //! attributes of the root go to the current one.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,9 +11,9 @@ use sentry_core::{Hub, TransactionOrSpan};
 
 use crate::bridge::carried_span;
 use crate::bridge::duration::StartTime;
-use crate::bridge::late_data::{self, LateData};
 use crate::bridge::local_root::LocalRoot;
 use crate::fields;
+use crate::send::{Records, SpanRecord};
 use crate::span_ext::guarded;
 
 /// The parts of a root that is cut.
@@ -52,9 +51,8 @@ pub(crate) struct Part {
     finishing: usize,
     /// When it was cut.
     ended_at: Option<SystemTime>,
-    late: VecDeque<(SpanId, LateData)>,
-    /// How many spans have finished in it.
-    finished: u64,
+    /// The spans that have finished in it.
+    records: Records,
 }
 
 /// A part that is not sent until it is released.
@@ -73,8 +71,7 @@ impl Part {
             span,
             finishing: 0,
             ended_at: None,
-            late: VecDeque::new(),
-            finished: 0,
+            records: Records::default(),
         }
     }
 }
@@ -122,15 +119,12 @@ impl Parts {
         }
     }
 
-    /// Releases a part, and keeps the late data of the span that finished in it. Returns the
-    /// part if it is to be sent now.
-    fn release(&self, number: u32, late: Option<(SpanId, LateData)>) -> Option<HeldPart> {
+    /// Releases a part, and keeps the record of the span that finished in it. Returns the part if
+    /// it is to be sent now.
+    fn release(&self, number: u32, record: Option<SpanRecord>) -> Option<HeldPart> {
         let mut state = self.lock();
         let part = state.part(|part| part.number == number)?;
-        part.finished += u64::from(late.is_some());
-        if part.late.len() < late_data::MAX {
-            part.late.extend(late);
-        }
+        part.records.add(record);
         part.finishing = part.finishing.saturating_sub(1);
         let is_last = part.ended_at.is_some() && part.finishing == 0;
         is_last.then(|| HeldPart {
@@ -140,10 +134,10 @@ impl Parts {
         })
     }
 
-    fn take_late(&self, id: SpanId) -> (VecDeque<(SpanId, LateData)>, u64) {
+    fn take_records(&self, id: SpanId) -> Records {
         let mut state = self.lock();
         let part = state.part(|part| part.id == id);
-        part.map(|part| (std::mem::take(&mut part.late), part.finished))
+        part.map(|part| std::mem::take(&mut part.records))
             .unwrap_or_default()
     }
 
@@ -244,21 +238,17 @@ impl LocalRoot {
         Some(self.parts.as_ref()?.hold())
     }
 
-    /// Undoes [`hold_part`](Self::hold_part): a span has finished in the part, and has this late
-    /// data.
-    pub(crate) fn release_part(&self, number: u32, late: Option<(SpanId, LateData)>) {
+    /// Undoes [`hold_part`](Self::hold_part): a span has finished in the part, and has this record.
+    pub(crate) fn release_part(&self, number: u32, record: Option<SpanRecord>) {
         if let Some(parts) = &self.parts
-            && let Some(part) = parts.release(number, late)
+            && let Some(part) = parts.release(number, record)
         {
             self.send_part(parts, part);
         }
     }
 
-    pub(crate) fn take_late_of_part(
-        &self,
-        id: SpanId,
-    ) -> Option<(VecDeque<(SpanId, LateData)>, u64)> {
-        Some(self.parts.as_ref()?.take_late(id))
+    pub(crate) fn take_records_of_part(&self, id: SpanId) -> Option<Records> {
+        Some(self.parts.as_ref()?.take_records(id))
     }
 
     /// `None` until the first cut.

@@ -66,6 +66,10 @@ impl RootTrace {
         self.root.trace_id
     }
 
+    pub(crate) fn sampled(&self) -> Option<bool> {
+        self.root.sampled
+    }
+
     pub(crate) fn root_id(&self) -> SpanId {
         self.root.span_id
     }

@@ -1,10 +1,12 @@
 //! The sampling decision of a transaction.
 
+use sentry_core::protocol::TraceId;
 use sentry_core::{ClientOptions, TracesSamplingStrategy, TransactionContext};
 
+use crate::bridge::begun::{Ids, RootStart};
 use crate::fields;
 use crate::propagation::{IncomingTrace, SampleRand, SampleRate};
-use crate::span_ext::AboutRpc;
+use crate::span_ext::guarded;
 
 /// The key under which a `traces_sampler` finds the rate of the service that began the trace.
 const PARENT_SAMPLE_RATE: &str = "parent_sample_rate";
@@ -17,47 +19,45 @@ pub(crate) struct Sampling {
     /// The rate of this service; `None` where it did not decide.
     pub(crate) rate: Option<SampleRate>,
     pub(crate) rand: SampleRand,
-    /// Whether the sampler decided: it must not be asked a second time.
-    pub(crate) by_sampler: bool,
 }
 
 impl Sampling {
     /// Leaves the decision to others, as with tracing disabled.
-    pub(crate) fn deferred(context: &TransactionContext, incoming: Option<&IncomingTrace>) -> Self {
+    pub(crate) fn deferred(trace_id: TraceId, incoming: Option<&IncomingTrace>) -> Self {
         Self {
-            sampled: context.sampled(),
+            sampled: incoming.and_then(|incoming| incoming.trace.sampled),
             rate: None,
-            rand: rand(context, incoming),
-            by_sampler: false,
+            rand: rand(trace_id, incoming),
         }
     }
 
     /// Decides by the options: by the sampler, which is called here; else by the decision that
-    /// came with the trace; else by the rate.
+    /// came with the trace; else by the rate. Where the sampler panics, as if there were none.
     ///
     /// See <https://develop.sentry.dev/sdk/telemetry/traces/#sampling>.
     pub(crate) fn decide(
-        context: &mut TransactionContext,
+        ids: &Ids,
+        start: &RootStart<'_>,
         incoming: Option<&IncomingTrace>,
-        rpc: Option<&dyn AboutRpc>,
         options: &ClientOptions,
     ) -> Self {
-        let rand = rand(context, incoming);
-        let (rate, by_sampler) = match &options.traces_sampling_strategy {
+        let deferred = Self::deferred(ids.trace_id, incoming);
+        let rate = match &options.traces_sampling_strategy {
             TracesSamplingStrategy::Function(sampler) => {
-                describe(context, incoming, rpc);
-                (SampleRate::new(sampler(context)), true)
+                let mut context = ids.context((start.name, start.op), deferred.sampled);
+                describe(&mut context, start, incoming);
+                guarded(|| sampler(&context))
             }
-            TracesSamplingStrategy::FixedRate(rate) if context.sampled().is_none() => {
-                (SampleRate::new(*rate), false)
-            }
-            _ => return Self::deferred(context, incoming),
+            TracesSamplingStrategy::FixedRate(rate) if deferred.sampled.is_none() => Some(*rate),
+            _ => None,
+        };
+        let Some(rate) = rate.map(SampleRate::new) else {
+            return deferred;
         };
         Self {
-            sampled: Some(rand.is_below(rate)),
+            sampled: Some(deferred.rand.is_below(rate)),
             rate: Some(rate),
-            rand,
-            by_sampler,
+            ..deferred
         }
     }
 }
@@ -65,17 +65,17 @@ impl Sampling {
 /// Adds what a sampler may want to know, and the context has no field for.
 fn describe(
     context: &mut TransactionContext,
+    start: &RootStart<'_>,
     incoming: Option<&IncomingTrace>,
-    rpc: Option<&dyn AboutRpc>,
 ) {
     if let Some(rate) = incoming.and_then(|incoming| incoming.sample_rate) {
         context.custom_insert(PARENT_SAMPLE_RATE.to_owned(), rate.get().into());
     }
-    if let Some(rpc) = rpc {
+    if let Some(rpc) = start.rpc {
         for (key, value) in [
             (fields::RPC_SYSTEM, "grpc"),
-            (fields::RPC_SERVICE, rpc.service()),
-            (fields::RPC_METHOD, rpc.method()),
+            (fields::RPC_SERVICE, rpc.about.service()),
+            (fields::RPC_METHOD, rpc.about.method()),
         ] {
             context.custom_insert(key.to_owned(), value.into());
         }
@@ -84,8 +84,7 @@ fn describe(
 
 /// The `sample_rand` of the trace; where it came without one, one that agrees with the decision
 /// that came with it.
-fn rand(context: &TransactionContext, incoming: Option<&IncomingTrace>) -> SampleRand {
-    let trace_id = context.trace_id();
+fn rand(trace_id: TraceId, incoming: Option<&IncomingTrace>) -> SampleRand {
     let Some(incoming) = incoming else {
         return SampleRand::of_trace(trace_id);
     };

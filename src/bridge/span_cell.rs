@@ -21,6 +21,7 @@ use crate::bridge::sent_events::SentEvents;
 use crate::bridge::span_state::{LiveSpan, SpanState};
 use crate::fields;
 use crate::propagation::W3cSpanContext;
+use crate::send;
 use crate::span_ext::{self, RpcStart, guarded};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -212,12 +213,13 @@ impl SpanCell {
 
     /// Says where the span was made, or, of a call in another span, that it is one.
     fn set_first_attributes(&self, live: &LiveSpan) {
-        if let Some(span) = live.recorded().filter(|_| live.tells_attributes()) {
+        if live.tells_attributes() {
             if !self.is_of_middleware() {
-                let source = attributes::source(self.metadata);
-                attributes::set(&span, source, attributes::NO_TAGS);
+                let source = attributes::collected(|see| send::span_source(self.metadata, see));
+                live.set_attributes(source, attributes::NO_TAGS);
             } else if !live.is_root {
-                attributes::set(&span, [attributes::origin()], attributes::NO_TAGS);
+                let origin = (fields::SENTRY_ORIGIN, send::ORIGIN_RPC.into());
+                live.set_attributes([origin], attributes::NO_TAGS);
             }
         }
     }

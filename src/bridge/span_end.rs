@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use sentry_core::Hub;
-
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::LiveSpan;
 use crate::span_ext::guarded;
@@ -62,20 +60,18 @@ impl SpanCell {
             }
         });
         if live.is_root {
-            // Finishing a transaction applies the scope of the current hub.
-            let hub = Arc::clone(&live.root.main.hub);
-            guarded(|| Hub::run(hub, || live.root.finish(ended_at)));
+            guarded(|| live.root.finish(ended_at));
         } else {
-            let late = self.take_late_data(&live.root, &span);
+            let record = self.take_record(&live.root, &span);
             guarded(|| span.into_owned().finish_with_timestamp(ended_at));
-            let late = match part {
+            let record = match part {
                 Some(part) => {
-                    live.root.release_part(part.number, late);
+                    live.root.release_part(part.number, record);
                     None
                 }
-                None => late,
+                None => record,
             };
-            if let Some(root) = live.root.child_finished(late) {
+            if let Some(root) = live.root.child_finished(record) {
                 root.finish();
             }
         }

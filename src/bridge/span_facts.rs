@@ -1,19 +1,17 @@
 //! Fields and facts on their way to the right Sentry span, call and root.
 
-use std::sync::Arc;
-
 use sentry_core::TransactionOrSpan;
-use sentry_core::protocol::{SpanId, Value};
+use sentry_core::protocol::Value;
 
 use crate::bridge::attributes;
 use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::draft::SpanFields;
-use crate::bridge::late_data::LateData;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::span_cell::SpanCell;
 use crate::bridge::span_state::LiveSpan;
 use crate::fields;
 use crate::report;
+use crate::send::SpanRecord;
 use crate::span_ext::{RpcStart, guarded};
 
 impl SpanCell {
@@ -59,9 +57,7 @@ impl SpanCell {
         self.tell_call(live, |facts| facts.add_tags(&tags));
         let rpc = self.around().find(|cell| cell.is_of_middleware());
         let of_rpc = rpc.map(|rpc| rpc.start());
-        if let Some(span) = of_rpc.unwrap_or(live).recorded() {
-            attributes::set(&span, data, tags);
-        }
+        of_rpc.unwrap_or(live).set_attributes(data, tags);
     }
 
     /// Changes the facts of the innermost server call around the span, else those of the root.
@@ -73,12 +69,12 @@ impl SpanCell {
         }
     }
 
-    /// What is to be added to its Sentry span when that is sent.
-    pub(crate) fn take_late_data(
+    /// What is kept of it beside its Sentry span, until the root is sent.
+    pub(crate) fn take_record(
         &self,
         root: &LocalRoot,
         span: &TransactionOrSpan,
-    ) -> Option<(SpanId, LateData)> {
+    ) -> Option<SpanRecord> {
         let TransactionOrSpan::Span(span) = span else {
             return None;
         };
@@ -87,14 +83,14 @@ impl SpanCell {
         }
         let mut state = self.lock();
         let data = std::mem::take(&mut state.late_data);
-        let late = match &state.rpc {
-            _ if !self.is_of_middleware() => LateData::Source(self.metadata, data),
-            Some(rpc) => LateData::Call(Arc::clone(rpc), data),
-            None => LateData::Name(self.metadata),
-        };
+        let call = state.rpc.clone();
         drop(state);
-        let id = guarded(|| span.get_span_id())?;
-        Some((id, late))
+        Some(SpanRecord {
+            id: guarded(|| span.get_span_id())?,
+            metadata: self.metadata,
+            call,
+            data,
+        })
     }
 
     fn is_root(&self) -> bool {
@@ -112,12 +108,12 @@ impl LiveSpan {
             if self.is_root {
                 self.root.open_call(facts);
             }
-            if let Some(span) = self.recorded().filter(|_| self.root.is_sampled) {
+            if self.root.is_sampled {
                 let data = match self.tells_attributes() {
-                    true => rpc.about.data(),
+                    true => attributes::collected(|see| rpc.about.attributes(see)),
                     false => Vec::new(),
                 };
-                attributes::set(&span, data, facts.tags.clone());
+                self.set_attributes(data, facts.tags.clone());
             }
         });
     }

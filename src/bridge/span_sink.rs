@@ -125,14 +125,10 @@ impl SpanCell {
             guarded(|| {
                 // Also where only the event is sent: it takes its trace context from the span.
                 span.set_status(end.status);
-                if live.tells_attributes() || live.is_root && event.is_some() {
-                    if live.is_root && live.root.parts.is_some() {
-                        // The root may be cut at this moment, and its next part needs them too.
-                        live.root.trail.keep_end(data.clone());
-                    }
-                    attributes::set(&span, data, attributes::NO_TAGS);
+                if live.root.tells_attributes() {
+                    live.set_attributes(data, attributes::NO_TAGS);
                 } else if live.is_root {
-                    live.root.trail.keep_end(data);
+                    live.root.trail.keep_data(data);
                 } else {
                     self.lock().late_data = data;
                 }

@@ -15,7 +15,6 @@ use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::carried_span::CarriedSpan;
 use crate::bridge::draft::{Draft, FieldStatus, Plan, SpanFields};
 use crate::bridge::duration::StartTime;
-use crate::bridge::late_data;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::options::LayerOptions;
 use crate::bridge::origin::HubFork;
@@ -23,6 +22,7 @@ use crate::bridge::parts::HeldPart;
 use crate::fields;
 use crate::propagation::{IncomingTrace, W3cSpanContext};
 use crate::report::{self, CallBreadcrumb};
+use crate::send::{self, NO_OP};
 use crate::span_ext::{RpcStart, guarded};
 
 const ORIGIN_TRACING: &str = "auto.tracing";
@@ -108,7 +108,7 @@ impl LiveSpan {
             },
             op: &plan.op(),
             origin: match plan.rpc {
-                Some(_) => attributes::ORIGIN_RPC,
+                Some(_) => send::ORIGIN_RPC,
                 None => ORIGIN_TRACING,
             },
             incoming: plan.incoming.as_deref(),
@@ -179,6 +179,23 @@ impl LiveSpan {
         self.root.tells_attributes() || self.is_root && !self.root.is_rpc
     }
 
+    /// Sets attributes on its span in Sentry, if it has one.
+    pub(crate) fn set_attributes<D, T>(
+        &self,
+        data: impl IntoIterator<Item = (D, Value)>,
+        tags: impl IntoIterator<Item = (T, String)>,
+    ) where
+        D: Into<Cow<'static, str>>,
+        T: Into<Cow<'static, str>>,
+    {
+        if self.is_root && self.root.is_unsampled_transaction() {
+            let data = data.into_iter().map(|(name, value)| (name.into(), value));
+            self.root.trail.keep_data(data);
+        } else if let Some(span) = self.recorded() {
+            attributes::set(&span, data, tags);
+        }
+    }
+
     /// Undoes a start: another thread was first.
     pub(crate) fn discard(self) {
         if !self.is_root && self.first.is_some() {
@@ -230,7 +247,7 @@ impl LiveSpan {
         if let Some(span) = self.recorded() {
             span.set_name(fields::UNKNOWN_METHOD);
             let original = (fields::RPC_METHOD_ORIGINAL, path.into());
-            attributes::set(&span, [original], attributes::NO_TAGS);
+            self.set_attributes([original], attributes::NO_TAGS);
             if let Some(carried) = &self.carried {
                 carried.keep(Some(fields::UNKNOWN_METHOD), None, &[]);
             }
@@ -276,7 +293,7 @@ impl LiveSpan {
             span.set_op(op);
         }
         if !(fields.data.is_empty() && fields.tags.is_empty()) {
-            attributes::set(&span, fields.data, fields.tags);
+            self.set_attributes(fields.data, fields.tags);
         }
     }
 }
@@ -320,7 +337,7 @@ fn record_inside<'s>(
     let (op, name) = match root.tells_attributes() {
         true => (plan.op(), plan.name()),
         // Name and operation are added with the other attributes, as the span is sent.
-        false => late_data::NAMELESS,
+        false => (NO_OP.into(), ""),
     };
     let span = guarded(|| around().start_child_with_details(&op, name, id, started_at));
     if span.is_none() {

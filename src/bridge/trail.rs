@@ -5,18 +5,17 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use sentry_core::protocol::{Span, SpanId, TraceContext, TraceId, User, Value};
+use sentry_core::protocol::{SpanId, TraceId, User, Value};
 use sentry_core::{Client, Hub, TransactionOrSpan};
 
 use crate::bridge::breadcrumb::Crumb;
-use crate::bridge::call_facts::{self, FieldFacts};
-use crate::bridge::late_data;
+use crate::bridge::call_facts::FieldFacts;
 use crate::bridge::local_root::LocalRoot;
 use crate::bridge::root_trace::RootTrace;
 use crate::bridge::sent_events::SentEvents;
 use crate::bridge::trails;
-use crate::fields;
 use crate::propagation::{SamplingContext, TraceHeaders, W3cSpanContext};
+use crate::send::SegmentFacts;
 use crate::span_ext::RpcStart;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -67,8 +66,9 @@ pub(crate) struct TrailState {
     transaction: Option<String>,
     /// Whether it has the name of its RPC until then.
     is_named_by_rpc: bool,
-    /// How the RPC ended, where its span does not have these attributes.
-    end: Vec<(Cow<'static, str>, Value)>,
+    /// Attributes that the root's span in sentry-core does not have: how its RPC ended, or what
+    /// the fields of a span said that is not sampled.
+    data: Vec<(Cow<'static, str>, Value)>,
     /// Set where the root is an RPC.
     pub(crate) rpc: Option<Arc<RpcStart>>,
     pub(crate) field_facts: FieldFacts,
@@ -189,45 +189,35 @@ impl Trail {
         state.is_named_by_rpc = is_named;
     }
 
-    /// Keeps how the RPC ended, for the transaction that it is.
-    pub(crate) fn keep_end(&self, end: Vec<(Cow<'static, str>, Value)>) {
-        self.lock().end = end;
+    /// Keeps attributes of the root's span, for its transaction and the events in it.
+    pub(crate) fn keep_data(&self, data: impl IntoIterator<Item = (Cow<'static, str>, Value)>) {
+        self.lock().data.extend(data);
     }
 
-    /// Adds what is known of the RPC to the transaction of this id, in its trace context, and
-    /// their late data to its spans.
-    pub(crate) fn complete(
-        &self,
-        id: SpanId,
-        trace: Option<&mut TraceContext>,
-        spans: &mut [Span],
-    ) {
-        let dropped = self.root_if_kept().map_or(0, |root| {
-            let (late, finished) = root.take_late(id);
-            finished.saturating_sub(late_data::add_to_spans(spans, late))
-        });
-        let Some(trace) = trace else { return };
-        if dropped > 0 {
-            let count = i64::try_from(dropped).unwrap_or(i64::MAX);
-            let name = fields::DROPPED_SPANS_COUNT.to_owned();
-            trace.data.insert(name, count.into());
+    /// What is known of the root's span beside what sentry-core has of it.
+    pub(crate) fn segment_facts(&self) -> SegmentFacts {
+        let state = self.lock();
+        SegmentFacts {
+            call: state.rpc.clone(),
+            data: state.data.clone(),
         }
-        let (rpc, end) = {
-            let mut state = self.lock();
-            // Until the last part is sent, each needs them.
-            let end = match self.is_over() {
-                true => std::mem::take(&mut state.end),
-                false => state.end.clone(),
-            };
-            (state.rpc.clone(), end)
-        };
-        // Replaces what the application set: how the call ended is known here.
-        for (name, value) in end {
-            trace.data.insert(name.into_owned(), value);
+    }
+
+    /// The same for the transaction: unless a later part of the root needs them, it gets the data.
+    pub(crate) fn take_segment_facts(&self) -> SegmentFacts {
+        if !self.is_over() {
+            return self.segment_facts();
         }
-        if let Some(rpc) = rpc {
-            call_facts::add_data(trace, rpc.about.data());
+        let mut state = self.lock();
+        SegmentFacts {
+            call: state.rpc.clone(),
+            data: std::mem::take(&mut state.data),
         }
+    }
+
+    /// Whether it was decided that the trace is not sampled.
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.trace.sampled() == Some(false)
     }
 
     pub(crate) fn is_transaction(&self) -> bool {

@@ -11,10 +11,10 @@ use crate::bridge::call_facts;
 use crate::bridge::event_place::EventPlace;
 use crate::bridge::repeats::{EventSource, Failure};
 use crate::bridge::sent_events::SentEvents;
-use crate::bridge::trace_transport;
 use crate::bridge::trail::Trail;
 use crate::fields;
 use crate::report;
+use crate::send;
 use crate::span_ext;
 
 impl Trail {
@@ -38,7 +38,8 @@ impl Trail {
                 if let Some(Context::Trace(trace)) = event.contexts.get("trace")
                     && trace.trace_id == trail.trace_id()
                 {
-                    trace_transport::expect_event(event.event_id, &trail);
+                    let context = || trail.sampling_context(None).envelope();
+                    send::expect_event(event.event_id, context);
                 }
             }
             Some(event)
@@ -133,9 +134,12 @@ impl Trail {
         let span_id = self.renew_trace(event);
         if let Some(rpc) = &rpc {
             call_facts::add_call(event, rpc, Some(self.root_id()), false);
-            if !place.tells_attributes() {
-                call_facts::add_span_data(event, span_id, rpc);
-            }
+        }
+        if let Some(Context::Trace(trace)) = event.contexts.get_mut("trace")
+            && trace.span_id == span_id
+            && !place.tells_attributes()
+        {
+            self.segment_facts().complete(trace, 0);
         }
     }
 

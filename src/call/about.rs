@@ -1,6 +1,5 @@
 //! What is known of a call, for whoever reports it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use sentry_core::protocol::{Map, Value};
@@ -9,7 +8,7 @@ use crate::call::head::CallHead;
 use crate::call::options::CallOptions;
 use crate::fields;
 use crate::lifecycle::RequestProgress;
-use crate::report::Metadata;
+use crate::report::{Attribute, Metadata, SeeAttribute};
 use crate::rpc::RpcSide;
 use crate::span_ext::AboutRpc;
 
@@ -79,49 +78,37 @@ impl AboutRpc for AboutCall {
         Some(known.collect())
     }
 
-    fn data(&self) -> Vec<(Cow<'static, str>, Value)> {
+    fn attributes(&self, see: SeeAttribute<'_>) {
         let names = self.head.names(self.options.conventions);
         let kind = match self.head.side {
             RpcSide::Server => "server",
             RpcSide::Client => "client",
         };
-        let peer = self.head.peer.filter(|_| self.sends_pii);
-        let text = |text: Option<&str>| text.map(Value::from);
-        let known = [
-            (fields::SENTRY_KIND, text(Some(kind))),
-            (fields::RPC_SYSTEM, text(names.system)),
-            (fields::RPC_SYSTEM_NAME, text(names.system_name)),
-            (fields::RPC_SERVICE, text(names.service)),
-            (fields::RPC_METHOD, text(Some(names.method))),
-            (fields::RPC_METHOD_ORIGINAL, text(names.original)),
-            (fields::SERVER_ADDRESS, text(self.head.server_address())),
-            (
-                fields::SERVER_PORT,
-                self.head.server_port().map(Value::from),
-            ),
-            (
-                fields::NETWORK_PEER_ADDRESS,
-                peer.map(|peer| peer.ip().to_string().into()),
-            ),
-            (
-                fields::NETWORK_PEER_PORT,
-                peer.map(|peer| peer.port().into()),
-            ),
-        ];
-        let metadata = self
-            .metadata
-            .attributes(self.options.conventions, self.sends_pii);
-        let mut data = Vec::with_capacity(known.len() + metadata.len());
-        data.extend(
-            known
-                .into_iter()
-                .filter_map(|(name, value)| Some((Cow::Borrowed(name), value?))),
-        );
-        data.extend(
-            metadata
-                .into_iter()
-                .map(|(name, value)| (Cow::Owned(name), value)),
-        );
-        data
+        for (name, text) in [
+            (fields::SENTRY_KIND, Some(kind)),
+            (fields::RPC_SYSTEM, names.system),
+            (fields::RPC_SYSTEM_NAME, names.system_name),
+            (fields::RPC_SERVICE, names.service),
+            (fields::RPC_METHOD, Some(names.method)),
+            (fields::RPC_METHOD_ORIGINAL, names.original),
+            (fields::SERVER_ADDRESS, self.head.server_address()),
+        ] {
+            if let Some(text) = text {
+                see(name, Attribute::Text(text));
+            }
+        }
+        if let Some(port) = self.head.server_port() {
+            see(fields::SERVER_PORT, Attribute::Number(port));
+        }
+        if let Some(peer) = self.head.peer.filter(|_| self.sends_pii) {
+            let address = peer.ip().to_string();
+            see(fields::NETWORK_PEER_ADDRESS, Attribute::Text(&address));
+            let port = peer.port().into();
+            see(fields::NETWORK_PEER_PORT, Attribute::Number(port));
+        }
+        let conventions = self.options.conventions;
+        for (name, value) in self.metadata.attributes(conventions, self.sends_pii) {
+            see(&name, Attribute::Json(&value));
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::report::MetadataOptions;
 use crate::report::{Metadata, MetadataPlace, OutcomeAttributes};
 use crate::rpc::{MethodPath, Outcome, RpcSide};
 use crate::span_ext::{
-    self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcStart, SpanEntered, SpanSink,
+    self, AboutRpc, Enterer, HeldPanics, Muted, RpcFacts, RpcKey, RpcStart, SpanEntered, SpanSink,
 };
 
 /// A running RPC and its span.
@@ -110,6 +110,10 @@ impl RpcCall {
 
     pub(crate) fn span(&self) -> &Span {
         &self.span
+    }
+
+    fn key(&self) -> RpcKey {
+        RpcKey::of(&self.about)
     }
 
     pub(crate) fn sink(&self) -> Option<&Arc<dyn SpanSink>> {
@@ -219,7 +223,7 @@ impl Watch for RpcCall {
 
     fn enter(&self) -> RpcEntered<'_> {
         RpcEntered {
-            _span: span_ext::enter(&self.span, self.sink.as_ref(), Enterer::Runner),
+            _span: span_ext::enter(&self.span, self.sink.as_ref(), self.key(), Enterer::Runner),
             _held: self.catches_panics().then(HeldPanics::new),
             _muted: self.is_ignored.then(Muted::new),
         }
@@ -240,9 +244,13 @@ impl Watch for RpcScope {
     type Entered<'a> = RpcEntered<'a>;
 
     fn enter(&self) -> RpcEntered<'_> {
+        let key = RpcKey::of(&self.about);
+        // As where the handler reads its request.
+        let is_inside = key.is_current();
+        let enter = || span_ext::enter(&self.span, self.sink.as_ref(), key, Enterer::Guest);
         RpcEntered {
             _held: None,
-            _span: span_ext::enter(&self.span, self.sink.as_ref(), Enterer::Guest),
+            _span: (!is_inside).then(enter).unwrap_or_default(),
             _muted: self.is_ignored.then(Muted::new),
         }
     }

@@ -16,6 +16,14 @@ pub(crate) fn span_id(id: SpanId) -> [u8; SPAN_ID_LEN] {
     bytes(&id)
 }
 
+pub(crate) fn trace_id_hex(id: TraceId) -> Hex<TRACE_ID_LEN> {
+    Hex::new(trace_id(id))
+}
+
+pub(crate) fn span_id_hex(id: SpanId) -> Hex<SPAN_ID_LEN> {
+    Hex::new(span_id(id))
+}
+
 /// An id as text, in lower case.
 pub(crate) struct Hex<const LEN: usize>([[u8; 2]; LEN]);
 

@@ -7,6 +7,7 @@ mod incoming;
 mod outgoing;
 #[cfg(test)]
 mod properties;
+mod random_id;
 mod sample;
 mod sampling_context;
 mod sentry_trace;
@@ -15,8 +16,10 @@ mod trace_format;
 mod traceparent;
 mod w3c_span_context;
 
+pub(crate) use self::id::{span_id_hex, trace_id_hex};
 pub(crate) use self::incoming::{IncomingTrace, org_id};
 pub use self::outgoing::TraceHeaders;
+pub(crate) use self::random_id::{new_span_id, new_trace_id};
 pub(crate) use self::sample::{SampleRand, SampleRate};
 pub(crate) use self::sampling_context::{SamplingContext, TraceHead};
 pub(crate) use self::sentry_trace::SentryTrace;

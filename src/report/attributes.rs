@@ -26,23 +26,21 @@ pub(crate) struct OutcomeAttributes<'a> {
 
 /// The value of one attribute.
 #[derive(Debug, Clone, Copy)]
-enum Attribute<'a> {
+pub(crate) enum Attribute<'a> {
     Number(i64),
     Text(&'a str),
+    Json(&'a Value),
 }
 
-impl<'a> Attribute<'a> {
-    fn as_field(&self) -> &dyn tracing::Value {
-        match self {
-            Self::Number(number) => number,
-            Self::Text(text) => text,
-        }
-    }
+/// Called with attributes, each name once.
+pub(crate) type SeeAttribute<'s> = &'s mut dyn FnMut(&str, Attribute<'_>);
 
-    fn to_value(self) -> Value {
+impl Attribute<'_> {
+    pub(crate) fn to_value(self) -> Value {
         match self {
             Self::Number(number) => number.into(),
             Self::Text(text) => text.into(),
+            Self::Json(value) => value.clone(),
         }
     }
 
@@ -52,7 +50,11 @@ impl<'a> Attribute<'a> {
 }
 
 fn as_field<'a>((_, value): &'a Named<'_>) -> Option<&'a dyn tracing::Value> {
-    value.as_ref().map(Attribute::as_field)
+    match value.as_ref()? {
+        Attribute::Number(number) => Some(number),
+        Attribute::Text(text) => Some(text),
+        Attribute::Json(_) => None,
+    }
 }
 
 type Named<'a> = (&'static str, Option<Attribute<'a>>);

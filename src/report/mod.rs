@@ -25,7 +25,7 @@ mod scrub;
 mod status;
 mod tags;
 
-pub(crate) use self::attributes::OutcomeAttributes;
+pub(crate) use self::attributes::{Attribute, OutcomeAttributes, SeeAttribute};
 pub(crate) use self::bounds::{MAX_TEXT_LEN, bounded_event, bounded_fingerprint, bounded_name};
 pub(crate) use self::breadcrumb::CallBreadcrumb;
 pub use self::caller::CallerIdentity;

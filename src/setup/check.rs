@@ -8,10 +8,11 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::info_span;
 use tracing::subscriber::NoSubscriber;
 
-use crate::bridge::{self, SentryTracingLayer};
+use crate::bridge::SentryTracingLayer;
 use crate::call;
 use crate::fields;
 use crate::rpc::{self, RpcSide};
+use crate::send;
 use crate::setup::note::{self, OtelIds};
 use crate::setup::problem::SetupProblem;
 use crate::setup::report::SetupReport;
@@ -179,7 +180,7 @@ fn client_problem(client: Option<&Client>) -> Option<SetupProblem> {
 /// The problems that calls have shown so far.
 fn call_problems() -> impl Iterator<Item = SetupProblem> {
     // Without a server layer, the transaction of SentryHttpLayer is the only one of a call.
-    let has_two_transactions = bridge::is_http_layer_found() && call::is_layered(RpcSide::Server);
+    let has_two_transactions = send::is_http_layer_found() && call::is_layered(RpcSide::Server);
     let found = [
         (has_two_transactions, SetupProblem::ConflictingHttpLayer),
         (

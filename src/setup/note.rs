@@ -2,7 +2,7 @@
 
 use sentry_core::{Client, TracesSamplingStrategy};
 
-use crate::bridge;
+use crate::send;
 
 pub(crate) const SENTRY_VERSIONS: &str = "sentry versions: `cargo tree -i sentry-core` must list \
      one version.\n\
@@ -84,7 +84,7 @@ pub(crate) fn about_client(client: Option<&Client>) -> Vec<&'static str> {
         ),
         _ => {}
     }
-    if !bridge::is_trace_transport_installed() {
+    if !send::is_trace_transport_installed() {
         notes.push(
             "Transport: without a TraceTransport, Sentry samples and counts the services of a \
              trace separately.\n\

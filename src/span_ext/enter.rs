@@ -23,6 +23,24 @@ pub(crate) enum Enterer {
 thread_local! {
     /// The span that the middleware is entering or leaving.
     static MIDDLEWARE_SPAN: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The innermost RPC that this thread is in.
+    static CURRENT_RPC: Cell<Option<RpcKey>> = const { Cell::new(None) };
+}
+
+/// Identifies an RPC while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RpcKey(usize);
+
+impl RpcKey {
+    /// The key of the RPC that `shared` belongs to.
+    pub(crate) fn of<T>(shared: &Arc<T>) -> Self {
+        Self(Arc::as_ptr(shared).addr())
+    }
+
+    /// Whether it is the innermost RPC that this thread is in.
+    pub(crate) fn is_current(self) -> bool {
+        CURRENT_RPC.try_with(Cell::get).ok().flatten() == Some(self)
+    }
 }
 
 /// In a span, until it is dropped.
@@ -31,6 +49,8 @@ pub(crate) struct SpanEntered<'a> {
     id: Option<u64>,
     sink: Option<&'a Arc<dyn SpanSink>>,
     entered: Option<Entered<'a>>,
+    /// The RPC that the thread was in before.
+    outer: Option<RpcKey>,
 }
 
 /// Enters the span of an RPC. Its `sink` is called directly, so that our layer need not look the
@@ -38,6 +58,7 @@ pub(crate) struct SpanEntered<'a> {
 pub(crate) fn enter<'a>(
     span: &'a Span,
     sink: Option<&'a Arc<dyn SpanSink>>,
+    key: RpcKey,
     by: Enterer,
 ) -> SpanEntered<'a> {
     if is_thread_gone() {
@@ -52,16 +73,29 @@ pub(crate) fn enter<'a>(
         id,
         sink,
         entered: Some(entered),
+        outer: set_current_rpc(Some(key)),
     }
 }
 
 impl Drop for SpanEntered<'_> {
     fn drop(&mut self) {
+        if self.entered.is_none() {
+            return;
+        }
+        set_current_rpc(self.outer);
         if let Some(sink) = self.sink {
             sink.exit();
         }
         while_entering(self.id, || drop(self.entered.take()));
     }
+}
+
+/// Returns the one before.
+fn set_current_rpc(key: Option<RpcKey>) -> Option<RpcKey> {
+    CURRENT_RPC
+        .try_with(|current| current.replace(key))
+        .ok()
+        .flatten()
 }
 
 /// Drops a span under its own dispatcher. As a span closes, its registry drops the parent by the

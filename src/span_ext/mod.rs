@@ -16,7 +16,9 @@ mod sink;
 mod status_ext;
 mod thread_guard;
 
-pub(crate) use self::enter::{Enterer, SpanEntered, drop_span, enter, is_middleware_entering};
+pub(crate) use self::enter::{
+    Enterer, RpcKey, SpanEntered, drop_span, enter, is_middleware_entering,
+};
 pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold_panic};

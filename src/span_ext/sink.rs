@@ -16,7 +16,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::propagation::{IncomingTrace, TraceHeaders};
-use crate::report::{CallBreadcrumb, EventKind, EventLimiter};
+use crate::report::{CallBreadcrumb, EventKind, EventLimiter, SeeAttribute};
 use crate::span_ext::enter::Enterer;
 use crate::span_ext::otel_parent::OtelParentFn;
 
@@ -130,8 +130,8 @@ pub(crate) trait AboutRpc: fmt::Debug + Send + Sync {
     /// The context of events in it; `None` where there is to be none.
     fn context(&self) -> Option<Map<String, Value>>;
 
-    /// Attributes of its span.
-    fn data(&self) -> Vec<(Cow<'static, str>, Value)>;
+    /// Calls `see` with each attribute of its span.
+    fn attributes(&self, see: SeeAttribute<'_>);
 }
 
 /// What is set for an RPC as it begins.

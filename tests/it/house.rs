@@ -16,7 +16,7 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("fields", &[]),
     ("manual", &[]),
     ("sync", &[]),
@@ -26,8 +26,19 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("report", &["rpc", "fields", "sync"]),
     ("span_ext", &["report", "propagation", "rpc"]),
     (
-        "bridge",
+        "send",
         &["span_ext", "report", "propagation", "fields", "sync"],
+    ),
+    (
+        "bridge",
+        &[
+            "send",
+            "span_ext",
+            "report",
+            "propagation",
+            "fields",
+            "sync",
+        ],
     ),
     (
         "call",
@@ -35,13 +46,17 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ),
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
-    ("init", &["bridge"]),
+    ("init", &["send"]),
     ("interceptor", &["span_ext"]),
-    ("setup", &["bridge", "call", "rpc", "span_ext", "fields"]),
+    (
+        "setup",
+        &["bridge", "send", "call", "rpc", "span_ext", "fields"],
+    ),
     (
         "lib",
         &[
             "bridge",
+            "send",
             "server",
             "client",
             "init",

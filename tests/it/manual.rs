@@ -129,7 +129,7 @@ fn links_into_the_manual_lead_to_a_heading() {
         "src/lib.rs",
         "src/manual/mod.rs",
         "src/bridge/layer.rs",
-        "src/bridge/trace_transport.rs",
+        "src/send/transport.rs",
     ] {
         check(&read(file), "");
     }

@@ -352,7 +352,10 @@ fn a_transaction_is_that_of_the_real_client() {
     assert_eq!(transaction.tags["tag"], "value");
     let sdk = transaction.sdk.as_ref().unwrap();
     assert_eq!(sdk.name, "sentry.rust");
-    assert_eq!(sdk.integrations, ["named"]);
+    assert_eq!(sdk.integrations, ["named", "tonic"]);
+    let packages: Vec<_> = sdk.packages.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(packages, ["cargo:sentry", "cargo:sentry-tonic"]);
+    assert_eq!(transaction.platform, "native");
     assert_eq!(*setups.lock().unwrap(), 1);
 }
 

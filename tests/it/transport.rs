@@ -59,8 +59,14 @@ fn sent(transport: &Filtering) -> Vec<(String, Value)> {
             value
         });
         let (mut header, item) = (lines.next().unwrap(), lines.next().unwrap());
-        header.as_object_mut().unwrap().remove("event_id");
-        (item["type"].as_str().unwrap().to_owned(), header)
+        let kind = item["type"].as_str().unwrap();
+        let members = header.as_object_mut().unwrap();
+        members.remove("event_id");
+        if let Some(sent_at) = members.remove("sent_at") {
+            assert_eq!(kind, "transaction");
+            humantime::parse_rfc3339(sent_at.as_str().unwrap()).unwrap();
+        }
+        (kind.to_owned(), header)
     };
     sent.into_iter().map(parse).collect()
 }

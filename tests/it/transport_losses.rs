@@ -18,7 +18,7 @@ use crate::support::gated::{self, Gated, LONG};
 #[cfg(target_os = "linux")]
 use crate::support::wait::wait_until;
 
-const NAME: &str = "sentry-outbox";
+const NAME: &str = "sentry-queue";
 
 fn client(ingest: &Gated, queue: Option<usize>) -> Arc<Client> {
     let options = ClientOptions::new()

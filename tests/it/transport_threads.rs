@@ -208,7 +208,7 @@ fn waits() -> u32 {
         let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
         let of = |name| Some(status.lines().find_map(|l| l.strip_prefix(name))?.trim());
         let waits = of("voluntary_ctxt_switches:")?.parse().unwrap();
-        (of("Name:")? == "sentry-outbox").then_some(waits)
+        (of("Name:")? == "sentry-queue").then_some(waits)
     });
     let of_task: Vec<u32> = of_task.collect();
     assert_eq!(of_task.len(), 1);

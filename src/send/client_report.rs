@@ -2,13 +2,12 @@
 
 use std::sync::PoisonError;
 
-use sentry_core::Envelope;
-use sentry_core::protocol::client_report::{ItemLoss, LossSource, Reason};
+use sentry_core::protocol::client_report::{ItemLoss, Reason};
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Any thread adds losses; the thread of the outbox takes them.
+/// Any thread adds losses; the thread of the queue takes them.
 #[derive(Default)]
 pub(crate) struct Losses {
     /// The taker looks often, and mostly in vain: this spares it the lock. Written with the
@@ -18,9 +17,9 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
-    pub(crate) fn add(&self, envelope: &Envelope, reason: Reason) {
+    pub(crate) fn add(&self, losses: impl IntoIterator<Item = ItemLoss>, reason: Reason) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        for mut loss in envelope.losses() {
+        for mut loss in losses {
             // A report that is lost tells of what was lost before.
             loss.reason = loss.reason.or(Some(reason));
             add_to(&mut sums, loss);
@@ -52,6 +51,7 @@ mod loom_models {
     use std::sync::Arc;
 
     use sentry_core::protocol::Event;
+    use sentry_core::protocol::client_report::LossSource;
 
     use super::*;
     use crate::sync::{model, spawn};
@@ -68,7 +68,7 @@ mod loom_models {
                 let losses = Arc::clone(&losses);
                 spawn(move || {
                     for _ in 0..events {
-                        losses.add(&Event::default().into(), Reason::QueueOverflow);
+                        losses.add(Event::default().losses(), Reason::QueueOverflow);
                     }
                 })
             });

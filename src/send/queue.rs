@@ -12,16 +12,17 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use sentry_core::client_report::{Reason, Recorder};
-use sentry_core::protocol::client_report::Reason as LossReason;
+use sentry_core::protocol::client_report::{ItemLoss, LossSource, Reason as LossReason};
 use sentry_core::{Envelope, Hub, Transport};
 
-use crate::bridge::losses::Losses;
-use crate::bridge::packer::Packer;
+use crate::send::client_report::Losses;
+use crate::send::envelope_writer::EnvelopeWriter;
+use crate::send::handover::WrittenTransaction;
 use crate::span_ext::guarded;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Names of threads are cut after 15 bytes.
-const THREAD: &str = "sentry-outbox";
+const THREAD: &str = "sentry-queue";
 
 /// Longer than any request of a transport takes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3_600);
@@ -34,7 +35,7 @@ const LINGER: Duration = Duration::from_millis(10);
 const WAKE_AT: usize = 32;
 
 /// Where envelopes wait for their turn.
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     jobs: Sender<Job>,
     state: Arc<State>,
     capacity: usize,
@@ -47,7 +48,7 @@ struct State {
     /// How many envelopes wait. Flushes do not count: they would have to wait for room,
     /// however little time they have.
     waiting: AtomicUsize,
-    /// The outbox was dropped: what still waits is not sent.
+    /// The queue was dropped: what still waits is not sent.
     is_abandoned: AtomicBool,
     /// What had no room. Not given to the recorder: the client would put its report into the
     /// next envelope, which most likely has no room either.
@@ -60,6 +61,8 @@ struct State {
 )]
 enum Job {
     Send(Envelope),
+    /// With the losses that the envelope beside it reports.
+    SendWritten(WrittenTransaction, Vec<ItemLoss>),
     End(EndRequest),
 }
 
@@ -77,7 +80,7 @@ pub(crate) enum EndKind {
     Shutdown,
 }
 
-impl Outbox {
+impl SendQueue {
     /// `inner` is given up to `at_once` envelopes before it is waited for: it must have room
     /// for as many.
     pub(crate) fn new(
@@ -93,9 +96,9 @@ impl Outbox {
             in_transport: 0,
             at_once,
             state: Arc::clone(&state),
-            packer: Packer::new(recorder.clone()),
+            writer: EnvelopeWriter::new(recorder.clone()),
         };
-        // The first thread to ask for the main hub becomes its owner: not that of the outbox.
+        // The first thread to ask for the main hub becomes its owner: not that of the queue.
         let _ = Hub::main();
         // Without a thread, what is sent is lost, and counted.
         let thread = thread::Builder::new()
@@ -112,17 +115,49 @@ impl Outbox {
 
     /// Queues the envelope. Never blocks: where there is no room, the envelope is lost.
     pub(crate) fn send(&self, envelope: Envelope) {
-        let Some(before) = self.state.enter(self.capacity) else {
-            return self.state.lost.add(&envelope, LossReason::QueueOverflow);
-        };
-        if let Err(SendError(Job::Send(envelope))) = self.jobs.send(Job::Send(envelope)) {
+        match self.state.enter(self.capacity) {
+            Some(before) => self.push(Job::Send(envelope), before),
+            None => self
+                .state
+                .lost
+                .add(envelope.losses(), LossReason::QueueOverflow),
+        }
+    }
+
+    /// As [`send`](Self::send), a transaction that was written already. `beside` is the envelope
+    /// that was sent beside it: all that may be in it is a client report.
+    pub(crate) fn send_written(&self, transaction: WrittenTransaction, beside: &Envelope) {
+        let reported: Vec<_> = beside.losses().collect();
+        match self.state.enter(self.capacity) {
+            Some(before) => self.push(Job::SendWritten(transaction, reported), before),
+            None => {
+                let lost = transaction.losses().chain(reported);
+                self.state.lost.add(lost, LossReason::QueueOverflow);
+            }
+        }
+    }
+
+    /// Adds a job behind `before` others.
+    fn push(&self, job: Job, before: usize) {
+        if let Err(SendError(job)) = self.jobs.send(job) {
             let no_thread = Reason::InternalError;
-            self.recorder.record_lost_data(&envelope, no_thread);
+            match job {
+                Job::Send(envelope) => self.recorder.record_lost_data(&envelope, no_thread),
+                Job::SendWritten(transaction, _) => {
+                    let report = transaction.loss_report(LossReason::InternalSdkError);
+                    self.recorder.record_lost_data(&report, no_thread);
+                }
+                Job::End(_) => {}
+            }
         }
         // At a quarter of the capacity: more may come while the thread is waking up.
         if before + 1 == (self.capacity / 4).clamp(1, WAKE_AT) {
             self.wake();
         }
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     fn wake(&self) {
@@ -147,7 +182,7 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for SendQueue {
     /// Does not wait for the thread, which may be in the middle of a request: closing a client
     /// has a timeout of its own.
     fn drop(&mut self) {
@@ -178,7 +213,7 @@ struct Worker {
     in_transport: usize,
     at_once: usize,
     state: Arc<State>,
-    packer: Packer,
+    writer: EnvelopeWriter,
 }
 
 impl Worker {
@@ -204,7 +239,19 @@ impl Worker {
         match job {
             Ok(Job::Send(envelope)) => {
                 self.state.leave();
-                self.send(envelope);
+                self.writer.keep(self.state.lost.take());
+                let written = self.writer.write(envelope);
+                written
+                    .into_iter()
+                    .for_each(|envelope| self.hand_over(envelope));
+            }
+            Ok(Job::SendWritten(transaction, reported)) => {
+                self.state.leave();
+                self.writer.keep(self.state.lost.take());
+                self.writer.keep(reported);
+                let raw = self.writer.raw(transaction);
+                raw.into_iter()
+                    .for_each(|envelope| self.hand_over(envelope));
             }
             Ok(Job::End(end)) => self.end(&end),
             Err(_) => self.report(),
@@ -215,32 +262,25 @@ impl Worker {
         if let Some(job) = next_within_linger(jobs) {
             return Ok(job);
         }
-        match self.packer.report_due() {
+        match self.writer.report_due() {
             Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => jobs.recv().map_err(RecvTimeoutError::from),
         }
     }
 
-    fn send(&mut self, envelope: Envelope) {
-        self.packer.keep(self.state.lost.take());
-        if let Some(parcel) = self.packer.pack(envelope) {
-            self.hand_over(parcel);
-        }
-    }
-
     fn report(&mut self) {
-        self.packer.keep(self.state.lost.take());
-        if let Some(report) = self.packer.take_report() {
+        self.writer.keep(self.state.lost.take());
+        if let Some(report) = self.writer.take_report() {
             self.hand_over(report);
         }
     }
 
-    fn hand_over(&mut self, parcel: Envelope) {
+    fn hand_over(&mut self, envelope: Envelope) {
         // A flush that timed out has left envelopes there.
         if self.in_transport >= self.at_once {
             self.wait_for_inner();
         }
-        self.inner.send_envelope(parcel);
+        self.inner.send_envelope(envelope);
         self.in_transport += 1;
         if self.in_transport >= self.at_once || self.state.is_nothing_waiting() {
             self.wait_for_inner();
@@ -318,8 +358,8 @@ mod loom_models {
                 let jobs = jobs.clone();
                 spawn(move || {
                     if state.enter(CAPACITY).is_none() {
-                        let event = Event::default().into();
-                        return state.lost.add(&event, LossReason::QueueOverflow);
+                        let event = Event::default();
+                        return state.lost.add(event.losses(), LossReason::QueueOverflow);
                     }
                     assert!(waiting.fetch_add(1, Ordering::Relaxed) < CAPACITY);
                     jobs.send(()).unwrap();

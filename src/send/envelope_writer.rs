@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use sentry_core::Envelope;
 use sentry_core::client_report::{Reason, Recorder};
-use sentry_core::protocol::client_report::{Item, ItemLoss, LossSource};
+use sentry_core::protocol::client_report::{Item, ItemLoss, LossSource, Reason as LossReason};
 use sentry_core::protocol::{ClientReport, EnvelopeHeaders, EnvelopeItem};
 
-use crate::bridge::losses;
+use crate::send::client_report;
+use crate::send::handover::WrittenTransaction;
 
 /// How long reported losses wait for an envelope to travel with.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ const MAX_KEPT_BUFFER: usize = 64 * 1024;
 /// Serializes envelopes that have headers to lose, and takes client reports out of them
 /// first: a transport that loses an envelope counts its items, and the losses that reports
 /// in it tell of, but it cannot count what it sees as bytes alone.
-pub(crate) struct Packer {
+pub(crate) struct EnvelopeWriter {
     recorder: Recorder,
     losses: Vec<ItemLoss>,
     report_due: Option<Instant>,
@@ -26,7 +27,7 @@ pub(crate) struct Packer {
     buffer: Vec<u8>,
 }
 
-impl Packer {
+impl EnvelopeWriter {
     pub(crate) fn new(recorder: Recorder) -> Self {
         Self {
             recorder,
@@ -49,7 +50,7 @@ impl Packer {
     }
 
     /// `None` for an envelope that cannot be serialized: sentry's transports would panic on it.
-    pub(crate) fn pack(&mut self, mut envelope: Envelope) -> Option<Envelope> {
+    pub(crate) fn write(&mut self, mut envelope: Envelope) -> Option<Envelope> {
         if !has_headers_to_lose(&envelope) {
             if let Some(report) = self.take_losses() {
                 envelope.add_item(report);
@@ -63,6 +64,17 @@ impl Packer {
             self.recorder.record_lost_data(&envelope, broken);
         }
         raw
+    }
+
+    /// A transaction that was written already.
+    pub(crate) fn raw(&self, transaction: WrittenTransaction) -> Option<Envelope> {
+        let report = transaction.loss_report(LossReason::InternalSdkError);
+        let raw = Envelope::from_bytes_raw(transaction.bytes);
+        if raw.is_err() {
+            self.recorder
+                .record_lost_data(&report, Reason::InternalError);
+        }
+        raw.ok()
     }
 
     fn written(&mut self, envelope: &Envelope) -> Option<Envelope> {
@@ -92,7 +104,7 @@ impl Packer {
 
     pub(crate) fn keep(&mut self, losses: impl IntoIterator<Item = ItemLoss>) {
         for loss in losses {
-            losses::add_to(&mut self.losses, loss);
+            client_report::add_to(&mut self.losses, loss);
         }
         if self.report_due.is_none() && !self.losses.is_empty() {
             self.report_due = Instant::now().checked_add(REPORT_INTERVAL);

@@ -4,16 +4,17 @@ use std::any::type_name_of_val;
 use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use sentry_core::protocol::DynamicSamplingContext;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
-use crate::bridge::http_layer;
-use crate::bridge::outbox::{EndKind, Outbox};
-use crate::bridge::trail::Trail;
+use crate::send::handover;
+use crate::send::http_layer;
+use crate::send::queue::{EndKind, SendQueue};
 
 /// The default capacity of sentry's transports.
 const DEFAULT_CAPACITY: usize = 30;
@@ -29,35 +30,38 @@ const MAX_EXPECTED: usize = 8;
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Events that are being captured on this thread, and the roots that they
-    /// belong to: capturing and sending are one call. `before_send` may capture
-    /// another one meanwhile, or drop the first.
-    static EXPECTED: RefCell<Vec<(Uuid, Weak<Trail>)>> = const { RefCell::new(Vec::new()) };
+    /// Events that are being captured on this thread, and the sampling contexts of their traces:
+    /// capturing and sending are one call. `before_send` may capture another one meanwhile, or
+    /// drop the first.
+    static EXPECTED: RefCell<Vec<(Uuid, DynamicSamplingContext)>> =
+        const { RefCell::new(Vec::new()) };
 }
 
 pub(crate) fn is_installed() -> bool {
     IS_INSTALLED.load(Ordering::Relaxed)
 }
 
-/// Remembers the root of an event that is about to be sent on this thread.
-pub(crate) fn expect_event(id: Uuid, trail: &Arc<Trail>) {
-    if is_installed() {
+/// Remembers the sampling context for an event that is about to be sent on this thread.
+pub(crate) fn expect_event(id: Uuid, context: impl FnOnce() -> Option<DynamicSamplingContext>) {
+    if is_installed()
+        && let Some(context) = context()
+    {
         let _ = EXPECTED.try_with(|expected| {
             let mut expected = expected.borrow_mut();
             let surplus = (expected.len() + 1).saturating_sub(MAX_EXPECTED);
             expected.drain(..surplus);
-            expected.push((id, Arc::downgrade(trail)));
+            expected.push((id, context));
         });
     }
 }
 
-fn take_expected(id: Uuid) -> Option<Arc<Trail>> {
+fn take_expected(id: Uuid) -> Option<DynamicSamplingContext> {
     let found = EXPECTED.try_with(|expected| {
         let mut expected = expected.borrow_mut();
         let index = expected.iter().position(|(expected, _)| *expected == id)?;
         Some(expected.remove(index).1)
     });
-    found.ok()??.upgrade()
+    found.ok().flatten()
 }
 
 /// Wraps the transport of a Sentry client, so that transactions and errors reach
@@ -122,9 +126,16 @@ impl fmt::Debug for TraceTransport {
     }
 }
 
+impl Drop for TraceTransport {
+    fn drop(&mut self) {
+        handover::remove_factory(self);
+    }
+}
+
 impl TransportFactory for TraceTransport {
     fn create_transport_with_options(&self, options: TransportOptions) -> Arc<dyn Transport> {
         IS_INSTALLED.store(true, Ordering::Relaxed);
+        handover::add_factory(self);
         let capacity = options.transport_channel_capacity;
         let recorder = options.client_report_recorder.clone();
         let inner = self.inner.create_transport_with_options(options);
@@ -133,8 +144,8 @@ impl TransportFactory for TraceTransport {
             true => AT_ONCE.min(capacity),
             false => 1,
         };
-        Arc::new(OutboxTransport {
-            outbox: Outbox::new(inner, capacity, at_once, recorder),
+        Arc::new(QueueTransport {
+            queue: SendQueue::new(inner, capacity, at_once, recorder),
         })
     }
 }
@@ -146,22 +157,29 @@ fn is_of_sentry(factory: &impl TransportFactory) -> bool {
     type_name_of_val(factory).starts_with("sentry::transports::")
 }
 
-struct OutboxTransport {
-    outbox: Outbox,
+struct QueueTransport {
+    queue: SendQueue,
 }
 
-impl Transport for OutboxTransport {
+impl Transport for QueueTransport {
     fn send_envelope(&self, envelope: Envelope) {
-        http_layer::look_at(&envelope);
-        self.outbox.send(with_trace_of_event(envelope));
+        let was_asked = handover::answer(self.queue.recorder());
+        match handover::take() {
+            Some(transaction) => self.queue.send_written(transaction, &envelope),
+            None if was_asked && envelope.items().next().is_none() => {}
+            None => {
+                http_layer::look_at(&envelope);
+                self.queue.send(with_trace_of_event(envelope));
+            }
+        }
     }
 
     fn flush(&self, timeout: Duration) -> bool {
-        self.outbox.end(EndKind::Flush, timeout)
+        self.queue.end(EndKind::Flush, timeout)
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {
-        self.outbox.end(EndKind::Shutdown, timeout)
+        self.queue.end(EndKind::Shutdown, timeout)
     }
 }
 
@@ -170,8 +188,7 @@ fn with_trace_of_event(envelope: Envelope) -> Envelope {
     let Some(event_id) = envelope.event().map(|event| event.event_id) else {
         return envelope;
     };
-    let context = take_expected(event_id).and_then(|trail| trail.sampling_context(None).envelope());
-    match context {
+    match take_expected(event_id) {
         Some(context) => {
             let headers = envelope.headers().clone().with_trace(context);
             envelope.with_headers(headers)
