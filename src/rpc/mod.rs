@@ -6,6 +6,7 @@ mod contained;
 mod content_type;
 #[cfg(feature = "error-details")]
 mod details;
+mod io_error;
 mod messages;
 mod method;
 mod method_filter;

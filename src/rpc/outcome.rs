@@ -8,6 +8,7 @@ use std::io;
 use http::{HeaderMap, StatusCode};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
+use crate::rpc::io_error;
 use crate::rpc::sources::chain;
 use crate::rpc::status;
 use crate::rpc::text::{bounded, clip};
@@ -131,7 +132,7 @@ impl Outcome {
         let is_cut = |error: &(dyn Error + 'static)| {
             let io = error.downcast_ref::<io::Error>();
             transport_code(error)
-                .or_else(|| io.and_then(io_code))
+                .or_else(|| io.and_then(io_error::code))
                 .is_some()
         };
         if !chain(outermost).any(is_cut) {
@@ -179,7 +180,7 @@ fn code_of(error: &(dyn Error + 'static)) -> Option<Code> {
         return Some(Code::Unavailable);
     }
     let io = error.downcast_ref::<io::Error>();
-    transport_code(error).or_else(|| io.and_then(io_code))
+    transport_code(error).or_else(|| io.and_then(io_error::code))
 }
 
 #[cfg(feature = "transport")]
@@ -190,19 +191,6 @@ fn transport_code(error: &(dyn Error + 'static)) -> Option<Code> {
 #[cfg(not(feature = "transport"))]
 fn transport_code(_: &(dyn Error + 'static)) -> Option<Code> {
     None
-}
-
-pub(crate) fn io_code(error: &io::Error) -> Option<Code> {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::NotConnected
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => Some(Code::Unavailable),
-        io::ErrorKind::TimedOut => Some(Code::DeadlineExceeded),
-        _ => None,
-    }
 }
 
 fn text(error: &(dyn Error + 'static)) -> Cow<'static, str> {

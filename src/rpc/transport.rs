@@ -6,7 +6,7 @@ use std::io;
 use h2::Reason;
 use tonic::Code;
 
-use crate::rpc::outcome::io_code;
+use crate::rpc::io_error;
 
 /// The code that a caller gets for an error of hyper or h2; `None` where the error itself has
 /// none. Its sources may.
@@ -48,7 +48,7 @@ pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<Code> {
 fn connection_code(error: &io::Error) -> Option<Code> {
     match error.kind() {
         io::ErrorKind::TimedOut => Some(Code::Unavailable),
-        _ => io_code(error),
+        _ => io_error::code(error),
     }
 }
 
