@@ -18,7 +18,8 @@ impl ParkedCall {
     pub(crate) fn park(mut rpc: RpcCall, deadline: Deadline) -> Span {
         let span = rpc.take_span();
         span_ext::park(&span, || {
-            rpc.progress().set_unseen();
+            // Nothing watches the body of its request.
+            rpc.progress().set_messages(None);
             let guard = CallGuard::new(rpc, deadline);
             Arc::new(Self(Mutex::new(Some(guard))))
         });

@@ -14,6 +14,7 @@ mod guard;
 mod observer;
 mod panic;
 mod request_body;
+mod request_progress;
 
 pub(crate) use self::body::ResponseBody;
 pub(crate) use self::deadline::Deadline;
@@ -23,4 +24,4 @@ pub(crate) use self::observer::Finished;
 pub(crate) use self::observer::{Observer, Watch};
 pub use self::panic::PanicPolicy;
 pub(crate) use self::request_body::RequestBody;
-pub(crate) use self::request_body::RequestProgress;
+pub(crate) use self::request_progress::RequestProgress;

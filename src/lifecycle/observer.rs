@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::lifecycle::panic::PanicPolicy;
-use crate::lifecycle::request_body::RequestProgress;
+use crate::lifecycle::request_progress::RequestProgress;
 use crate::rpc::{Outcome, RpcSide};
 
 /// What is done around and at the end of an observed RPC.

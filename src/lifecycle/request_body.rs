@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
@@ -11,38 +10,6 @@ use pin_project_lite::pin_project;
 
 use crate::lifecycle::observer::Watch;
 use crate::rpc::{MessageCounter, Outcome};
-use crate::sync::atomic::{AtomicU64, Ordering};
-
-const UNKNOWN: u64 = u64::MAX;
-
-/// How far a request body has come. The body may outlive its RPC, and live on another thread.
-#[derive(Debug, Default)]
-pub struct RequestProgress {
-    messages: AtomicU64,
-    cut: OnceLock<Outcome>,
-}
-
-impl RequestProgress {
-    /// For a body that is not watched: its messages are not known.
-    #[cfg(feature = "tower-http")]
-    pub(crate) fn set_unseen(&self) {
-        self.store(None);
-    }
-
-    pub(crate) fn messages(&self) -> Option<u32> {
-        u32::try_from(self.messages.load(Ordering::Relaxed)).ok()
-    }
-
-    /// What the body failed with: the caller hung up, or the connection broke.
-    pub(crate) fn cut(&self) -> Option<&Outcome> {
-        self.cut.get()
-    }
-
-    fn store(&self, messages: Option<u32>) {
-        self.messages
-            .store(messages.map_or(UNKNOWN, u64::from), Ordering::Relaxed);
-    }
-}
 
 pin_project! {
     /// The body of a request that went through the middleware: as the one that
@@ -98,12 +65,12 @@ where
                 if let Some(data) = frame.data_ref() {
                     watched.counter.see(data);
                     let progress = watched.watch.progress();
-                    progress.store(watched.counter.messages());
+                    progress.set_messages(watched.counter.messages());
                 }
             }
             Some(Err(error)) => {
                 if let Some(cut) = Outcome::of_cut_request(error) {
-                    let _ = watched.watch.progress().cut.set(cut);
+                    watched.watch.progress().set_cut(cut);
                 }
                 *this.watched = None;
             }
@@ -132,30 +99,5 @@ impl<B, W> fmt::Debug for RequestBody<B, W> {
         f.debug_struct("RequestBody")
             .field("watched", &self.watched.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(all(test, sentry_tonic_loom))]
-mod loom_models {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::sync::{model, spawn};
-
-    #[test]
-    fn messages_are_never_taken_back_and_all_are_there_at_the_end() {
-        model(|| {
-            let progress = Arc::new(RequestProgress::default());
-            let body = Arc::clone(&progress);
-            let body = spawn(move || {
-                for messages in 1..=3 {
-                    body.store(Some(messages));
-                }
-            });
-            let seen = [progress.messages(), progress.messages()].map(Option::unwrap);
-            assert!(seen.is_sorted(), "{seen:?}");
-            body.join().unwrap();
-            assert_eq!(progress.messages(), Some(3));
-        });
     }
 }
