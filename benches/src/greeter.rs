@@ -1,16 +1,15 @@
 //! A Greeter whose calls do a [`Work`].
 
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, instrument};
 
 use crate::helloworld::greeter_server::Greeter;
 use crate::helloworld::{HelloReply, HelloRequest};
+use crate::messages::{Paced, reply};
 use crate::upstream::Upstream;
 use crate::work::{Step, Work};
 
@@ -152,65 +151,4 @@ async fn drain(mut requests: Streaming<HelloRequest>) -> Result<(), Status> {
         request?;
     }
     Ok(())
-}
-
-pub fn hello() -> HelloRequest {
-    HelloRequest {
-        name: "Ferris".to_owned(),
-    }
-}
-
-fn reply() -> HelloReply {
-    HelloReply {
-        message: "Hello Ferris!".to_owned(),
-    }
-}
-
-/// A number of messages, with a pause after each: tonic puts what is ready at once into
-/// one frame.
-pub struct Paced<T> {
-    left: u32,
-    is_pause: bool,
-    make: fn() -> T,
-}
-
-impl<T> Paced<T> {
-    pub fn new(messages: u32, make: fn() -> T) -> Self {
-        Self {
-            left: messages,
-            is_pause: false,
-            make,
-        }
-    }
-
-    fn poll_message(&mut self, context: &Context<'_>) -> Poll<Option<T>> {
-        if self.is_pause {
-            self.is_pause = false;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        self.left -= 1;
-        self.is_pause = true;
-        Poll::Ready(Some((self.make)()))
-    }
-}
-
-// Of replies, which may fail, and of requests, which do not.
-impl Stream for Paced<HelloReply> {
-    type Item = Result<HelloReply, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_message(context).map(|reply| reply.map(Ok))
-    }
-}
-
-impl Stream for Paced<HelloRequest> {
-    type Item = HelloRequest;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_message(context)
-    }
 }

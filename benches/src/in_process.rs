@@ -21,8 +21,9 @@ use tower::{Service, ServiceExt};
 use crate::Error;
 use crate::allocator;
 use crate::contestant::{Contestant, Drive, Sampling};
-use crate::greeter::{Plain, WorkingGreeter, hello};
+use crate::greeter::{Plain, WorkingGreeter};
 use crate::helloworld::greeter_server::GreeterServer;
+use crate::messages::hello;
 use crate::work::{Step, Work};
 
 const TRACE_AND_SPAN: &str = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";

@@ -13,6 +13,7 @@ pub mod helloworld;
 pub mod hostile;
 pub mod in_process;
 pub mod ingest;
+pub mod messages;
 pub mod obedient;
 pub mod over_loopback;
 pub mod plain_span;

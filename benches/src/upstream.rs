@@ -8,8 +8,8 @@ use tonic::client::GrpcService;
 use tonic::codegen::{Bytes, StdError};
 use tonic::{Request, Status};
 
-use crate::greeter::{Paced, hello};
 use crate::helloworld::greeter_client::GreeterClient;
+use crate::messages::{Paced, hello};
 
 type Called<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 
