@@ -13,7 +13,7 @@ use tonic::service::Interceptor;
 use tracing::Span;
 
 use crate::calls;
-use crate::plan::{Asked, Change, Number, Op, ScopeChange};
+use crate::plan::{self, Asked, Change, Number, Op, ScopeChange};
 use crate::spans::{self, Failure};
 use crate::world::{OWN, World, lock};
 
@@ -139,6 +139,7 @@ pub(crate) fn one(world: &Arc<World>, op: &Op) {
                 client.flush(None);
             }
         }
+        Op::Wait => thread::sleep(plan::PART * 2),
         Op::Clear => world.clear(),
     }
 }

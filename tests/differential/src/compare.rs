@@ -1,10 +1,13 @@
 //! Compares the lines of two programs.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
 use serde_json::Value;
+
+use crate::trees::Family;
 
 /// How many trees that differ are shown, and how many differences of each.
 const MAX_TREES: usize = 4;
@@ -15,21 +18,22 @@ const MAX_LEN: usize = 160;
 
 /// What is found in files that do not agree.
 const DIFFERENT: u8 = 1;
-const DIFFERENT_IN_TIMES: u8 = 4;
+const UNCERTAIN: u8 = 4;
 
-/// Prints differences to standard error, and to standard output the seeds of trees that differ in
-/// nothing but times.
+/// Prints differences to standard error, and to standard output the seeds of trees that are to be
+/// compared again.
 ///
 /// A thread may be suspended between two looks at a clock, which moves a time from one step to
-/// another. So such trees are to be compared again.
-pub(crate) fn files(left: &str, right: &str) -> ExitCode {
+/// another. Where transactions are cut into parts meanwhile, more depends on when threads run. So
+/// a difference of that kind counts only if it is there again.
+pub(crate) fn files(family: Family, left: &str, right: &str) -> ExitCode {
     let (Ok(left), Ok(right)) = (File::open(left), File::open(right)) else {
         eprintln!("cannot open {left} and {right}");
         return ExitCode::from(2);
     };
     let [mut left, mut right] = [left, right].map(|file| BufReader::new(file).lines());
     let (mut trees, mut different) = (0, 0);
-    let mut in_times = vec![];
+    let mut uncertain = vec![];
     loop {
         let (left, right) = (next(&mut left), next(&mut right));
         if left.is_none() && right.is_none() {
@@ -43,31 +47,37 @@ pub(crate) fn files(left: &str, right: &str) -> ExitCode {
         let tree = [&before, &after].map(|value| value["tree"].as_str());
         let tree = tree.into_iter().flatten().next().unwrap_or("?");
         let mut found = vec![];
-        differences(&before, &after, "", &mut found);
-        let is_in_times = !found.is_empty() && found.iter().all(|one| one.is_in_times);
-        match is_in_times {
-            true => in_times.extend(tree.split([' ', ',']).nth(1).map(str::to_owned)),
-            false => different += 1,
-        }
-        if is_in_times && in_times.len() <= MAX_TREES || !is_in_times && different <= MAX_TREES {
+        differences(Some(&before), Some(&after), "", &mut found);
+        let is_over = left.is_none() || right.is_none();
+        let is_in_times = found.iter().all(|one| one.is_in_times);
+        let is_uncertain = !is_over && (is_in_times || family == Family::Parts);
+        let shown = match is_uncertain {
+            true => {
+                uncertain.extend(tree.split([' ', ',']).nth(1).map(str::to_owned));
+                uncertain.len()
+            }
+            false => {
+                different += 1;
+                different
+            }
+        };
+        if shown <= MAX_TREES {
             show(tree, &found);
         }
-        if left.is_none() || right.is_none() {
+        if is_over {
             eprintln!("one of the two ended here");
             break;
         }
     }
-    eprintln!(
-        "{trees} trees: {different} differ, {} more in times",
-        in_times.len()
-    );
-    in_times.dedup();
-    for seed in &in_times {
+    let again = uncertain.len();
+    eprintln!("{trees} trees: {different} differ, {again} are to be compared again");
+    uncertain.dedup();
+    for seed in &uncertain {
         println!("{seed}");
     }
-    ExitCode::from(match (different, in_times.len()) {
+    ExitCode::from(match (different, again) {
         (0, 0) => 0,
-        (0, _) => DIFFERENT_IN_TIMES,
+        (0, _) => UNCERTAIN,
         _ => DIFFERENT,
     })
 }
@@ -88,8 +98,11 @@ struct Difference {
 }
 
 impl Difference {
-    fn new(path: &str, left: &Value, right: &Value) -> Self {
-        let is_time = |value: &Value| value.as_str().is_some_and(|text| text.starts_with('@'));
+    fn new(path: &str, left: Option<&Value>, right: Option<&Value>) -> Self {
+        let is_time = |value: Option<&Value>| {
+            let text = value.and_then(Value::as_str);
+            text.is_some_and(|text| text.starts_with('@'))
+        };
         Self {
             text: format!("{path}: {}, then {}", short(left), short(right)),
             is_in_times: is_time(left) && is_time(right),
@@ -108,46 +121,95 @@ fn parsed(line: Option<&str>) -> Value {
 }
 
 /// Adds where two values differ, and how.
-fn differences(left: &Value, right: &Value, path: &str, found: &mut Vec<Difference>) {
+fn differences(
+    left: Option<&Value>,
+    right: Option<&Value>,
+    path: &str,
+    found: &mut Vec<Difference>,
+) {
     match (left, right) {
-        (Value::Object(lefts), Value::Object(rights)) => {
-            let names = lefts
-                .keys()
-                .chain(rights.keys().filter(|name| !lefts.contains_key(*name)));
-            for name in names {
+        (Some(Value::Object(lefts)), Some(Value::Object(rights))) => {
+            let more = rights.keys().filter(|name| !lefts.contains_key(*name));
+            for name in lefts.keys().chain(more) {
                 let path = format!("{path}.{name}");
-                differences(&left[name], &right[name], &path, found);
+                differences(lefts.get(name), rights.get(name), &path, found);
             }
         }
-        (Value::Array(lefts), Value::Array(rights)) => {
-            if lefts.len() != rights.len() {
-                found.push(Difference {
-                    text: format!("{path}: {} elements, then {}", lefts.len(), rights.len()),
-                    is_in_times: false,
-                });
-            }
-            for index in 0..lefts.len().max(rights.len()) {
-                let [left, right] =
-                    [lefts, rights].map(|all| all.get(index).unwrap_or(&Value::Null));
-                let path = format!("{path}[{index}{}]", label(left));
-                differences(left, right, &path, found);
-            }
+        (Some(Value::Array(lefts)), Some(Value::Array(rights))) => {
+            elements(lefts, rights, path, found);
         }
         _ if left != right => found.push(Difference::new(path, left, right)),
         _ => {}
     }
 }
 
-/// The name of a span, a transaction or an event.
-fn label(value: &Value) -> String {
-    let payload = value.pointer("/items/0/payload").unwrap_or(value);
-    let names = ["description", "transaction", "message"].map(|name| payload[name].as_str());
-    let name = names.into_iter().flatten().next();
-    name.map_or_else(String::new, |name| format!(" {name}"))
+/// Adds where the elements of two lists differ. Those that have names are compared with those
+/// that have the same, so that one that is missing makes one difference.
+fn elements(lefts: &[Value], rights: &[Value], path: &str, found: &mut Vec<Difference>) {
+    let [mut before, mut after] = [lefts, rights].map(labelled);
+    let moved = before
+        .iter()
+        .zip(&after)
+        .position(|(left, right)| left.0 != right.0);
+    if let Some(at) = moved.or((before.len() != after.len()).then(|| before.len().min(after.len())))
+    {
+        let [left, right] = [&before, &after].map(|all| all.get(at).map(|(label, _)| label));
+        found.push(Difference {
+            text: format!("{path}: element {at} is {left:?}, then {right:?}"),
+            is_in_times: false,
+        });
+    }
+    for (label, left) in before.drain(..) {
+        let path = format!("{path}[{label}]");
+        let same = after.iter().position(|(other, _)| *other == label);
+        let right = same.map(|at| after.remove(at).1);
+        differences(Some(left), right, &path, found);
+    }
+    for (label, right) in after {
+        differences(None, Some(right), &format!("{path}[{label}]"), found);
+    }
 }
 
-fn short(value: &Value) -> String {
-    let mut text = value.to_string();
+/// Elements with their names, which are numbered where there are several of one name.
+fn labelled(values: &[Value]) -> Vec<(String, &Value)> {
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    let label = |value| {
+        let name = label(value);
+        let uses = uses.entry(name.clone()).or_default();
+        *uses += 1;
+        let label = match (name.as_str(), *uses) {
+            ("", number) => (number - 1).to_string(),
+            (_, 1) => name,
+            (_, number) => format!("{name} {number}"),
+        };
+        (label, value)
+    };
+    values.iter().map(label).collect()
+}
+
+/// The name of a span, or of what is in an envelope.
+fn label(value: &Value) -> String {
+    let item = &value["items"][0];
+    let payload = item.get("payload").unwrap_or(value);
+    let exception = &payload["exception"]["values"][0];
+    let names = [
+        &payload["description"],
+        &payload["message"],
+        &exception["value"],
+        &payload["transaction"],
+    ];
+    let name = names
+        .into_iter()
+        .find_map(Value::as_str)
+        .unwrap_or_default();
+    match item["header"]["type"].as_str() {
+        Some(kind) => format!("{kind} {name}"),
+        None => name.to_owned(),
+    }
+}
+
+fn short(value: Option<&Value>) -> String {
+    let mut text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
     if let Some((end, _)) = text.char_indices().nth(MAX_LEN) {
         text.truncate(end);
         text.push_str("...");

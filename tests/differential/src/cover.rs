@@ -75,9 +75,8 @@ impl Cover {
         for one in line["seen"].as_array().into_iter().flatten() {
             self.seen(one);
         }
-        for wrong in line["wrong"].as_array().into_iter().flatten() {
-            self.add("wrong", wrong.to_string(), 1);
-        }
+        let wrong = line["wrong"].as_array().map_or(0, Vec::len);
+        self.add("wrong", "what must not be", wrong as u64);
     }
 
     fn item(&mut self, payload: &Value, kind: &str) {

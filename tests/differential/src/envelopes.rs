@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value, json};
 
 use crate::headers::KNOWN;
+use crate::parts::PART;
 use crate::span_order;
 use crate::times::{self, Times};
 use crate::world::LAST;
@@ -117,7 +118,10 @@ impl Received {
         let root = root.as_str().unwrap_or_default();
         let trace_id = payload["contexts"]["trace"]["trace_id"].clone();
         let mut starts = HashMap::new();
-        starts.insert(root.to_owned(), self.start_of(payload));
+        let start = self.start_of(payload);
+        // A later part of a transaction is the parent of spans that were there before it.
+        let is_later = payload["contexts"]["trace"]["data"][PART].as_u64() > Some(1);
+        starts.insert(root.to_owned(), start.filter(|_| !is_later));
         let no_spans = Value::Array(vec![]);
         let spans = payload.get("spans").unwrap_or(&no_spans).as_array();
         for span in spans.into_iter().flatten() {

@@ -1,11 +1,13 @@
 //! Makes a plan from a seed.
 
+use std::time::Duration;
+
 use tracing::Level;
 
 use crate::choices::Choices;
 use crate::headers::incoming;
 use crate::orders::Phase;
-use crate::plan::{AROUND, Call, HubMode, Number, Op, Plan, Setup, Side, Spawned, Step};
+use crate::plan::{AROUND, Call, HubMode, Number, Op, PART, Plan, Setup, Side, Spawned, Step};
 
 /// As many threads as a plan may have.
 pub(crate) const WORKERS: usize = 4;
@@ -13,6 +15,8 @@ pub(crate) const WORKERS: usize = 4;
 /// What is there to choose from, and the steps so far.
 pub(crate) struct Generator {
     pub(crate) choices: Choices,
+    /// Whether transactions are cut meanwhile.
+    pub(crate) has_parts: bool,
     last: Number,
     pub(crate) spans: Vec<Number>,
     pub(crate) hubs: Vec<Number>,
@@ -25,21 +29,39 @@ pub(crate) struct Generator {
 pub(crate) fn plan(seed: u64) -> Plan {
     let mut choices = Choices::new(seed);
     let setup = setup(&mut choices);
-    let mut generator = Generator {
-        choices,
-        last: AROUND,
-        spans: vec![],
-        hubs: vec![],
-        app_spans: vec![AROUND; usize::from(setup.is_around)],
-        tasks: vec![],
-        entered: vec![],
-        steps: vec![],
-    };
+    let mut generator = Generator::new(choices, &setup);
     let len = generator.choices.between(8, 48);
     for _ in 0..len {
         generator.step();
     }
     generator.finish();
+    Plan {
+        setup,
+        steps: generator.steps,
+    }
+}
+
+/// A plan with time for transactions to be cut into parts, and with nothing of which the outcome
+/// depends on when they are.
+pub(crate) fn plan_of_parts(seed: u64) -> Plan {
+    let mut choices = Choices::new(seed);
+    let setup = Setup {
+        parts: Some(PART),
+        is_around: false,
+        max_breadcrumbs: 100,
+        ..setup(&mut choices)
+    };
+    let mut generator = Generator::new(choices, &setup);
+    generator.has_parts = true;
+    for _ in 0..3 {
+        for _ in 0..generator.choices.between(4, 10) {
+            generator.step();
+        }
+        generator.push(Op::Wait);
+    }
+    generator.finish();
+    // A cut that goes on at the end sends the last part.
+    generator.push(Op::Wait);
     Plan {
         setup,
         steps: generator.steps,
@@ -63,7 +85,8 @@ fn setup(choices: &mut Choices) -> Setup {
         breadcrumb_level: choices.pick(&[Level::INFO, Level::INFO, Level::DEBUG, Level::WARN]),
         capture_errors: choices.percent(80),
         deduplicate: choices.percent(75),
-        has_parts: choices.percent(25),
+        // Longer than any tree takes: nothing is cut.
+        parts: choices.percent(25).then_some(Duration::from_secs(3_600)),
         panic_policy: choices.weighted(&[3, 1, 1]),
         traceparent: choices.percent(30),
         only_if_parent: choices.percent(15),
@@ -73,6 +96,20 @@ fn setup(choices: &mut Choices) -> Setup {
 }
 
 impl Generator {
+    fn new(choices: Choices, setup: &Setup) -> Self {
+        Self {
+            choices,
+            has_parts: false,
+            last: AROUND,
+            spans: vec![],
+            hubs: vec![],
+            app_spans: vec![AROUND; usize::from(setup.is_around)],
+            tasks: vec![],
+            entered: vec![],
+            steps: vec![],
+        }
+    }
+
     pub(crate) fn number(&mut self) -> Number {
         self.last += 1;
         self.last
@@ -137,6 +174,7 @@ impl Generator {
             Side::Through,
         ]);
         let path = match self.choices.below(12) {
+            _ if self.has_parts => format!("/shop.Cart/Method{task}"),
             0 => "/grpc.health.v1.Health/Check".to_owned(),
             1 => "/".to_owned(),
             2 => "/shop.Cart/Add".to_owned(),

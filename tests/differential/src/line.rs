@@ -5,10 +5,17 @@ use serde_json::{Value, json};
 
 use crate::envelopes::Received;
 use crate::ids;
+use crate::parts;
 use crate::times::Times;
 use crate::world::{Seen, lock};
 
-pub(crate) fn of(name: &str, sent: &[Vec<u8>], seen: &Seen, times: &Times) -> Value {
+pub(crate) fn of(
+    name: &str,
+    sent: &[Vec<u8>],
+    seen: &Seen,
+    times: &Times,
+    has_parts: bool,
+) -> Value {
     let mut received = Received::default();
     for envelope in sent {
         received.read(envelope, times);
@@ -17,6 +24,9 @@ pub(crate) fn of(name: &str, sent: &[Vec<u8>], seen: &Seen, times: &Times) -> Va
     for one in &mut seen {
         received.hide_random(one);
     }
+    if has_parts {
+        parts::join(&mut received, &mut seen);
+    }
     let mut line = json!({
         "seen": seen,
         "sent": received.sent,
@@ -24,7 +34,7 @@ pub(crate) fn of(name: &str, sent: &[Vec<u8>], seen: &Seen, times: &Times) -> Va
         "lost": received.lost,
         "wrong": received.wrong,
     });
-    ids::number(&mut line);
+    ids::show(&mut line);
     line["tree"] = name.into();
     line
 }

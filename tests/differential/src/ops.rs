@@ -92,7 +92,11 @@ impl Generator {
                 None => Op::Fork(self.fork()),
             },
             7 => Op::WithScope(self.number(), self.ops(depth - 1, 3)),
-            8 => Op::Scope(self.number(), self.scope_change()),
+            8 => match self.scope_change() {
+                // The name of the part that is sent meanwhile.
+                ScopeChange::Transaction if self.has_parts => self.open(),
+                change => Op::Scope(self.number(), change),
+            },
             9 => {
                 let number = self.number();
                 self.app_spans.push(number);
@@ -107,7 +111,7 @@ impl Generator {
             }
             _ => match self.choices.below(400) {
                 // About as many as Sentry takes.
-                0 => Op::Many(self.number(), self.choices.between(995, 1010)),
+                0 if !self.has_parts => Op::Many(self.number(), self.choices.between(995, 1010)),
                 1..10 => Op::Flush,
                 10..60 => Op::Many(self.number(), self.choices.between(2, 6)),
                 _ => Op::Crumb(self.number()),
@@ -137,6 +141,11 @@ impl Generator {
             Kind::Debug,
             Kind::Error,
         ]);
+        let kind = match kind {
+            // In their parts, spans are told apart by their names.
+            Kind::Bare if self.has_parts => Kind::Named,
+            kind => kind,
+        };
         let parent = self.parent();
         let fields = match kind {
             Kind::Rich => (0..self.choices.below(5)).map(|_| self.field()).collect(),
@@ -168,6 +177,7 @@ impl Generator {
         let text = |text: &str| Val::Text(text.to_owned());
         let own = Val::Text(format!("value {number}"));
         let (name, value) = match self.choices.below(19) {
+            0 | 1 if self.has_parts => ("text", own),
             0 => ("sentry.name", Val::Text(format!("name {number}"))),
             1 => ("otel.name", Val::Debug(format!("otel {number}"))),
             2 => (
@@ -244,6 +254,10 @@ impl Generator {
 
     /// What an application does with spans of Sentry's own API.
     fn app_span(&mut self, depth: usize) -> Op {
+        if self.has_parts {
+            // What it does on the Sentry span of a span is lost if there is a cut.
+            return self.open();
+        }
         let known = self.choices.recent(&self.app_spans);
         let own = known.filter(|_| self.choices.percent(60));
         match (self.choices.weighted(&[10, 12, 8, 4, 1]), own) {

@@ -1,5 +1,7 @@
 //! A call tree as a list of steps.
 
+use std::time::Duration;
+
 use sentry::protocol::SpanStatus;
 use tracing::Level;
 
@@ -8,6 +10,9 @@ pub(crate) type Number = usize;
 
 /// The number of the transaction that the application makes around everything.
 pub(crate) const AROUND: Number = 0;
+
+/// The shortest time after which a transaction is cut.
+pub(crate) const PART: Duration = Duration::from_millis(10);
 
 /// Headers, by name and value.
 pub(crate) type Pairs = Vec<(String, String)>;
@@ -42,7 +47,8 @@ pub(crate) struct Setup {
     pub(crate) breadcrumb_level: Level,
     pub(crate) capture_errors: bool,
     pub(crate) deduplicate: bool,
-    pub(crate) has_parts: bool,
+    /// After which time a transaction is cut.
+    pub(crate) parts: Option<Duration>,
     pub(crate) panic_policy: usize,
     pub(crate) traceparent: bool,
     pub(crate) only_if_parent: bool,
@@ -104,6 +110,8 @@ pub(crate) enum Op {
     /// A span with that many inside, one after the other.
     Many(Number, usize),
     Flush,
+    /// Lets the time of a part pass.
+    Wait,
     /// Drops all that is left.
     Clear,
 }

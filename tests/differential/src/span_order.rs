@@ -2,9 +2,8 @@
 //! sent.
 //!
 //! Spans stand by the position of their parents, and siblings by their names, then by all that
-//! they hold but ids and times, and then by their start. Each is sent with the id of its parent,
-//! which is numbered once the spans are in order: so a span that has another parent, a name of
-//! another or a child too many changes the line, and one that merely was sent earlier does not.
+//! they hold but ids and times, and then by their start. In this order ids become names, that of
+//! the parent of each span, too. So a line tells all of a span but when it was sent.
 
 use std::collections::HashMap;
 
@@ -36,8 +35,14 @@ fn key(span: &Value) -> Key {
     Key {
         name: text(span, "description").to_owned(),
         rest: rest.to_string(),
-        start: times::read(&span["start_timestamp"]).unwrap_or_default(),
+        start: start(&span["start_timestamp"]),
     }
+}
+
+/// A time, or the step that was written for it.
+fn start(value: &Value) -> i64 {
+    let step = || value.as_str()?.strip_prefix('@')?.parse().ok();
+    times::read(value).or_else(step).unwrap_or_default()
 }
 
 fn text<'a>(span: &'a Value, field: &str) -> &'a str {

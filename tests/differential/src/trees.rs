@@ -21,14 +21,31 @@ use crate::world::{self, RATES, Rate, World};
 
 const THREADS: [usize; 2] = [1, WORKERS];
 
+/// A family of trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Whole,
+    /// Transactions are cut into parts.
+    Parts,
+}
+
+impl Family {
+    fn plan(self, seed: u64) -> Arc<Plan> {
+        Arc::new(match self {
+            Self::Whole => generate::plan(seed),
+            Self::Parts => generate::plan_of_parts(seed),
+        })
+    }
+}
+
 /// Prints a line for each tree.
-pub(crate) fn print(seeds: impl Iterator<Item = u64>) {
+pub(crate) fn print(family: Family, seeds: impl Iterator<Item = u64>) {
     begin();
     let mut cover = Cover::default();
     for seed in seeds {
-        let plan = Arc::new(generate::plan(seed));
+        let plan = family.plan(seed);
         cover.plan(&plan);
-        for line in lines(&plan, seed) {
+        for line in lines(family, &plan, seed) {
             cover.line(&line);
             let _ = writeln!(stdout(), "{line}");
         }
@@ -37,15 +54,15 @@ pub(crate) fn print(seeds: impl Iterator<Item = u64>) {
 }
 
 /// Prints the plan of a seed, and its trees.
-pub(crate) fn show(seed: u64) {
+pub(crate) fn show(family: Family, seed: u64) {
     begin();
-    let plan = Arc::new(generate::plan(seed));
+    let plan = family.plan(seed);
     let _ = writeln!(stdout(), "{:#?}", plan.setup);
     for (index, step) in plan.steps.iter().enumerate() {
         let worker = step.worker;
         let _ = writeln!(stdout(), "@{} worker {worker}: {:?}", index + 2, step.op);
     }
-    for line in lines(&plan, seed) {
+    for line in lines(family, &plan, seed) {
         let _ = writeln!(stdout(), "{line:#}");
     }
 }
@@ -58,19 +75,29 @@ fn begin() {
     watchdog::start();
 }
 
-fn lines(plan: &Arc<Plan>, seed: u64) -> impl Iterator<Item = Value> {
-    let cases = RATES
-        .into_iter()
-        .flat_map(|rate| THREADS.map(|threads| (rate, threads)));
+fn lines(family: Family, plan: &Arc<Plan>, seed: u64) -> impl Iterator<Item = Value> {
+    let rates = match family {
+        Family::Whole => &RATES[..],
+        // Nothing else is cut.
+        Family::Parts => &[Rate::All],
+    };
+    let cases = rates
+        .iter()
+        .flat_map(|rate| THREADS.map(|threads| (*rate, threads)));
     cases.map(move |(rate, threads)| {
         let name = format!("seed {seed}, rate {rate:?}, threads {threads}");
         watchdog::begin(&name);
-        apply::caught(|| tree(plan, seed, rate, threads, &name))
-            .unwrap_or_else(|panic| json!({"tree": name, "panic": panic}))
+        let tree = || tree(plan, seed, rate, threads);
+        let line = apply::caught(tree).map(|(world, sent, times)| {
+            line::of(&name, &sent, &world.seen, &times, family == Family::Parts)
+        });
+        line.unwrap_or_else(|panic| json!({"tree": name, "panic": panic}))
     })
 }
 
-fn tree(plan: &Arc<Plan>, seed: u64, rate: Rate, threads: usize, name: &str) -> Value {
+type Played = (Arc<World>, Vec<Vec<u8>>, Times);
+
+fn tree(plan: &Arc<Plan>, seed: u64, rate: Rate, threads: usize) -> Played {
     let mut times = Times::default();
     times.begin();
     let world = World::new(&plan.setup, seed, rate);
@@ -90,7 +117,7 @@ fn tree(plan: &Arc<Plan>, seed: u64, rate: Rate, threads: usize, name: &str) -> 
     times.begin();
     let sent = world.close();
     times.begin();
-    line::of(name, &sent, &world.seen, &times)
+    (world, sent, times)
 }
 
 /// A thread that carries out the steps that it is given.

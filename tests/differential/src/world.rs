@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
-use std::time::Duration;
 
 use sentry::integrations::panic::PanicIntegration;
 use sentry::protocol::Event;
@@ -32,8 +31,6 @@ pub(crate) const LAST: &str = "last";
 
 /// The operation of transactions that the application makes.
 pub(crate) const OWN: &str = "own";
-
-const LONG: Duration = Duration::from_secs(3_600);
 
 /// How a client samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,8 +216,8 @@ fn layer(setup: &Setup, hub: &Arc<Hub>) -> SentryTracingLayer {
     if matches!(setup.hub, HubMode::Pinned | HubMode::PinnedAndCurrent) {
         layer = layer.hub(Arc::clone(hub));
     }
-    if setup.has_parts {
-        layer = layer.max_transaction_duration(LONG);
+    if let Some(duration) = setup.parts {
+        layer = layer.max_transaction_duration(duration);
     }
     layer
 }
