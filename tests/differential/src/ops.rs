@@ -91,10 +91,11 @@ impl Generator {
                 Some(hub) => Op::OnHub(hub, self.ops(depth - 1, 4)),
                 None => Op::Fork(self.fork()),
             },
+            7 if self.has_parts => self.open(),
             7 => Op::WithScope(self.number(), self.ops(depth - 1, 3)),
             8 => match self.scope_change() {
-                // The name of the part that is sent meanwhile.
-                ScopeChange::Transaction if self.has_parts => self.open(),
+                // A part that is sent meanwhile hands these on.
+                ScopeChange::Transaction | ScopeChange::RemoveTag if self.has_parts => self.open(),
                 change => Op::Scope(self.number(), change),
             },
             9 => {
