@@ -7,6 +7,7 @@
     reason = "other targets have more use for it"
 )]
 
+mod support;
 #[path = "../../tests/it/transparent/mod.rs"]
 mod transparent;
 

@@ -9,6 +9,7 @@
 
 #[path = "../../tests/it/hostile_headers/mod.rs"]
 mod hostile_headers;
+mod support;
 #[path = "../../tests/it/transparent/mod.rs"]
 mod transparent;
 

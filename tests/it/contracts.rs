@@ -14,6 +14,8 @@ use sentry::{
 };
 use serde_json::{Value, json};
 
+use crate::support::received::Received;
+use crate::support::wire;
 use crate::support::world::DSN;
 
 fn hub(options: ClientOptions) -> (Arc<TestTransport>, Arc<Hub>) {
@@ -193,4 +195,19 @@ fn what_is_sent_after_close_is_lost_and_not_even_counted() {
             "{report}"
         );
     }
+}
+
+#[test]
+fn an_envelope_is_received_alike_whether_it_is_made_of_types_or_of_bytes() {
+    let (transport, hub) = hub(ClientOptions::new().traces_sample_rate(1.0));
+    let transaction = hub.start_transaction(TransactionContext::new("a", "b"));
+    transaction.start_child("child", "").finish();
+    transaction.finish();
+    hub.capture_message("c", Level::Info);
+    let typed = transport.fetch_and_clear_envelopes();
+    let raw = typed.iter().map(wire::bytes);
+    let raw = raw.map(|bytes| Envelope::from_bytes_raw(bytes).unwrap());
+    let raw = Received::new(&raw.collect::<Vec<_>>());
+    assert_eq!((raw.transactions.len(), raw.events.len()), (1, 1));
+    assert_eq!(raw, Received::new(&typed));
 }

@@ -11,8 +11,9 @@ use tracing_subscriber::registry;
 
 use crate::support::every_call::{CALLS, every_call, greeter, without_us};
 use crate::support::faulty::{Fault, Faulty, Via};
-use crate::support::gated::{Item, LONG, reported};
+use crate::support::gated::{LONG, reported};
 use crate::support::wait::wait_until;
+use crate::support::wire::Item;
 use crate::support::world::World;
 
 /// Each is one on both sides.

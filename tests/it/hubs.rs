@@ -27,7 +27,7 @@ fn client() -> (Arc<TestTransport>, Arc<Client>) {
 }
 
 fn names(transport: &TestTransport) -> Vec<String> {
-    let received = Received::new(transport.fetch_and_clear_envelopes());
+    let received = Received::new(&transport.fetch_and_clear_envelopes());
     let txs = received.txs().into_iter();
     txs.map(|tx| tx.name).collect()
 }
@@ -288,7 +288,7 @@ fn the_main_hub_helps_out_where_the_current_one_cannot_send() {
             });
         });
         Hub::main().bind_client(None);
-        let received = Received::new(transport.fetch_and_clear_envelopes());
+        let received = Received::new(&transport.fetch_and_clear_envelopes());
         assert_eq!(received.only_tx().name, "of main");
         let events = received.events.iter();
         let events: Vec<_> = events.filter_map(|e| e.message.as_deref()).collect();

@@ -10,7 +10,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use sentry::protocol::SpanStatus;
 use sentry::test::TestTransport;
-use sentry::{ClientOptions, Envelope, Hub, SentryFutureExt, TransactionContext, protocol};
+use sentry::{ClientOptions, Hub, SentryFutureExt, TransactionContext, protocol};
 use sentry_tonic::{
     RequestBody, SentryClientLayer, SentryServerLayer, SentryTracingLayer, SetupProblem,
     TraceTransport, check_setup,
@@ -51,13 +51,7 @@ fn sent_by<F: Future>(calls: F) -> Vec<(String, SpanStatus)> {
     registry().with(SentryTracingLayer::new()).init();
     Runtime::new().unwrap().block_on(calls);
     assert!(guard.flush(None));
-    let parsed = |envelope: Envelope| {
-        let mut bytes = vec![];
-        envelope.to_writer(&mut bytes).unwrap();
-        Envelope::from_slice(&bytes).unwrap()
-    };
-    let envelopes = transport.fetch_and_clear_envelopes().into_iter();
-    let mut sent = Received::new(envelopes.map(parsed).collect()).statuses();
+    let mut sent = Received::new(&transport.fetch_and_clear_envelopes()).statuses();
     sent.sort_by(|(name, _), (other, _)| name.cmp(other));
     sent
 }

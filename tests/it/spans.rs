@@ -9,7 +9,7 @@ use serde_json::json;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span, error, info_span, instrument, span, trace_span};
 
-use crate::support::received::{Sp, Tx, event_trace, map, trace};
+use crate::support::received::{PRECISION, Sp, Tx, event_trace, map, trace};
 use crate::support::world::World;
 
 const TRACE: &str = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
@@ -272,7 +272,7 @@ fn a_span_starts_when_it_is_made() {
     });
     let received = world.received();
     let transaction = received.only_transaction();
-    assert!(transaction.start_timestamp <= before);
+    assert!(transaction.start_timestamp <= before + PRECISION);
     assert!(transaction.timestamp.unwrap() >= after);
 }
 

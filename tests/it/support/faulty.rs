@@ -10,7 +10,8 @@ use sentry::transports::DefaultTransportFactory;
 use sentry_tonic::TraceTransport;
 use tokio::net::TcpSocket;
 
-use crate::support::gated::{Item, LONG, items};
+use crate::support::gated::LONG;
+use crate::support::wire::{Item, items};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {

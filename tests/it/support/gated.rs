@@ -11,8 +11,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use serde_json::Value;
 use tokio::sync::Semaphore;
+
+use crate::support::wire::{Item, items};
 
 /// Far more than anything takes that is to happen.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -28,15 +29,6 @@ struct Inside {
     limits: Mutex<&'static str>,
     arrived: Mutex<Vec<Bytes>>,
     has_arrived: Condvar,
-}
-
-#[derive(Debug)]
-pub(crate) struct Item {
-    /// Its number, from 0.
-    pub(crate) envelope: usize,
-    pub(crate) envelope_header: Value,
-    pub(crate) kind: String,
-    pub(crate) payload: Value,
 }
 
 impl Gated {
@@ -124,23 +116,6 @@ async fn receive(
         _ => StatusCode::TOO_MANY_REQUESTS,
     };
     (status, [("x-sentry-rate-limits", limits)])
-}
-
-/// Each has a header and a payload, below the header of the envelope.
-pub(crate) fn items(envelope: usize, bytes: &[u8]) -> Vec<Item> {
-    let json = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap();
-    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
-    let envelope_header = json(&lines.next().unwrap());
-    let mut items = vec![];
-    while let (Some(header), Some(payload)) = (lines.next(), lines.next()) {
-        items.push(Item {
-            envelope,
-            envelope_header: envelope_header.clone(),
-            kind: json(&header)["type"].as_str().unwrap().to_owned(),
-            payload: json(&payload),
-        });
-    }
-    items
 }
 
 /// What client reports say was lost, by kind and reason.

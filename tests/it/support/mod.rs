@@ -44,4 +44,5 @@ pub(crate) mod story;
 pub(crate) mod tally;
 pub(crate) mod used;
 pub(crate) mod wait;
+pub(crate) mod wire;
 pub(crate) mod world;

@@ -1,11 +1,14 @@
 //! What Sentry received, in a form that a test can write down whole.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sentry::protocol::{
     Context, EnvelopeItem, Event, Span, SpanStatus, TraceContext, Transaction, Value,
 };
 use sentry::{Breadcrumb, Envelope};
+
+use crate::support::wire::{self, Item};
 
 /// Data of a span.
 pub(crate) type Data = BTreeMap<String, Value>;
@@ -67,40 +70,48 @@ impl Sp {
     }
 }
 
-/// The envelopes that Sentry received.
-#[derive(Debug)]
+/// How far a start time may be off: on the wire it is a number of seconds, in floating point.
+pub(crate) const PRECISION: Duration = Duration::from_nanos(500);
+
+/// The envelopes that Sentry received, read from their bytes.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Received {
     pub(crate) transactions: Vec<Transaction<'static>>,
     /// What the envelope of each transaction says of its trace.
     pub(crate) contexts: Vec<Value>,
     pub(crate) events: Vec<Event<'static>>,
     pub(crate) others: Vec<EnvelopeItem>,
+    /// All of these with what sentry's types have no fields for.
+    pub(crate) items: Vec<Item>,
 }
 
 impl Received {
-    pub(crate) fn new(envelopes: Vec<Envelope>) -> Self {
+    pub(crate) fn new(envelopes: &[Envelope]) -> Self {
         let mut received = Self {
             transactions: Vec::new(),
             contexts: Vec::new(),
             events: Vec::new(),
             others: Vec::new(),
+            items: Vec::new(),
         };
-        let with_headers = |envelope: Envelope| {
-            let headers = serde_json::to_value(envelope.headers()).unwrap();
-            envelope
-                .into_items()
-                .map(move |item| (headers.clone(), item))
-        };
-        for (headers, item) in envelopes.into_iter().flat_map(with_headers) {
-            match item {
-                EnvelopeItem::Transaction(transaction) => {
-                    received.transactions.push(*transaction);
-                    received.contexts.push(headers["trace"].clone());
+        for (number, envelope) in envelopes.iter().enumerate() {
+            let bytes = wire::bytes(envelope);
+            for item in Envelope::from_slice(&bytes).unwrap().into_items() {
+                match item {
+                    EnvelopeItem::Transaction(transaction) => {
+                        received.transactions.push(*transaction);
+                    }
+                    EnvelopeItem::Event(event) => received.events.push(*event),
+                    other => received.others.push(other),
                 }
-                EnvelopeItem::Event(event) => received.events.push(*event),
-                other => received.others.push(other),
             }
+            received.items.extend(wire::items(number, &bytes));
         }
+        let items = received.items.iter();
+        let transactions = items.filter(|item| item.kind == "transaction");
+        received.contexts = transactions
+            .map(|item| item.envelope_header["trace"].clone())
+            .collect();
         received
     }
 

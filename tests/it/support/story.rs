@@ -8,7 +8,7 @@ use sentry::protocol::{EnvelopeItem, Event, Span, SpanId, SpanStatus, Transactio
 use serde_json::json;
 
 use crate::support::gated::LONG;
-use crate::support::received::{Received, trace};
+use crate::support::received::{PRECISION, Received, trace};
 use crate::support::world::World;
 
 /// The shortest time after which a transaction is cut.
@@ -108,7 +108,7 @@ impl Story {
             }
             let is_last = index + 1 == parts.len();
             assert_eq!(own.status, is_last.then_some(status));
-            assert!(part.timestamp.unwrap() > part.start_timestamp);
+            assert!(part.timestamp.unwrap() + PRECISION > part.start_timestamp);
             for span in &part.spans {
                 let parent = span.parent_span_id.unwrap();
                 let is_there = parent == own.span_id || ids.contains(&parent);
@@ -121,7 +121,7 @@ impl Story {
             }
         }
         for two in parts.windows(2) {
-            assert!(two[0].timestamp.unwrap() <= two[1].start_timestamp);
+            assert!(two[0].timestamp.unwrap() <= two[1].start_timestamp + PRECISION);
         }
         let roots = parts.iter().map(|part| trace(part).span_id);
         let all: Vec<_> = roots

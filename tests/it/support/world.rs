@@ -15,6 +15,7 @@ use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::support::received::Received;
+use crate::support::wire;
 
 pub(crate) const DSN: &str = "https://public@sentry.invalid/1";
 
@@ -149,16 +150,14 @@ impl World {
 
     /// Takes what Sentry received so far, as it is sent.
     pub(crate) fn written(&self) -> String {
-        let mut bytes = Vec::new();
-        for envelope in self.transport.0.fetch_and_clear_envelopes() {
-            envelope.to_writer(&mut bytes).unwrap();
-        }
-        String::from_utf8(bytes).unwrap()
+        let envelopes = self.transport.0.fetch_and_clear_envelopes();
+        let bytes = envelopes.iter().flat_map(wire::bytes);
+        String::from_utf8(bytes.collect()).unwrap()
     }
 
     /// Takes what Sentry received so far.
     pub(crate) fn received(&self) -> Received {
-        Received::new(self.transport.0.fetch_and_clear_envelopes())
+        Received::new(&self.transport.0.fetch_and_clear_envelopes())
     }
 }
 

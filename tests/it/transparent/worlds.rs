@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sentry::protocol::{Context as SentryContext, EnvelopeItem, SpanStatus};
+use sentry::protocol::SpanStatus;
 use sentry::test::TestTransport;
-use sentry::{Client, ClientOptions, Envelope, Hub};
+use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::SentryTracingLayer;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Subscriber};
@@ -13,6 +13,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::support::received::Received;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -97,32 +99,20 @@ impl World {
     }
 
     /// Takes what Sentry was sent.
-    pub(crate) fn envelopes(&self) -> Vec<Envelope> {
-        self.transport.fetch_and_clear_envelopes()
+    pub(crate) fn received(&self) -> Received {
+        Received::new(&self.transport.fetch_and_clear_envelopes())
     }
 
     /// Takes it.
     pub(crate) fn told(&self) -> Told {
-        let mut told = Told {
+        let received = self.received();
+        let statuses = received.statuses().into_iter();
+        Told {
+            transactions: statuses.map(|(_, status)| status).collect(),
+            events: received.events.len(),
             spans_made: self.spans.0[0].swap(0, Ordering::Relaxed),
             spans_closed: self.spans.0[1].swap(0, Ordering::Relaxed),
-            ..Told::default()
-        };
-        let envelopes = self.envelopes();
-        for item in envelopes.iter().flat_map(|envelope| envelope.items()) {
-            match item {
-                EnvelopeItem::Transaction(transaction) => {
-                    let Some(SentryContext::Trace(trace)) = transaction.contexts.get("trace")
-                    else {
-                        panic!("no trace: {transaction:?}")
-                    };
-                    told.transactions.push(trace.status.unwrap());
-                }
-                EnvelopeItem::Event(_) => told.events += 1,
-                _ => {}
-            }
         }
-        told
     }
 }
 

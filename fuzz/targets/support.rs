@@ -1,0 +1,6 @@
+//! What modules of the suite share, as far as these targets need it.
+
+#[path = "../../tests/it/support/received.rs"]
+pub(crate) mod received;
+#[path = "../../tests/it/support/wire.rs"]
+pub(crate) mod wire;
