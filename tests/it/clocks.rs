@@ -85,10 +85,13 @@ fn shim() -> Option<&'static Path> {
     static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
     SHIM.get_or_init(|| {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let made = out.join(format!("step-{}.so", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clock/step.rs");
+        let own = |extension| out.join(format!("step-{}.{extension}", std::process::id()));
+        let (source, made) = (own("rs"), own("so"));
+        std::fs::write(&source, include_str!("../clock/step.rs")).unwrap();
         let rustc = Command::new("rustc")
             .args([
+                "--crate-name",
+                "step",
                 "--edition",
                 "2024",
                 "--crate-type",
@@ -97,6 +100,7 @@ fn shim() -> Option<&'static Path> {
             ])
             .args([&source, Path::new("-o"), &made])
             .output();
+        std::fs::remove_file(&source).unwrap();
         let shim = out.join("step.so");
         match rustc {
             Ok(rustc) if rustc.status.success() => {

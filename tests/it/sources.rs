@@ -13,13 +13,9 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
-use tower_http::trace::TraceLayer;
 use tracing::{error, info_span};
 
-use sentry_tonic::{
-    PanicPolicy, SentryClientLayer, SentryMakeSpan, SentryServerLayer, SentryTraceCallbacks,
-    StatusExt as _,
-};
+use sentry_tonic::{PanicPolicy, SentryClientLayer, SentryServerLayer, StatusExt as _};
 
 use crate::support::greeter::{
     ObservedClient, Replies, Running, Scripted, listen, replies, reply, request,
@@ -31,7 +27,7 @@ use crate::support::received::{exceptions, map, trace, with_prefixes};
 use crate::support::world::{RATES, World};
 
 /// The metadata that names the source of a status inside the server.
-const KEY: &str = "x-sentry-tonic-source";
+pub(crate) const KEY: &str = "x-sentry-tonic-source";
 
 #[derive(Debug, thiserror::Error)]
 enum DbError {
@@ -62,7 +58,7 @@ fn row(page: u32) -> Result<HelloReply, Status> {
     Ok(read(page)?)
 }
 
-fn causes(page: u32) -> [(String, Option<String>); 3] {
+pub(crate) fn causes(page: u32) -> [(String, Option<String>); 3] {
     let exception = |ty: &str, value: String| (ty.to_owned(), Some(value));
     [
         exception("Torn", format!("checksum mismatch in page {page}")),
@@ -72,7 +68,7 @@ fn causes(page: u32) -> [(String, Option<String>); 3] {
 }
 
 /// Fails with a source, in all four kinds of calls; streams of replies after one reply.
-fn broken() -> Scripted {
+pub(crate) fn broken() -> Scripted {
     let rows = || replies(vec![Ok(reply("first")), row(7)]);
     Scripted::new()
         .say_hello(|_| async { row(7) })
@@ -90,7 +86,7 @@ fn broken() -> Scripted {
         })
 }
 
-const CALLS: [&str; 4] = ["unary", "server stream", "client stream", "bidirectional"];
+pub(crate) const CALLS: [&str; 4] = ["unary", "server stream", "client stream", "bidirectional"];
 
 /// What the caller gets of a call that fails.
 async fn failure(client: &mut ObservedClient, call: &str) -> Status {
@@ -115,7 +111,7 @@ async fn failure(client: &mut ObservedClient, call: &str) -> Status {
 
 /// What a caller may know: not the source, nor that there is one.
 #[track_caller]
-fn assert_hidden(status: &Status, call: &str) {
+pub(crate) fn assert_hidden(status: &Status, call: &str) {
     assert_eq!(status.code(), Code::Internal, "{call}");
     assert_eq!(status.message(), "the database failed", "{call}");
     assert!(Error::source(status).is_none(), "{call}");
@@ -329,7 +325,7 @@ fn a_source_is_dropped_with_its_status_whether_that_was_sent_or_not() {
 }
 
 /// What the caller gets where no layer removes the id: the id, and nothing that the source says.
-async fn fail_seen(server: Running, call: &str) -> Status {
+pub(crate) async fn fail_seen(server: Running, call: &str) -> Status {
     let mut client = server
         .observed_client(SentryClientLayer::new().ignore_if(|_| true))
         .await;
@@ -352,31 +348,6 @@ fn without_a_layer_the_caller_sees_an_id_and_no_source() {
         status.metadata_mut().remove(KEY);
         assert_hidden(&status, call);
         assert!(world.received().events.is_empty());
-    }
-}
-
-#[test]
-fn callbacks_of_a_trace_layer_find_the_source_and_leave_the_id() {
-    for call in CALLS {
-        let world = World::new();
-        let mut status = world.run(async {
-            let (listening, incoming, stopped) = listen().await;
-            let trace = TraceLayer::new_for_grpc()
-                .make_span_with(SentryMakeSpan::default())
-                .on_response(SentryTraceCallbacks)
-                .on_body_chunk(SentryTraceCallbacks)
-                .on_eos(SentryTraceCallbacks)
-                .on_failure(SentryTraceCallbacks);
-            let server = Server::builder()
-                .layer(trace)
-                .add_service(GreeterServer::new(broken()))
-                .serve_with_incoming_shutdown(incoming, stopped);
-            fail_seen(listening.running(tokio::spawn(server)), call).await
-        });
-        status.metadata_mut().remove(KEY);
-        assert_hidden(&status, call);
-        let received = world.received();
-        assert_eq!(exceptions(received.only_event()), causes(7), "{call}");
     }
 }
 

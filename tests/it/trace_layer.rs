@@ -14,10 +14,11 @@ use tracing::{info, instrument};
 
 use sentry_tonic::{PanicPolicy, SentryServerLayer};
 
+use crate::sources::{self, KEY};
 use crate::support::greeter::{Replies, Running, Scripted, listen, replies, reply, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
 use crate::support::observed::{keys, metadata};
-use crate::support::received::{Received, Tx};
+use crate::support::received::{Received, Tx, exceptions};
 use crate::support::world::{RATES, World};
 
 /// Who watches the calls.
@@ -352,4 +353,24 @@ pub(crate) async fn hang_up(in_stream: bool) {
     }
     drop(client);
     server.stop().await;
+}
+
+#[test]
+fn the_source_of_a_status_is_found_and_its_id_is_left() {
+    for call in sources::CALLS {
+        let world = World::new();
+        let mut status = world.run(async {
+            let options = SentryServerLayer::new();
+            let server = Watcher::TraceLayer.serve(sources::broken(), options).await;
+            sources::fail_seen(server, call).await
+        });
+        status.metadata_mut().remove(KEY);
+        sources::assert_hidden(&status, call);
+        let received = world.received();
+        assert_eq!(
+            exceptions(received.only_event()),
+            sources::causes(7),
+            "{call}"
+        );
+    }
 }
