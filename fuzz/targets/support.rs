@@ -4,3 +4,5 @@
 pub(crate) mod received;
 #[path = "../../tests/it/support/wire.rs"]
 pub(crate) mod wire;
+#[path = "../../tests/it/support/world.rs"]
+pub(crate) mod world;

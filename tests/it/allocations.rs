@@ -1,14 +1,12 @@
 //! How often calls allocate beyond what they do without this crate.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
-use sentry::Hub;
 use tokio::runtime::Runtime;
 use tokio_stream::StreamExt;
 use tonic::body::Body;
@@ -144,11 +142,11 @@ impl Call {
     }
 
     /// By how many those of the middleware are more.
-    fn added(self, dispatch: &Dispatch, side: Side) -> u64 {
+    fn added(self, world: &World, side: Side) -> u64 {
         let bare = with_default(&Dispatch::none(), || self.allocations(&greeter()));
         let server = SentryServerLayer::new().layer(greeter());
         let client = SentryClientLayer::new().layer(greeter());
-        let ours = with_default(dispatch, || match side {
+        let ours = world.sync(|| match side {
             Side::Server => self.allocations(&server),
             Side::Client => self.allocations(&client),
         });
@@ -156,19 +154,17 @@ impl Call {
     }
 }
 
-fn without_client() -> Dispatch {
-    let hub = Arc::new(Hub::new(None, Arc::default()));
-    let layer = SentryTracingLayer::new().hub(hub);
-    Dispatch::new(registry().with(layer).with(LevelFilter::INFO))
+fn without_client() -> World {
+    let layers = registry().with(SentryTracingLayer::new());
+    let world = World::subscribed(layers.with(LevelFilter::INFO));
+    world.hub.bind_client(None);
+    world
 }
 
 #[test]
 fn calls_that_nobody_sees_allocate_little() {
-    for (dispatch, most) in [
-        (without_client(), 3),
-        (World::sampled(0.0).dispatch.clone(), 24),
-    ] {
-        let added = Call::new("SayHello", "Ferris").added(&dispatch, Side::Server);
+    for (world, most) in [(without_client(), 3), (World::sampled(0.0), 24)] {
+        let added = Call::new("SayHello", "Ferris").added(&world, Side::Server);
         assert!(added <= most, "{added} instead of {most}");
     }
 }
@@ -203,10 +199,10 @@ fn a_root_that_goes_on_and_on_keeps_no_more() {
 }
 
 /// Sampled, not sampled, and with nobody to tell.
-fn dispatches() -> [(&'static str, Dispatch); 3] {
+fn worlds() -> [(&'static str, World); 3] {
     [
-        ("sampled", World::sampled(1.0).dispatch.clone()),
-        ("unsampled", World::sampled(0.0).dispatch.clone()),
+        ("sampled", World::sampled(1.0)),
+        ("unsampled", World::sampled(0.0)),
         ("no client", without_client()),
     ]
 }
@@ -225,16 +221,16 @@ fn streams((frames, name): (usize, &'static str)) -> [Call; 2] {
 }
 
 /// By how many allocations a call of many frames is more than one of few.
-fn added_by_frames(dispatch: &Dispatch, side: Side, few: Call, many: Call) -> u64 {
-    many.added(dispatch, side) - few.added(dispatch, side)
+fn added_by_frames(world: &World, side: Side, few: Call, many: Call) -> u64 {
+    many.added(world, side) - few.added(world, side)
 }
 
 #[test]
 fn frames_allocate_nothing() {
-    for (what, dispatch) in dispatches() {
+    for (what, world) in worlds() {
         for side in [Side::Server, Side::Client] {
             for (few, many) in streams(FEW).into_iter().zip(streams(MANY)) {
-                let added = added_by_frames(&dispatch, side, few, many);
+                let added = added_by_frames(&world, side, few, many);
                 assert_eq!(added, 0, "{what} {side:?} {}", few.method);
             }
         }
@@ -246,14 +242,14 @@ fn frames_allocate_nothing() {
 fn frames_inside_of_another_span_allocate_little() {
     // At times tokio has a task give way, which makes for one poll more.
     let polls = (MANY.0 - FEW.0 + MANY.0 / 16) as u64;
-    for ((what, dispatch), most) in dispatches().into_iter().zip([2, 0, 0]) {
+    for ((what, world), most) in worlds().into_iter().zip([2, 0, 0]) {
         for side in [Side::Server, Side::Client] {
             for (few, many) in streams(FEW).into_iter().zip(streams(MANY)) {
                 let [few, many] = [few, many].map(|call| Call {
                     is_in_span: true,
                     ..call
                 });
-                let added = added_by_frames(&dispatch, side, few, many);
+                let added = added_by_frames(&world, side, few, many);
                 let most = most * polls;
                 assert!(added <= most, "{what} {side:?} {}: {added}", few.method);
             }

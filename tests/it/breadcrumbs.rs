@@ -1,16 +1,12 @@
 //! Calls as breadcrumbs of the errors that follow them.
 
-use std::sync::Arc;
-
 use sentry::protocol::{Event, Value};
-use sentry::{Breadcrumb, ClientOptions, Hub, Level};
+use sentry::{Breadcrumb, ClientOptions, Level};
 use serde_json::json;
 use tonic::{Code, Status};
 use tracing::{Instrument, error, info_span};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 
-use sentry_tonic::{SentryClientLayer, SentryServerLayer, SentryTracingLayer};
+use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::endings::NAMES;
 use crate::support::greeter::{ObservedClient, Running, Scripted, replies, reply, request};
@@ -187,7 +183,7 @@ fn a_call_outside_of_any_span_is_one_of_the_pinned_hub() {
         SentryClientLayer::new().only_if_parent(true),
     ] {
         for rate in [0.0, 1.0] {
-            let world = World::sampled(rate);
+            let world = World::sampled(rate).pinned();
             world.run(async {
                 let (server, mut client) = failing_by_name(layer.clone()).await;
                 client.say_hello(request("0")).await.unwrap();
@@ -206,14 +202,12 @@ fn a_call_outside_of_any_span_is_one_of_the_pinned_hub() {
 
 #[test]
 fn without_a_pinned_hub_it_is_one_of_the_current_hub() {
-    let world = World::subscribed(|_| registry().with(SentryTracingLayer::new()));
-    Hub::run(Arc::clone(&world.hub), || {
-        world.run(async {
-            let (server, mut client) = failing_by_name(SentryClientLayer::new()).await;
-            client.say_hello(request("0")).await.unwrap();
-            drop(client);
-            server.stop().await;
-        });
+    let world = World::new();
+    world.run(async {
+        let (server, mut client) = failing_by_name(SentryClientLayer::new()).await;
+        client.say_hello(request("0")).await.unwrap();
+        drop(client);
+        server.stop().await;
     });
     world.hub.capture_message("later", Level::Error);
     let received = world.received();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
@@ -83,18 +83,13 @@ fn the_server_that_a_request_names_counts() {
 
 #[test]
 fn a_call_that_no_subscriber_wants_takes_a_trace_along() {
-    let world = World::new();
     let arrived: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     let errors_only = tracing_subscriber::registry()
-        .with(SentryTracingLayer::new().hub(Arc::clone(&world.hub)))
+        .with(SentryTracingLayer::new())
         .with(LevelFilter::ERROR);
-    tracing::subscriber::with_default(errors_only, || {
-        let mut service = SentryClientLayer::new().layer(unavailable(&arrived));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(service.call(grpc_request())).unwrap();
-    });
+    let world = World::subscribed(errors_only);
+    let service = SentryClientLayer::new().layer(unavailable(&arrived));
+    world.run(service.oneshot(grpc_request())).unwrap();
     assert_eq!(world.received().txs(), []);
     let header = world.hub.configure_scope(|scope| {
         let (_, header) = scope.iter_trace_propagation_headers().next().unwrap();

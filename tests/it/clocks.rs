@@ -307,7 +307,7 @@ fn whatever_the_clock_says_all_is_sent() {
         let client = Arc::new(Client::from(options));
         let hub = Arc::new(Hub::new(Some(Arc::clone(&client)), Arc::default()));
         let world =
-            World::subscribed(|_| registry().with(SentryTracingLayer::new().hub(Arc::clone(&hub))));
+            World::subscribed(registry().with(SentryTracingLayer::new().hub(Arc::clone(&hub))));
         for step in STEPS {
             world
                 .run(greeter(&clock, step).say_hello_once("a"))

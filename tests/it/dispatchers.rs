@@ -18,7 +18,7 @@ use sentry_tonic::{SentryClientLayer, SentryServerLayer};
 
 use crate::support::greeter::{ObservedClient, Replies, Scripted, listen, reply, request};
 use crate::support::helloworld::greeter_server::GreeterServer;
-use crate::support::tally::{Spans, counted};
+use crate::support::tally::{Spans, counted_pinned};
 use crate::support::world::World;
 
 /// Polls a future under one dispatcher after the other, and drops it under the last.
@@ -103,7 +103,7 @@ fn assert_told((world, spans): &(World, Arc<Spans>)) -> usize {
 #[test]
 fn calls_that_change_dispatchers_amid_are_told_where_they_began() {
     const TIMES: usize = 20;
-    let (a, b) = (counted(1.0), counted(1.0));
+    let (a, b) = (counted_pinned(1.0), counted_pinned(1.0));
     let none = Dispatch::new(NoSubscriber::new());
     let dispatchers = [a.0.dispatch.clone(), b.0.dispatch.clone(), none];
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -144,7 +144,7 @@ fn threads_with_dispatchers_of_their_own_tell_each_call_once() {
     thread_local! {
         static SUBSCRIBER: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
     }
-    let (a, b) = (counted(1.0), counted(1.0));
+    let (a, b) = (counted_pinned(1.0), counted_pinned(1.0));
     let dispatchers = [a.0.dispatch.clone(), b.0.dispatch.clone(), Dispatch::none()];
     let started = AtomicUsize::new(0);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -206,8 +206,8 @@ fn call_begun_by<T>(begin: impl FnOnce(&mut dyn FnMut()) -> T) {
 /// The registry lets go of a span's parent by the dispatcher that is there as it closes.
 #[test]
 fn a_call_that_ends_under_another_dispatcher_lets_go_of_the_span_around_it() {
-    for elsewhere in [None, Some(counted(1.0))] {
-        let here = counted(1.0);
+    for elsewhere in [None, Some(counted_pinned(1.0))] {
+        let here = counted_pinned(1.0);
         let begin = |poll: &mut dyn FnMut()| {
             with_default(&here.0.dispatch, || {
                 info_span!(target: "test", "job").in_scope(poll);
@@ -224,7 +224,7 @@ fn a_call_that_ends_under_another_dispatcher_lets_go_of_the_span_around_it() {
 
 #[test]
 fn a_subscriber_that_nobody_holds_but_its_spans_is_told_of_their_ends() {
-    let (mut world, spans) = counted(1.0);
+    let (mut world, spans) = counted_pinned(1.0);
     let dispatch = std::mem::replace(&mut world.dispatch, Dispatch::none());
     call_begun_by(|poll| {
         with_default(&dispatch, poll);

@@ -207,7 +207,8 @@ fn events_outside_of_spans_go_to_the_hub() {
 
 #[test]
 fn events_belong_to_the_span_they_name() {
-    let world = World::new();
+    // Without it, one that names no span belongs to the span that is entered.
+    let world = World::new().pinned();
     world.sync(|| {
         let a = info_span!(target: "test", "a");
         let b = info_span!(target: "test", "b").entered();
@@ -371,11 +372,11 @@ fn destructors_of_a_dropped_call_are_in_the_rpc() {
 
 #[test]
 fn logs_link_to_the_span_they_are_in() {
-    let world = World::subscribed(|hub| {
+    let world = World::subscribed(
         tracing_subscriber::registry()
-            .with(SentryTracingLayer::new().hub(hub))
-            .with(LogLayer::new().with_filter(LevelFilter::INFO))
-    });
+            .with(SentryTracingLayer::new())
+            .with(LogLayer::new().with_filter(LevelFilter::INFO)),
+    );
     world.run(async {
         let greeter = Scripted::new().say_hello(|name| async move {
             info!("in the call");
@@ -415,11 +416,11 @@ fn logs_link_to_the_span_they_are_in() {
 
 #[test]
 fn an_error_layer_of_the_applications_own_captures_in_the_rpc() {
-    let world = World::subscribed(|hub| {
+    let world = World::subscribed(
         tracing_subscriber::registry()
-            .with(SentryTracingLayer::new().hub(hub).capture_errors(false))
-            .with(ErrorLayer::new().with_filter(LevelFilter::WARN))
-    });
+            .with(SentryTracingLayer::new().capture_errors(false))
+            .with(ErrorLayer::new().with_filter(LevelFilter::WARN)),
+    );
     world.sync(|| {
         let _job = info_span!(target: "test", "job").entered();
         warn!("careful");
@@ -527,9 +528,8 @@ fn a_transport_that_panics_harms_no_call() {
         .transport(|_: &sentry::ClientOptions| Arc::new(Panics) as Arc<dyn sentry::Transport>);
     let client = Arc::new(sentry::Client::from(options));
     let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    let world = World::subscribed(|_| {
-        tracing_subscriber::registry().with(SentryTracingLayer::new().hub(hub))
-    });
+    let layer = SentryTracingLayer::new().hub(hub);
+    let world = World::subscribed(tracing_subscriber::registry().with(layer));
     world.run(async {
         let answer = Scripted::new().say_hello_once("a").await.unwrap();
         assert_eq!(answer, reply("a"));

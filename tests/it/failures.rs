@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use http::{Request, Response};
 
+use sentry::Hub;
 use sentry::protocol::SpanStatus;
 use serde_json::json;
 use tonic::body::Body;
@@ -353,7 +354,7 @@ fn failures_are_told_of_unsampled_calls_and_with_tracing_disabled() {
 
 #[test]
 fn without_a_layer_nothing_is_captured() {
-    let world = World::subscribed(|_| tracing_subscriber::registry());
+    let world = World::subscribed(tracing_subscriber::registry());
     world.run(fail(SentryServerLayer::new(), Status::internal("failed")));
     assert_eq!(count(&world), 0);
 }
@@ -429,13 +430,14 @@ fn a_call_that_ends_with_its_thread_harms_nothing() {
         static LEFT: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
     }
     let world = World::new();
-    let dispatch = world.dispatch.clone();
+    let (dispatch, client) = (world.dispatch.clone(), world.hub.client());
     let thread = std::thread::spawn(move || {
         // Thread locals go in the reverse order of their making: that of the registry
         // is the last, and sentry's hub is gone before the call.
         let plain = tracing::Dispatch::new(tracing_subscriber::registry());
         tracing::dispatcher::with_default(&plain, || info_span!("first").in_scope(|| {}));
         LEFT.set(None);
+        Hub::current().bind_client(client);
         tracing::dispatcher::with_default(&dispatch, || {
             let layer = SentryClientLayer::new().capture_if(|_| true);
             let service = service_fn(|_: Request<Body>| {

@@ -99,11 +99,9 @@ fn what_repeats_an_event_that_is_no_error_is_left_out_and_the_failure_is_not() {
     })));
     assert_eq!(count(&world), 2);
 
-    let world = World::subscribed(|hub| {
-        let layer = SentryTracingLayer::new().hub(hub).capture_errors(false);
-        let own = ErrorLayer::new().with_filter(LevelFilter::WARN);
-        registry().with(layer).with(own)
-    });
+    let layer = SentryTracingLayer::new().capture_errors(false);
+    let own = ErrorLayer::new().with_filter(LevelFilter::WARN);
+    let world = World::subscribed(registry().with(layer).with(own));
     world.run(call_once(failing(|| {
         warn!("the store is gone");
         warn!("cannot greet: the store is gone");

@@ -31,7 +31,7 @@ fn client(via: Via, ingest: &Faulty) -> Arc<Client> {
 
 fn world(hub: &Arc<Hub>) -> World {
     let layer = SentryTracingLayer::new().hub(Arc::clone(hub));
-    World::subscribed(|_| registry().with(layer))
+    World::subscribed(registry().with(layer))
 }
 
 fn hub(client: Option<Arc<Client>>) -> Arc<Hub> {

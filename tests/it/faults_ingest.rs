@@ -53,7 +53,7 @@ fn hub(client: &Arc<Client>) -> Arc<Hub> {
 /// All calls, with both sides observed.
 fn calls(hub: &Arc<Hub>) -> Vec<String> {
     let layer = SentryTracingLayer::new().hub(Arc::clone(hub));
-    let world = World::subscribed(|_| registry().with(layer));
+    let world = World::subscribed(registry().with(layer));
     world.run(async {
         let server = greeter().serve().await;
         let client = server.observed_client(SentryClientLayer::new()).await;

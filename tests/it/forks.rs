@@ -13,11 +13,8 @@ use tonic::body::Body;
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span, debug_span, info_span};
-use tracing_subscriber::layer::SubscriberExt;
 
-use sentry_tonic::{
-    RequestBody, SentryClientLayer, SentryServerLayer, SentrySpanExt, SentryTracingLayer,
-};
+use sentry_tonic::{RequestBody, SentryClientLayer, SentryServerLayer, SentrySpanExt};
 
 use crate::support::received::{Received, messages, trace};
 use crate::support::world::World;
@@ -85,28 +82,22 @@ fn worlds() -> Vec<(bool, World)> {
     let mut worlds = Vec::new();
     for by_sampler in [false, true] {
         for is_pinned in [false, true] {
-            let mut world = World::with(
+            let world = World::with(
                 |options| match by_sampler {
                     true => options.traces_sampler(|_| 0.999_999_9),
                     false => options.traces_sample_rate(1.0),
                 },
                 |layer| layer,
             );
-            if !is_pinned {
-                let layer = SentryTracingLayer::new();
-                world.dispatch = tracing_subscriber::registry().with(layer).into();
-            }
+            let world = if is_pinned { world.pinned() } else { world };
             worlds.push((is_pinned, world));
         }
     }
     worlds
 }
 
-fn run<F: Future>(is_pinned: bool, world: &World, future: F) -> (F::Output, Received) {
-    let output = match is_pinned {
-        true => world.run(future),
-        false => Hub::run(Arc::clone(&world.hub), || world.run(future)),
-    };
+fn run<F: Future>(world: &World, future: F) -> (F::Output, Received) {
+    let output = world.run(future);
     (output, world.received())
 }
 
@@ -133,7 +124,7 @@ fn a_task_with_a_fork_of_the_hub_goes_on_with_the_trace_of_the_call() {
                     seen.lock().unwrap().extend([of_task, own]);
                 }
             });
-            let ((), received) = run(is_pinned, &world, future);
+            let ((), received) = run(&world, future);
             let seen = seen.lock().unwrap();
             assert_eq!(seen[0], seen[1], "{is_pinned}");
             assert_eq!(seen[0].1.as_deref(), Some("1"));
@@ -153,7 +144,7 @@ fn a_task_with_a_fork_of_the_hub_goes_on_with_the_trace_of_the_call() {
 
 #[test]
 fn what_comes_after_the_end_of_a_call_goes_on_from_the_call() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let (fork, forks) = mpsc::channel();
         let span: Arc<Mutex<Option<Span>>> = Arc::default();
         let handler_span = Arc::clone(&span);
@@ -173,7 +164,7 @@ fn what_comes_after_the_end_of_a_call_goes_on_from_the_call() {
             });
             (of_fork, of_span)
         };
-        let ((of_fork, of_span), received) = run(is_pinned, &world, future);
+        let ((of_fork, of_span), received) = run(&world, future);
         let [call, late] = received.transactions.as_slice() else {
             panic!("{:?}", received.txs())
         };
@@ -194,7 +185,7 @@ fn what_comes_after_the_end_of_a_call_goes_on_from_the_call() {
 
 #[test]
 fn a_call_that_waits_for_a_task_in_a_fork_is_sent_with_it() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let task: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
         let handler_task = Arc::clone(&task);
@@ -223,7 +214,7 @@ fn a_call_that_waits_for_a_task_in_a_fork_is_sent_with_it() {
             task.await.unwrap();
             before
         };
-        let (before, received) = run(is_pinned, &world, future);
+        let (before, received) = run(&world, future);
         assert_eq!(before, 0);
         let spans = received.only_tx().spans;
         assert_eq!(spans.len(), 1);
@@ -243,7 +234,7 @@ fn a_call_that_waits_for_a_task_in_a_fork_is_sent_with_it() {
 
 #[test]
 fn jobs_that_spawn_each_other_do_not_pile_up() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let job = |fork: Option<Arc<Hub>>| {
             let run = || {
                 info_span!(target: "test", "job")
@@ -261,7 +252,7 @@ fn jobs_that_spawn_each_other_do_not_pile_up() {
             }
             fork
         };
-        let (fork, received) = run(is_pinned, &world, future);
+        let (fork, received) = run(&world, future);
         assert_eq!(received.transactions.len(), 21);
         let ids: Vec<_> = received.transactions.iter().map(trace).collect();
         for (job, next) in ids.iter().zip(ids.iter().skip(1)) {
@@ -275,7 +266,7 @@ fn jobs_that_spawn_each_other_do_not_pile_up() {
 
 #[test]
 fn a_span_with_a_parent_elsewhere_is_not_put_into_the_root_of_the_hub() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let future = async {
             let elsewhere = debug_span!(target: "test", parent: None, "left out");
             info_span!(target: "test", "outer").in_scope(|| {
@@ -283,7 +274,7 @@ fn a_span_with_a_parent_elsewhere_is_not_put_into_the_root_of_the_hub() {
                 info_span!(target: "test", parent: None, "alone").in_scope(|| {});
             });
         };
-        let ((), received) = run(is_pinned, &world, future);
+        let ((), received) = run(&world, future);
         let names: Vec<_> = received
             .txs()
             .into_iter()
@@ -296,7 +287,7 @@ fn a_span_with_a_parent_elsewhere_is_not_put_into_the_root_of_the_hub() {
 
 #[test]
 fn spans_in_a_manual_transaction_are_its_own_however_they_overlap() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let transaction = world
             .hub
             .start_transaction(sentry::TransactionContext::new("manual", "manual"));
@@ -317,7 +308,7 @@ fn spans_in_a_manual_transaction_are_its_own_however_they_overlap() {
             Hub::run(fork, || info_span!(target: "test", "c").in_scope(|| {}));
             info_span!(target: "test", "d").in_scope(|| {});
         };
-        let ((), received) = run(is_pinned, &world, future);
+        let ((), received) = run(&world, future);
         assert_eq!(received.txs(), []);
         transaction.set_status(sentry::protocol::SpanStatus::Ok);
         transaction.finish();
@@ -330,7 +321,7 @@ fn spans_in_a_manual_transaction_are_its_own_however_they_overlap() {
 
 #[test]
 fn a_root_that_begins_in_a_fork_has_nothing_of_the_other_one() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let future = async {
             let fork = info_span!(target: "test", "outer").in_scope(|| {
                 tracing::info!(target: "test", "of outer");
@@ -349,7 +340,7 @@ fn a_root_that_begins_in_a_fork_has_nothing_of_the_other_one() {
                 sentry::capture_message("late", sentry::Level::Info)
             });
         };
-        let (_, received) = run(is_pinned, &world, future);
+        let (_, received) = run(&world, future);
         let event = received.only_event();
         assert_eq!(event.transaction.as_deref(), Some("job"));
         assert_eq!(messages(&event.breadcrumbs.values), ["of job"]);
@@ -363,7 +354,7 @@ fn elsewhere<T: Send>(world: &World, f: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn a_fork_that_is_bound_is_not_current_on_another_thread() {
-    for (is_pinned, world) in worlds() {
+    for (_, world) in worlds() {
         let future = async {
             // Takes spans until the end.
             let outer = info_span!(target: "test", "outer");
@@ -393,7 +384,7 @@ fn a_fork_that_is_bound_is_not_current_on_another_thread() {
                 });
             });
         };
-        let ((), received) = run(is_pinned, &world, future);
+        let ((), received) = run(&world, future);
         let tags: Vec<_> = received
             .events
             .iter()
@@ -431,7 +422,7 @@ fn no_span_in_a_fork_is_lost_whenever_its_root_ends() {
                         info_span!(target: "test", "work").in_scope(|| {});
                     }
                 };
-                scope.spawn(move || Hub::run(fork, || world.sync(work)));
+                scope.spawn(move || world.sync(|| Hub::run(fork, work)));
             }
             barrier.wait();
             for _ in 0..round * 20 {

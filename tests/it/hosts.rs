@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::ready;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use sentry::TransactionContext;
 use sentry::protocol::{SpanStatus, Value};
-use sentry::{Hub, TransactionContext};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -417,7 +416,7 @@ fn reported<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Vec<(String, usize
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub: Arc<Hub>| make(SentryTracingLayer::new().hub(hub)));
+    let world = World::subscribed(make(SentryTracingLayer::new()));
     world.run(async {
         let service = service_fn(|_: Request<RequestBody<Empty<&'static [u8]>>>| async {
             info_span!(target: "test", "nested").in_scope(|| {});

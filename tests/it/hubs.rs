@@ -13,6 +13,7 @@ use tracing_subscriber::registry;
 
 use sentry_tonic::{SentrySpanExt, SentryTracingLayer};
 
+use crate::support::alone::alone;
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::received::{Received, event_trace, messages, trace};
 use crate::support::world::{DSN, World};
@@ -81,7 +82,7 @@ fn without_a_client_that_can_send_calls_pass_through() {
         closed,
     ] {
         let hub = Arc::new(Hub::new(client, Arc::default()));
-        let world = World::subscribed(|_| registry().with(SentryTracingLayer::new().hub(hub)));
+        let world = World::subscribed(registry().with(SentryTracingLayer::new().hub(hub)));
         world.run(async {
             let greeter = Scripted::new().say_hello(|name| async move {
                 info_span!("inside").in_scope(|| error!("nobody hears it"));
@@ -99,9 +100,9 @@ fn without_a_client_that_can_send_calls_pass_through() {
 #[test]
 fn a_client_may_come_late_be_replaced_and_be_closed() {
     let hub = Arc::new(Hub::new(None, Arc::default()));
-    let layer = SentryTracingLayer::new().hub(Arc::clone(&hub));
-    let dispatch = Dispatch::new(registry().with(layer));
-    with_default(&dispatch, || {
+    let dispatch = Dispatch::new(registry().with(SentryTracingLayer::new()));
+    let in_hub = |f: &dyn Fn()| with_default(&dispatch, || Hub::run(Arc::clone(&hub), f));
+    in_hub(&|| {
         job("too early");
 
         let (first, client_one) = client();
@@ -198,7 +199,9 @@ fn spans_of_several_dispatchers_make_one_trace() {
             let inner = info_span!(target: "test", "inner");
             inner.in_scope(|| {
                 error!("failed");
-                world.sync(|| info_span!(target: "test", "innermost").in_scope(|| {}));
+                with_default(&world.dispatch, || {
+                    info_span!(target: "test", "innermost").in_scope(|| {});
+                });
             });
         });
     });
@@ -256,7 +259,7 @@ fn a_span_of_another_dispatcher_is_in_the_call_where_nothing_is_sampled() {
 
 #[test]
 fn two_services_in_one_process_have_a_hub_each() {
-    let (a, b) = (World::new(), World::new());
+    let (a, b) = (World::new().pinned(), World::new().pinned());
     a.sync(|| job("a"));
     b.sync(|| {
         let _job = info_span!(target: "test", "b").entered();
@@ -273,27 +276,25 @@ fn two_services_in_one_process_have_a_hub_each() {
 
 #[test]
 fn the_main_hub_helps_out_where_the_current_one_cannot_send() {
-    let dispatch = Dispatch::new(registry().with(SentryTracingLayer::new()));
-    let (transport, of_main) = client();
-    let (_, closed) = client();
-    closed.close(None);
-    for current in [None, Some(closed)] {
-        let current = Arc::new(Hub::new(current, Arc::default()));
-        // Tests beside this one have a hub with a client, or pin one.
-        Hub::main().bind_client(Some(Arc::clone(&of_main)));
-        with_default(&dispatch, || {
+    let name = "hubs::the_main_hub_helps_out_where_the_current_one_cannot_send";
+    alone(name, || {
+        let world = World::new();
+        world.install();
+        let (_, closed) = client();
+        closed.close(None);
+        for current in [None, Some(closed)] {
+            let current = Arc::new(Hub::new(current, Arc::default()));
             Hub::run(current, || {
                 job("of main");
                 error!("outside");
             });
-        });
-        Hub::main().bind_client(None);
-        let received = Received::new(&transport.fetch_and_clear_envelopes());
-        assert_eq!(received.only_tx().name, "of main");
-        let events = received.events.iter();
-        let events: Vec<_> = events.filter_map(|e| e.message.as_deref()).collect();
-        assert_eq!(events, ["in the job", "outside"]);
-    }
+            let received = world.received();
+            assert_eq!(received.only_tx().name, "of main");
+            let events = received.events.iter();
+            let events: Vec<_> = events.filter_map(|e| e.message.as_deref()).collect();
+            assert_eq!(events, ["in the job", "outside"]);
+        }
+    });
 }
 
 #[test]
@@ -320,11 +321,8 @@ fn layers_with_a_filter_each_report_to_their_own_client() {
 
 #[test]
 fn of_two_layers_in_one_registry_one_reports_an_event() {
-    let world = World::subscribed(|hub| {
-        registry()
-            .with(SentryTracingLayer::new().hub(Arc::clone(&hub)))
-            .with(SentryTracingLayer::new().hub(hub))
-    });
+    let layer = SentryTracingLayer::new;
+    let world = World::subscribed(registry().with(layer()).with(layer()));
     world.sync(|| job("job"));
     let received = world.received();
     let event = received.only_event();

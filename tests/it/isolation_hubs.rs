@@ -150,7 +150,8 @@ fn a_fork_made_while_a_child_is_entered_is_the_roots() {
 #[test]
 fn spans_that_begin_undo_nothing_on_the_hub_they_begin_from() {
     const TAGS: usize = 1_000;
-    let world = World::new();
+    // One that all threads begin from.
+    let world = World::new().pinned();
     let roots = AtomicUsize::new(0);
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -260,13 +261,11 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Calling {
 fn a_layer_may_make_calls_as_others_are_entered() {
     use tracing_subscriber::layer::SubscriberExt;
 
-    let world = World::new();
-    let layer = sentry_tonic::SentryTracingLayer::new().hub(Arc::clone(&world.hub));
     let subscriber = tracing_subscriber::registry()
         .with(Calling::default())
-        .with(layer);
-    let before = Hub::current();
-    tracing::subscriber::with_default(subscriber, || {
+        .with(sentry_tonic::SentryTracingLayer::new());
+    World::subscribed(subscriber).sync(|| {
+        let before = Hub::current();
         let calling = Calling::default();
         calling.call();
         assert!(Arc::ptr_eq(&Hub::current(), &before), "left in a call");

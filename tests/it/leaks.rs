@@ -1,8 +1,6 @@
 //! What leaves the process by each way out: to Sentry, to OpenTelemetry, and to the next
 //! service.
 
-use std::sync::Arc;
-
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::Sampler;
@@ -137,7 +135,7 @@ fn left(rate: f32, pii: bool) -> Left {
     let meter = meters.meter("test");
     world.dispatch = Dispatch::new(
         registry()
-            .with(SentryTracingLayer::new().hub(Arc::clone(&world.hub)))
+            .with(SentryTracingLayer::new())
             .with(otel.layer())
             .with(LogLayer::new())
             // tonic's own libraries trace what they read and write.

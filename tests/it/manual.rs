@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use sentry::Hub;
 use sentry::integrations::tracing::{BreadcrumbLayer, ErrorLayer, SpanLayer};
 use sentry_tonic::SentryTracingLayer;
 use tonic::{Code, Status};
@@ -226,18 +224,15 @@ fn failed_call<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Told
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub| make(SentryTracingLayer::new().hub(hub)));
-    // Layers of sentry-tracing know no other hub.
-    Hub::run(Arc::clone(&world.hub), || {
-        world.run(async {
-            let greeter = Scripted::new().say_hello(|_| async {
-                info!("asking the store");
-                error!("the store is gone");
-                Err(Status::not_found("nobody"))
-            });
-            let failure = greeter.say_hello_once("a").await.unwrap_err();
-            assert_eq!(failure.code(), Code::NotFound);
+    let world = World::subscribed(make(SentryTracingLayer::new()));
+    world.run(async {
+        let greeter = Scripted::new().say_hello(|_| async {
+            info!("asking the store");
+            error!("the store is gone");
+            Err(Status::not_found("nobody"))
         });
+        let failure = greeter.say_hello_once("a").await.unwrap_err();
+        assert_eq!(failure.code(), Code::NotFound);
     });
     let received = world.received();
     // Those of others have no status.
@@ -283,14 +278,8 @@ fn layers_of_sentry_tracing_beside_ours_tell_calls_twice_and_filters_hide_them()
         registry().with(errors()).with(layer)
     });
     assert_eq!(twice, told(&[&call], 2, 1));
-    let outside = World::subscribed(|hub| {
-        registry()
-            .with(errors())
-            .with(SentryTracingLayer::new().hub(hub))
-    });
-    Hub::run(Arc::clone(&outside.hub), || {
-        outside.sync(|| error!("in no call"));
-    });
+    let outside = World::subscribed(registry().with(errors()).with(SentryTracingLayer::new()));
+    outside.sync(|| error!("in no call"));
     assert_eq!(outside.received().events.len(), 2);
     let breadcrumbs = || BreadcrumbLayer::new().with_filter(LevelFilter::INFO);
     let twice = failed_call(|layer| registry().with(breadcrumbs()).with(layer));

@@ -98,7 +98,7 @@ fn opentelemetry_has_histograms_of_durations() {
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let meter = provider.meter("test");
     // Nobody has to listen to the spans.
-    let world = World::subscribed(|_| registry().with(LevelFilter::OFF));
+    let world = World::subscribed(registry().with(LevelFilter::OFF));
     let port = world.run(call(
         SentryServerLayer::new().otel_metrics(&meter),
         SentryClientLayer::new().otel_metrics(&meter),

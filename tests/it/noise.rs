@@ -216,16 +216,12 @@ fn logged(filter: &str) -> (String, Tx) {
     let log = Log::default();
     let writer = log.clone();
     let filter: Targets = filter.parse().unwrap();
-    let world = World::subscribed(|hub| {
-        let fmt = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .without_time()
-            .with_writer(move || writer.clone())
-            .with_filter(filter);
-        registry()
-            .with(fmt)
-            .with(SentryTracingLayer::new().hub(hub))
-    });
+    let fmt = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .with_filter(filter);
+    let world = World::subscribed(registry().with(fmt).with(SentryTracingLayer::new()));
     world.run(async {
         let greeter = Scripted::new().say_hello(|name| async move {
             info_span!(target: "test", "handler", %name)

@@ -1,10 +1,7 @@
 //! Which spans have the ids that they have in OpenTelemetry, and which have others.
 
-use std::sync::Arc;
-
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry_sdk::trace::Sampler;
-use sentry::Hub;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Instrument, Span, debug_span, dispatcher, info_span};
@@ -175,12 +172,11 @@ fn a_trace_that_begins_where_opentelemetry_sees_nothing_is_sentrys_alone() {
 #[test]
 fn spans_in_a_transaction_of_the_application_have_ids_of_sentrys() {
     let run = |world: &World| {
-        let hub = Arc::new(Hub::new_from_top(&world.hub));
-        Hub::run(hub, || {
+        world.sync(|| {
             let transaction =
                 sentry::start_transaction(sentry::TransactionContext::new("own", "task"));
             sentry::configure_scope(|scope| scope.set_span(Some(transaction.clone().into())));
-            world.sync(|| info_span!("inner").in_scope(|| {}));
+            info_span!("inner").in_scope(|| {});
             transaction.finish();
         });
     };
@@ -285,31 +281,25 @@ fn a_span_that_is_told_of_its_parent_for_one_of_the_two_has_it_there_alone() {
 fn a_trace_that_sentry_must_not_continue_is_not_continued_by_way_of_opentelemetry() {
     let otel = Otel::new(Sampler::AlwaysOn);
     for (organization, is_continued) in [("42", true), ("43", false)] {
-        let world = World::with(
-            |options| {
-                let options = options.traces_sample_rate(1.0);
-                options.dsn("https://public@o42.ingest.sentry.io/1")
-            },
-            |layer| layer,
-        );
-        let layer = SentryTracingLayer::new().hub(Arc::clone(&world.hub));
-        let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-        dispatcher::with_default(&dispatch, || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.unwrap().block_on(async {
-                let server = Scripted::new().serve().await;
-                let mut client = server.client().await;
-                let mut request = Request::new(request("Ferris"));
-                let baggage = format!("sentry-org_id={organization}");
-                for (name, value) in [("sentry-trace", SENTRY), ("baggage", &baggage)] {
-                    request.metadata_mut().insert(name, value.parse().unwrap());
-                }
-                client.say_hello(request).await.unwrap();
-                drop(client);
-                server.stop().await;
-            });
+        let options = |options: sentry::ClientOptions| {
+            let options = options.traces_sample_rate(1.0);
+            options.dsn("https://public@o42.ingest.sentry.io/1")
+        };
+        let layers = registry()
+            .with(otel.layer())
+            .with(SentryTracingLayer::new());
+        let world = World::of(options, layers);
+        world.run(async {
+            let server = Scripted::new().serve().await;
+            let mut client = server.client().await;
+            let mut request = Request::new(request("Ferris"));
+            let baggage = format!("sentry-org_id={organization}");
+            for (name, value) in [("sentry-trace", SENTRY), ("baggage", &baggage)] {
+                request.metadata_mut().insert(name, value.parse().unwrap());
+            }
+            client.say_hello(request).await.unwrap();
+            drop(client);
+            server.stop().await;
         });
         let sentry = of_sentry(&world.received());
         let (trace_id, _, parent) = &sentry[NAMES[3]];

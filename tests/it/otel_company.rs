@@ -12,9 +12,9 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, SpanProcessor,
 };
-use sentry::{Hub, TransactionContext};
+use sentry::TransactionContext;
 use tonic::Request;
-use tracing::{Dispatch, Instrument, Span, dispatcher, info, info_span};
+use tracing::{Dispatch, Instrument, Span, info, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -29,7 +29,7 @@ use crate::otel_traces::receive;
 use crate::support::greeter::{Scripted, reply, request};
 use crate::support::observed::keys;
 use crate::support::otel::{
-    self, NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, sentry, worlds,
+    self, NAMES, Otel, all_of_otel, assert_same, call, of_otel, of_sentry, worlds,
 };
 use crate::support::world::World;
 
@@ -111,37 +111,33 @@ fn headers_that_are_asked_for_while_opentelemetry_starts_a_span_lock_nothing() {
 fn a_call_after_the_transaction_was_sent_names_its_span_to_opentelemetry() {
     for rate in [1.0, 0.0] {
         let otel = Otel::new(Sampler::AlwaysOn);
-        let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
-        let layer = sentry(Arc::clone(&world.hub));
-        let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-        let headers = dispatcher::with_default(&dispatch, || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.unwrap().block_on(async {
-                let (other, arrivals) = Scripted::new().serve_unobserved().await;
-                let layer = SentryClientLayer::new().propagate_traceparent(true);
-                let client = other.observed_client(layer).await;
-                let (task, tasks) = mpsc::channel();
-                let (go, gone) = tokio::sync::watch::channel(false);
-                let greeter = Scripted::new().say_hello(move |name| {
-                    let (mut client, mut gone) = (client.clone(), gone.clone());
-                    let late = async move {
-                        gone.wait_for(|gone| *gone).await.unwrap();
-                        client.say_hello(request("Ferris")).await.unwrap();
-                    };
-                    task.send(tokio::spawn(late.in_current_span())).unwrap();
-                    async move { Ok(reply(&name)) }
-                });
-                let server = greeter.serve().await;
-                let mut client = server.client().await;
-                client.say_hello(request("Ferris")).await.unwrap();
-                drop(client);
-                server.stop().await;
-                go.send(true).unwrap();
-                tasks.recv().unwrap().await.unwrap();
-                arrivals.recv().unwrap()
-            })
+        let layers = registry()
+            .with(otel.layer())
+            .with(SentryTracingLayer::new());
+        let world = World::subscribed_at(rate, layers);
+        let headers = world.run(async {
+            let (other, arrivals) = Scripted::new().serve_unobserved().await;
+            let layer = SentryClientLayer::new().propagate_traceparent(true);
+            let client = other.observed_client(layer).await;
+            let (task, tasks) = mpsc::channel();
+            let (go, gone) = tokio::sync::watch::channel(false);
+            let greeter = Scripted::new().say_hello(move |name| {
+                let (mut client, mut gone) = (client.clone(), gone.clone());
+                let late = async move {
+                    gone.wait_for(|gone| *gone).await.unwrap();
+                    client.say_hello(request("Ferris")).await.unwrap();
+                };
+                task.send(tokio::spawn(late.in_current_span())).unwrap();
+                async move { Ok(reply(&name)) }
+            });
+            let server = greeter.serve().await;
+            let mut client = server.client().await;
+            client.say_hello(request("Ferris")).await.unwrap();
+            drop(client);
+            server.stop().await;
+            go.send(true).unwrap();
+            tasks.recv().unwrap().await.unwrap();
+            arrivals.recv().unwrap()
         });
         let spans = of_otel(&otel.spans());
         let (trace_id, span_id, _) = &spans[NAMES[0]];
@@ -155,13 +151,12 @@ fn a_call_after_the_transaction_was_sent_names_its_span_to_opentelemetry() {
 fn a_span_that_opentelemetry_does_not_see_names_the_one_around_it() {
     for rate in [1.0, 0.0] {
         let otel = Otel::new(Sampler::AlwaysOn);
-        let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
         let hide = otel
             .layer()
             .with_filter(filter_fn(|of| of.name() != "hidden"));
-        let layer = sentry(Arc::clone(&world.hub));
-        let dispatch = Dispatch::new(registry().with(hide).with(layer));
-        let headers = dispatcher::with_default(&dispatch, || {
+        let layers = registry().with(hide).with(SentryTracingLayer::new());
+        let world = World::subscribed_at(rate, layers);
+        let headers = world.sync(|| {
             let _outer = info_span!("outer").entered();
             let _hidden = info_span!("hidden").entered();
             Span::current().trace_headers().unwrap()
@@ -228,14 +223,14 @@ fn a_layer_in_an_option_has_the_same_ids_before_any_call() {
 #[test]
 fn a_subscriber_that_is_set_again_and_again_has_the_same_ids() {
     let otel = Otel::new(Sampler::AlwaysOn);
-    let world = World::new();
-    let layer = sentry(Arc::clone(&world.hub));
-    let subscriber = Arc::new(registry().with(layer).with(otel.layer()));
+    let mut world = World::new();
+    let layers = registry().with(SentryTracingLayer::new());
+    let subscriber = Arc::new(layers.with(otel.layer()));
     for _ in 0..2 {
         otel.exporter.reset();
-        let dispatch = Dispatch::new(Arc::clone(&subscriber));
-        dispatcher::with_default(&dispatch, || info_span!("job").in_scope(|| {}));
-        drop(dispatch);
+        world.dispatch = Dispatch::new(Arc::clone(&subscriber));
+        world.sync(|| info_span!("job").in_scope(|| {}));
+        world.dispatch = Dispatch::none();
         assert_eq!(of_sentry(&world.received()), all_of_otel(&otel.spans()));
     }
 }
@@ -515,8 +510,7 @@ fn spans_in_a_transaction_of_the_same_trace_have_the_same_ids() {
         |otel| Box::new(otel),
     ) {
         otel.exporter.reset();
-        let hub = Arc::new(Hub::new_from_top(&world.hub));
-        Hub::run(hub, || {
+        world.sync(|| {
             let trace = "09e04486820349518ac7b5d2adbf6ba5-9cf635fa5b870b3a-1";
             let headers = [("sentry-trace", trace)];
             let context = TransactionContext::continue_from_headers("own", "task", headers);
@@ -531,7 +525,7 @@ fn spans_in_a_transaction_of_the_same_trace_have_the_same_ids() {
             );
             let context = Context::current().with_remote_span_context(remote);
             let _attached = context.attach();
-            world.sync(|| info_span!("inner").in_scope(|| {}));
+            info_span!("inner").in_scope(|| {});
             transaction.finish();
         });
         let (sentry, otel) = (of_sentry(&world.received()), all_of_otel(&otel.spans()));

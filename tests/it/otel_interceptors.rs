@@ -15,11 +15,11 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::SentryClientLayer;
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
-use crate::support::otel::{Otel, sentry};
+use crate::support::otel::Otel;
 use crate::support::world::World;
 
 struct Carrier<'a>(&'a mut MetadataMap);
@@ -65,7 +65,11 @@ fn an_interceptor_that_injects_belongs_above_the_layer_which_sends_traceparent()
         (false, true, true, &["tenant"]),
     ] {
         let otel = Otel::new(Sampler::AlwaysOn);
-        let world = World::subscribed(|hub| registry().with(sentry(hub)).with(otel.layer()));
+        let world = World::subscribed(
+            registry()
+                .with(SentryTracingLayer::new())
+                .with(otel.layer()),
+        );
         let headers = world.run(async {
             let (server, arrivals) = Scripted::new().serve_unobserved().await;
             let channel = server.endpoint().connect().await.unwrap();

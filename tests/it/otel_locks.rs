@@ -11,20 +11,17 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, SpanProcessor,
 };
-use sentry::Hub;
 use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
-use tracing::{Dispatch, Span, dispatcher, info_span};
+use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::{SentrySpanExt, TracePropagationInterceptor};
+use sentry_tonic::{SentrySpanExt, SentryTracingLayer, TracePropagationInterceptor};
 
 use crate::support::greeter::{Scripted, request};
-use crate::support::otel::{
-    Boxed, NAMES, Otel, OtelLayer, call, of_otel, of_sentry, sentry, worlds,
-};
+use crate::support::otel::{Boxed, NAMES, Otel, OtelLayer, call, of_otel, of_sentry, worlds};
 use crate::support::world::World;
 
 /// A processor that traces, as OpenTelemetry's own do.
@@ -129,15 +126,14 @@ fn what_opentelemetry_calls_while_it_starts_a_span_locks_nothing() {
             .with_simple_exporter(exporter.clone())
             .build();
         let otel = Otel { provider, exporter };
-        let enabled = World::new();
-        let disabled = Arc::new(Hub::new(None, Arc::default()));
-        for hub in [&enabled.hub, &disabled] {
+        for is_enabled in [true, false] {
             for has_layer in [true, false] {
-                let layer = has_layer.then(|| sentry(Arc::clone(hub)));
-                let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-                Hub::run(Arc::clone(hub), || {
-                    dispatcher::with_default(&dispatch, || info_span!("job").in_scope(|| ()));
-                });
+                let layer = has_layer.then(SentryTracingLayer::new);
+                let world = World::subscribed(registry().with(otel.layer()).with(layer));
+                if !is_enabled {
+                    world.hub.bind_client(None);
+                }
+                world.sync(|| info_span!("job").in_scope(|| ()));
             }
         }
         done.send(()).unwrap();

@@ -1,20 +1,16 @@
 //! Traces that come in and go out where both backends are there.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use opentelemetry_sdk::trace::Sampler;
-use sentry::Hub;
 use tonic::Request;
 use tracing::level_filters::LevelFilter;
-use tracing::{Dispatch, dispatcher};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use sentry_tonic::SentryClientLayer;
+use sentry_tonic::{SentryClientLayer, SentryTracingLayer};
 
 use crate::support::greeter::{Scripted, request};
-use crate::support::otel::{Ids, NAMES, Otel, of_otel, of_sentry, sentry, worlds};
+use crate::support::otel::{Ids, NAMES, Otel, of_otel, of_sentry, worlds};
 use crate::support::world::World;
 
 /// What a call with these headers is, in Sentry and in OpenTelemetry.
@@ -79,10 +75,11 @@ fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
         (Sampler::AlwaysOff, 1.0, "00"),
     ] {
         let otel = Otel::new(Sampler::ParentBased(Box::new(sampler)));
-        let world = World::with(|options| options.traces_sample_rate(rate), |layer| layer);
-        let layer = sentry(Arc::clone(&world.hub));
-        let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-        let headers = arrives_of(&dispatch);
+        let layers = registry()
+            .with(otel.layer())
+            .with(SentryTracingLayer::new());
+        let world = World::subscribed_at(rate, layers);
+        let headers = world.run(arrives());
         let sentry = headers["sentry-trace"].to_str().unwrap();
         let w3c = headers["traceparent"].to_str().unwrap();
         let ids = sentry.rsplit_once('-').unwrap().0;
@@ -94,42 +91,35 @@ fn a_client_hands_on_what_opentelemetry_knows_of_its_span() {
     }
 }
 
-/// What a server gets from a client that hands on `traceparent`, in this subscriber.
-fn arrives_of(dispatch: &Dispatch) -> HeaderMap {
-    dispatcher::with_default(dispatch, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.unwrap().block_on(async {
-            let (server, arrivals) = Scripted::new().serve_unobserved().await;
-            let layer = SentryClientLayer::new().propagate_traceparent(true);
-            let mut client = server.observed_client(layer).await;
-            client.say_hello(request("Ferris")).await.unwrap();
-            drop(client);
-            server.stop().await;
-            arrivals.recv().unwrap()
-        })
-    })
+/// What a server gets from a client that hands on `traceparent`.
+async fn arrives() -> HeaderMap {
+    let (server, arrivals) = Scripted::new().serve_unobserved().await;
+    let layer = SentryClientLayer::new().propagate_traceparent(true);
+    let mut client = server.observed_client(layer).await;
+    client.say_hello(request("Ferris")).await.unwrap();
+    drop(client);
+    server.stop().await;
+    arrivals.recv().unwrap()
 }
 
 #[test]
 fn a_trace_of_opentelemetry_goes_on_where_sentry_is_not() {
-    let enabled = World::new();
-    let disabled = Arc::new(Hub::new(None, Arc::default()));
-    for (hub, level) in [
-        (&disabled, Some(LevelFilter::INFO)),
-        (&disabled, None),
-        (&enabled.hub, None),
+    for (is_enabled, level) in [
+        (false, Some(LevelFilter::INFO)),
+        (false, None),
+        (true, None),
         // The layer leaves the spans of calls out.
-        (&enabled.hub, Some(LevelFilter::WARN)),
+        (true, Some(LevelFilter::WARN)),
     ] {
         for (sampler, flags) in [(Sampler::AlwaysOn, "01"), (Sampler::AlwaysOff, "00")] {
             let otel = Otel::new(sampler);
-            let layer = level.map(|level| sentry(Arc::clone(hub)).span_level(level));
-            let dispatch = Dispatch::new(registry().with(otel.layer()).with(layer));
-            let headers = Hub::run(Arc::clone(hub), || arrives_of(&dispatch));
+            let layer = level.map(|level| SentryTracingLayer::new().span_level(level));
+            let world = World::subscribed(registry().with(otel.layer()).with(layer));
+            if !is_enabled {
+                world.hub.bind_client(None);
+            }
+            let headers = world.run(arrives());
             // The trace of a scope goes out without a layer, too, and is another one.
-            let is_enabled = Arc::ptr_eq(hub, &enabled.hub);
             assert_eq!(headers.contains_key("sentry-trace"), is_enabled);
             let w3c = headers["traceparent"].to_str().unwrap();
             assert!(w3c.ends_with(flags), "{w3c}");

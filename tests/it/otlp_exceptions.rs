@@ -226,7 +226,7 @@ fn an_error_is_printed_only_where_a_span_is_recorded() {
     ] {
         let otel = sampler.map(Otel::new);
         let layer = otel.as_ref().map(Otel::layer);
-        let world = World::subscribed(|_| registry().with(layer).with(LevelFilter::INFO));
+        let world = World::subscribed(registry().with(layer).with(LevelFilter::INFO));
         PRINTED.store(0, Ordering::Relaxed);
         world.run(async {
             let greeter = failing(|| Status::internal("sorry").with_source(Counted));

@@ -307,7 +307,7 @@ fn what_a_panic_says_is_cut_and_what_it_cannot_say_is_known() {
 
 #[test]
 fn what_a_caller_gets_does_not_depend_on_who_listens() {
-    let world = World::subscribed(|_| registry());
+    let world = World::subscribed(registry());
     let status = world
         .run(call(
             SentryServerLayer::new(),

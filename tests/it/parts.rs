@@ -289,11 +289,8 @@ fn the_user_and_what_the_application_names_goes_on() {
 #[test]
 fn to_opentelemetry_a_transaction_in_parts_is_one_span() {
     let otel = Otel::new(Sampler::AlwaysOn);
-    let world = World::subscribed(|hub| {
-        let sentry = SentryTracingLayer::new().hub(hub);
-        let sentry = sentry.max_transaction_duration(SHORT);
-        registry().with(sentry).with(otel.layer())
-    });
+    let sentry = SentryTracingLayer::new().max_transaction_duration(SHORT);
+    let world = World::subscribed(registry().with(sentry).with(otel.layer()));
     let mut story = Story::default();
     let root = world.sync(|| {
         let root = info_span!(target: "test", "job");

@@ -45,9 +45,8 @@ fn found<S>(make: impl FnOnce(SentryTracingLayer) -> S) -> Vec<SetupProblem>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let world = World::subscribed(|hub| make(SentryTracingLayer::new().hub(hub)));
-    // The hub that another layer would send the span of the check to.
-    let report = world.sync(|| Hub::run(Arc::clone(&world.hub), check_setup));
+    let world = World::subscribed(make(SentryTracingLayer::new()));
+    let report = world.sync(check_setup);
     assert_eq!(world.written(), "");
     of_setup(&report)
 }
@@ -206,11 +205,8 @@ fn layers_that_do_the_same_work_are_found() {
 
 #[test]
 fn errors_that_two_layers_send_are_found() {
-    let world = World::subscribed(|hub| {
-        registry()
-            .with(SentryTracingLayer::new().hub(hub))
-            .with(ErrorLayer::new())
-    });
+    let layers = registry().with(SentryTracingLayer::new());
+    let world = World::subscribed(layers.with(ErrorLayer::new()));
     world.sync(|| info_span!("outer").in_scope(|| error!("once")));
     assert_eq!(world.received().events.len(), 2);
 
@@ -248,11 +244,7 @@ fn calls_through_two_layers_are_found() {
             .without_time()
             .with_writer(move || writer.clone())
             .with_filter(EnvFilter::new("sentry_tonic=debug"));
-        let world = World::subscribed(|hub| {
-            registry()
-                .with(logged)
-                .with(SentryTracingLayer::new().hub(hub))
-        });
+        let world = World::subscribed(registry().with(logged).with(SentryTracingLayer::new()));
         let check = || world.sync(check_setup).problems().to_vec();
         world.run(async {
             let greeter = || Scripted::new().say_hello(async |name| Ok(reply(&name)));

@@ -238,18 +238,14 @@ fn the_callbacks_of_a_trace_layer_count_as_a_layer() {
 fn missing_ids_of_opentelemetry_are_noted() {
     let otel = Otel::new(Sampler::AlwaysOn);
     let has_note = |world: &World| world.sync(check_setup).notes().contains(&NO_IDS);
-    let with = World::subscribed(|hub| {
+    let with = World::subscribed(
         registry()
-            .with(SentryTracingLayer::new().hub(hub))
-            .with(otel.layer())
-    });
+            .with(SentryTracingLayer::new())
+            .with(otel.layer()),
+    );
     assert!(!has_note(&with));
-    let filtered = World::subscribed(|hub| {
-        let layer = otel.layer().with_filter(EnvFilter::new("it=info"));
-        registry()
-            .with(SentryTracingLayer::new().hub(hub))
-            .with(layer)
-    });
+    let layer = otel.layer().with_filter(EnvFilter::new("it=info"));
+    let filtered = World::subscribed(registry().with(SentryTracingLayer::new()).with(layer));
     assert!(has_note(&filtered));
     assert!(has_note(&World::new()));
 }

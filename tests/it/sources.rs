@@ -379,7 +379,7 @@ fn the_id_is_removed_where_calls_are_not_recorded() {
         SentryServerLayer::new().panic_policy(PanicPolicy::Ignore),
     ] {
         for call in CALLS {
-            let world = World::subscribed(|_| subscriber());
+            let world = World::subscribed(subscriber());
             let side = Observed::Server(layer.clone());
             let run = side.run(broken(), async |mut client| {
                 failure(&mut client, call).await

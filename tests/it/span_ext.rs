@@ -255,12 +255,9 @@ fn an_application_that_continues_a_trace_itself_has_no_sampling_context_to_hand_
 
 #[test]
 fn it_works_under_levels_that_the_layer_is_told() {
-    let world = World::subscribed(|hub| {
-        let layer = SentryTracingLayer::new()
-            .hub(hub)
-            .span_level(tracing::level_filters::LevelFilter::TRACE);
-        tracing_subscriber::registry().with(layer)
-    });
+    let layer = SentryTracingLayer::new();
+    let layer = layer.span_level(tracing::level_filters::LevelFilter::TRACE);
+    let world = World::subscribed(tracing_subscriber::registry().with(layer));
     world.sync(|| {
         let span = span!(target: "test", Level::TRACE, "job");
         assert_eq!(span.continue_trace([HEADER]), Ok(()));

@@ -279,8 +279,8 @@ fn a_span_starts_when_it_is_made() {
 #[test]
 fn exits_out_of_order_leave_the_others_alone() {
     let world = World::new();
-    let hub = Hub::current();
     world.sync(|| {
+        let hub = Hub::current();
         let a = test_span!("a");
         let b = test_span!(parent: &a, "b");
         let other = test_span!("other");
@@ -406,20 +406,18 @@ fn a_span_entered_inside_its_child_is_the_current_one() {
 fn a_manual_transaction_is_the_parent() {
     let world = World::new();
     world.sync(|| {
-        Hub::run(world.hub.clone(), || {
-            let transaction = sentry::start_transaction(TransactionContext::new("manual", "op"));
-            sentry::configure_scope(|scope| scope.set_span(Some(transaction.clone().into())));
-            {
-                let _a = test_span!("a").entered();
-                test_span!("b").in_scope(|| {});
-            }
-            test_span!(parent: None, "alone").in_scope(|| {});
-            sentry::configure_scope(|scope| {
-                assert_eq!(scope.get_span(), Some(transaction.clone().into()));
-            });
-            transaction.set_status(SpanStatus::Ok);
-            transaction.finish();
+        let transaction = sentry::start_transaction(TransactionContext::new("manual", "op"));
+        sentry::configure_scope(|scope| scope.set_span(Some(transaction.clone().into())));
+        {
+            let _a = test_span!("a").entered();
+            test_span!("b").in_scope(|| {});
+        }
+        test_span!(parent: None, "alone").in_scope(|| {});
+        sentry::configure_scope(|scope| {
+            assert_eq!(scope.get_span(), Some(transaction.clone().into()));
         });
+        transaction.set_status(SpanStatus::Ok);
+        transaction.finish();
     });
     let mut txs = world.received().txs();
     txs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -539,7 +537,7 @@ fn thread_locals_that_trace_while_they_are_destroyed_do_no_harm() {
         return;
     }
     let world = World::new();
-    tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
+    world.install();
     std::thread::spawn(|| {
         EARLY.set(Some(TracesOnDrop));
         test_span!("job").in_scope(|| {});

@@ -169,7 +169,7 @@ fn threads_end_with_calls_and_spans_in_their_locals() {
     alone(name, || {
         let (world, spans) = counted(1.0);
         // Only it is there to the end of a thread.
-        tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
+        world.install();
         for made in MADE {
             for held in HELD {
                 end_thread(made, held);
@@ -209,7 +209,7 @@ fn a_runtime_ends_with_calls_in_the_locals_of_its_threads() {
     let name = "teardown::a_runtime_ends_with_calls_in_the_locals_of_its_threads";
     alone(name, || {
         let (world, spans) = counted(1.0);
-        tracing::dispatcher::set_global_default(world.dispatch.clone()).unwrap();
+        world.install();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             // Makes calls, and ends those that are left.

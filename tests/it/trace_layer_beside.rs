@@ -99,7 +99,7 @@ fn each_call_is_measured_once() {
     };
     World::new().run(calls());
     // Also where no layer of ours sees that its span closes.
-    World::subscribed(|_| tracing_subscriber::registry()).run(calls());
+    World::subscribed(tracing_subscriber::registry()).run(calls());
     provider.force_flush().unwrap();
     let metrics = exporter.get_finished_metrics().unwrap();
     let metrics = metrics.iter().flat_map(|resource| resource.scope_metrics());

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
+use sentry::Hub;
 use sentry::protocol::SpanStatus;
 use tonic::Code;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -132,31 +133,20 @@ fn a_task_with_a_span_of_its_own_is_beside_the_call() {
 
 #[test]
 fn a_dropped_call_is_told_once_through_layers_of_any_kind() {
+    let layer = SentryTracingLayer::new;
     let worlds = [
-        World::subscribed(|hub| registry().with(Some(SentryTracingLayer::new().hub(hub)))),
-        World::subscribed(|hub| registry().with(vec![SentryTracingLayer::new().hub(hub)])),
-        World::subscribed(|hub| registry().with(SentryTracingLayer::new().hub(hub).boxed())),
-        World::subscribed(|hub| {
-            registry().with(reload::Layer::new(SentryTracingLayer::new().hub(hub)).0)
-        }),
-        World::subscribed(|hub| {
-            let layer = SentryTracingLayer::new().hub(hub);
-            registry().with(layer.with_filter(LevelFilter::INFO))
-        }),
-        World::subscribed(|hub| {
-            registry()
-                .with(SentryTracingLayer::new().hub(hub.clone()))
-                .with(SentryTracingLayer::new().hub(hub))
-        }),
+        World::subscribed(registry().with(Some(layer()))),
+        World::subscribed(registry().with(vec![layer()])),
+        World::subscribed(registry().with(layer().boxed())),
+        World::subscribed(registry().with(reload::Layer::new(layer()).0)),
+        World::subscribed(registry().with(layer().with_filter(LevelFilter::INFO))),
+        World::subscribed(registry().with(layer()).with(layer())),
     ];
     for world in worlds {
         world.sync(|| dropped(SentryServerLayer::new(), || ()));
         assert_eq!(world.received().only_tx().status, SpanStatus::Cancelled);
     }
-    let left_out = World::subscribed(|hub| {
-        let layer = SentryTracingLayer::new().hub(hub);
-        registry().with(layer.with_filter(LevelFilter::OFF))
-    });
+    let left_out = World::subscribed(registry().with(layer().with_filter(LevelFilter::OFF)));
     left_out.sync(|| dropped(SentryServerLayer::new(), || ()));
     assert_eq!(left_out.received().txs(), []);
 }
@@ -197,12 +187,13 @@ fn a_call_may_be_dropped_as_its_thread_ends() {
     }
     for is_last in [false, true] {
         let world = World::new();
-        let dispatch = world.dispatch.clone();
+        let (dispatch, client) = (world.dispatch.clone(), world.hub.client());
         let thread = thread::spawn(move || {
             if is_last {
                 // What is made first is destroyed last.
                 LAST.set(None);
             }
+            Hub::current().bind_client(client);
             let _guard = tracing::dispatcher::set_default(&dispatch);
             let service = service_fn(|_: Request<Body>| pending::<Answer>());
             let mut service = trace_layer!(SentryServerLayer::new()).layer(service);

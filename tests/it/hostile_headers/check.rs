@@ -6,7 +6,7 @@ use sentry_tonic::{SentrySpanExt, TraceHeaders};
 use tonic::Code;
 
 use crate::hostile_headers::input::Input;
-use crate::hostile_headers::journey::{Journey, hang_up, travel, within};
+use crate::hostile_headers::journey::{Journey, hang_up, travel};
 use crate::hostile_headers::oracle::{self, Named};
 use crate::hostile_headers::told::Told;
 use crate::transparent::{Mood, STATUSES, World, Worlds, code_in, of_others};
@@ -233,7 +233,7 @@ impl Check<'_> {
         &self,
         headers: impl Iterator<Item = (&'k str, &'v str)>,
     ) -> Option<TraceHeaders> {
-        let headers = within(self.world, || {
+        let headers = self.world.within(|| {
             let span = tracing::info_span!("job");
             span.continue_trace(headers).ok()?;
             Some(span.trace_headers().unwrap())

@@ -17,7 +17,6 @@ use sentry_tonic::{
 use tonic::service::Interceptor;
 use tower::{Layer, Service, service_fn};
 use tracing::Span;
-use tracing::dispatcher::with_default;
 
 use crate::hostile_headers::input::Input;
 use crate::transparent::World;
@@ -58,7 +57,7 @@ pub(crate) fn travel(world: &World, input: &Input) -> Journey {
     };
     let mut server = SentryServerLayer::new().layer(service_fn(handler));
     let request = request(&input.uri, &input.request, Empty::<Bytes>::new());
-    let answer = within(world, || read(server.call(request)));
+    let answer = world.within(|| read(server.call(request)));
     drop(server);
     let mut journey = Arc::into_inner(seen).unwrap().into_inner().unwrap();
     journey.answers[1] = answer;
@@ -70,14 +69,7 @@ pub(crate) fn hang_up(world: &World, input: &Input) {
     let handler = |_: Request<_>| pending::<Result<Answer, Infallible>>();
     let mut server = SentryServerLayer::new().layer(service_fn(handler));
     let request = request(&input.uri, &input.request, Empty::<Bytes>::new());
-    within(world, || drop(server.call(request)));
-}
-
-pub(crate) fn within<T>(world: &World, f: impl FnOnce() -> T) -> T {
-    match &world.dispatch {
-        Some(dispatch) => with_default(dispatch, f),
-        None => f(),
-    }
+    world.within(|| drop(server.call(request)));
 }
 
 /// What the handler does.

@@ -57,28 +57,26 @@ pub(crate) fn world(subscriber: impl Into<Dispatch>) -> World {
 
 /// Makes a call, with a server of its own, and a second one behind that.
 pub(crate) fn make(world: &World, stack: &impl Stack, name: &str) -> Ended {
-    sentry::Hub::run(Arc::clone(&world.hub), || {
-        world.run(async {
-            let back = stack.serve(greeter(None, &Gates::default())).await;
-            let channel = back.endpoint().connect().await.unwrap();
-            let upstream = stack.upstream(channel, back.endpoint().uri().clone());
-            let gates = Gates::default();
-            let front = stack.serve(greeter(Some(upstream), &gates)).await;
-            let mut client = front.client().await;
-            let ended = if STREAMS.contains(&name) {
-                stream(&mut client, name, &gates).await
-            } else {
-                let call = client.say_hello(request(name));
-                tokio::select! {
-                    answer = call => code(answer.map(drop)),
-                    () = gates.hung_up.notified() => Ended { code: Code::Cancelled, head: None },
-                }
-            };
-            drop(client);
-            front.stop().await;
-            back.stop().await;
-            ended
-        })
+    world.run(async {
+        let back = stack.serve(greeter(None, &Gates::default())).await;
+        let channel = back.endpoint().connect().await.unwrap();
+        let upstream = stack.upstream(channel, back.endpoint().uri().clone());
+        let gates = Gates::default();
+        let front = stack.serve(greeter(Some(upstream), &gates)).await;
+        let mut client = front.client().await;
+        let ended = if STREAMS.contains(&name) {
+            stream(&mut client, name, &gates).await
+        } else {
+            let call = client.say_hello(request(name));
+            tokio::select! {
+                answer = call => code(answer.map(drop)),
+                () = gates.hung_up.notified() => Ended { code: Code::Cancelled, head: None },
+            }
+        };
+        drop(client);
+        front.stop().await;
+        back.stop().await;
+        ended
     })
 }
 

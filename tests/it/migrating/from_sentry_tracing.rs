@@ -1,7 +1,5 @@
 //! From sentry-tracing alone, by its layers or by the one that they came from.
 
-use std::sync::Arc;
-
 use http::Uri;
 use sentry_tracing::{BreadcrumbLayer, ErrorLayer, SpanLayer};
 use serde_json::json;
@@ -89,12 +87,11 @@ where
 #[test]
 fn span_attributes_on_events_are_of_span_layers() {
     let fields = |world: &World| {
-        let hub = Arc::clone(&world.hub);
         let told = || {
             let span = info_span!(target: "greeter", "export", table = "names");
             span.in_scope(|| error!("the store is down"));
         };
-        sentry::Hub::run(hub, || world.sync(told));
+        world.sync(told);
         let received = world.received();
         let fields = received.only_event().contexts.get("Rust Tracing Fields");
         serde_json::to_value(fields).unwrap()

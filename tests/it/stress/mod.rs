@@ -50,9 +50,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for CountEnters {
 /// Where each failure is told as often as it is told of.
 fn world(rate: Option<f32>, books: &Arc<Books>) -> World {
     let mut world = World::rated(rate, |options| options, |layer| layer);
-    let layer = SentryTracingLayer::new()
-        .hub(Arc::clone(&world.hub))
-        .deduplicate_errors(false);
+    let layer = SentryTracingLayer::new().deduplicate_errors(false);
     let subscriber = registry()
         .with(layer)
         .with(CountEnters(Arc::clone(books)))

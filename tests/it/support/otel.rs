@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use opentelemetry::Context;
 use opentelemetry::trace::{
@@ -11,7 +10,6 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData, Tracer,
 };
-use sentry::Hub;
 use sentry::protocol::Transaction;
 use tracing::span::Id;
 use tracing::{Dispatch, Span, info_span, instrument};
@@ -154,10 +152,6 @@ pub(crate) async fn call() {
     server.stop().await;
 }
 
-pub(crate) fn sentry(hub: Arc<Hub>) -> SentryTracingLayer {
-    SentryTracingLayer::new().hub(hub)
-}
-
 pub(crate) const NAMES: [&str; 4] = [
     "Client helloworld.Greeter/SayHello",
     "Internal look_up",
@@ -183,17 +177,15 @@ pub(crate) fn worlds(
     wrap_otel: impl Fn(OtelLayer) -> Boxed,
 ) -> [World; 2] {
     [false, true].map(|otel_first| {
-        World::subscribed(|hub| {
-            let sentry = wrap_sentry(sentry(hub));
-            let otel = wrap_otel(otel.layer());
-            let layers = if otel_first {
-                vec![otel, sentry]
-            } else {
-                vec![sentry, otel]
-            };
-            let mut layers = layers.into_iter();
-            let first = layers.next().unwrap().and_then(layers.next().unwrap());
-            registry().with(first)
-        })
+        let sentry = wrap_sentry(SentryTracingLayer::new());
+        let otel = wrap_otel(otel.layer());
+        let layers = if otel_first {
+            vec![otel, sentry]
+        } else {
+            vec![sentry, otel]
+        };
+        let mut layers = layers.into_iter();
+        let first = layers.next().unwrap().and_then(layers.next().unwrap());
+        World::subscribed(registry().with(first))
     })
 }

@@ -1,7 +1,6 @@
 //! A collector of OpenTelemetry's that receives what calls are told to it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -11,7 +10,6 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
 use opentelemetry_semantic_conventions::attribute::{EXCEPTION_MESSAGE, EXCEPTION_TYPE};
-use sentry::Hub;
 use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetryLayer;
@@ -77,22 +75,13 @@ impl Otlp {
 pub(crate) fn in_both_orders<T>(calls: impl AsyncFn() -> T, check: impl Fn(&World, Vec<Span>, T)) {
     for otel_first in [false, true] {
         let otlp = Otlp::new();
-        let sentry = |hub: Arc<Hub>| SentryTracingLayer::new().hub(hub);
+        let sentry = SentryTracingLayer::new();
         let world = if otel_first {
-            let otel = otlp.layer();
-            World::subscribed(|hub| {
-                registry()
-                    .with(otel)
-                    .with(sentry(hub))
-                    .with(LevelFilter::INFO)
-            })
+            let both = registry().with(otlp.layer()).with(sentry);
+            World::subscribed(both.with(LevelFilter::INFO))
         } else {
-            World::subscribed(|hub| {
-                registry()
-                    .with(sentry(hub))
-                    .with(otlp.layer())
-                    .with(LevelFilter::INFO)
-            })
+            let both = registry().with(sentry).with(otlp.layer());
+            World::subscribed(both.with(LevelFilter::INFO))
         };
         let result = world.run(calls());
         check(&world, otlp.end(), result);

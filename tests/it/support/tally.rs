@@ -9,11 +9,12 @@ use sentry::Level;
 use sentry::protocol::EnvelopeItem;
 use sentry::protocol::client_report::{Category, ItemLoss, LossSource};
 use tokio::task::yield_now;
-use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 
 use sentry_tonic::SentryTracingLayer;
 
@@ -74,14 +75,25 @@ impl Spans {
 /// A world in which spans are counted.
 pub(crate) fn counted(rate: f32) -> (World, Arc<Spans>) {
     let spans = Arc::new(Spans::default());
-    let world = World::subscribed_at(rate, |hub| {
-        registry()
-            .with(SentryTracingLayer::new().hub(hub))
-            .with(CountSpans::new(&spans))
-            // h2 leaves spans of its own open.
-            .with(LevelFilter::INFO)
-    });
+    let subscriber = counting(SentryTracingLayer::new(), &spans);
+    (World::subscribed_at(rate, subscriber), spans)
+}
+
+/// One whose layer has its hub pinned.
+pub(crate) fn counted_pinned(rate: f32) -> (World, Arc<Spans>) {
+    let (mut world, spans) = counted(rate);
+    let layer = SentryTracingLayer::new().hub(Arc::clone(&world.hub));
+    world.dispatch = Dispatch::new(counting(layer, &spans));
     (world, spans)
+}
+
+fn counting(
+    layer: SentryTracingLayer,
+    spans: &Arc<Spans>,
+) -> impl Subscriber + for<'a> LookupSpan<'a> + use<> {
+    let layers = registry().with(layer).with(CountSpans::new(spans));
+    // h2 leaves spans of its own open.
+    layers.with(LevelFilter::INFO)
 }
 
 /// What Sentry was told of.

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 
 use sentry::test::TestTransport;
-use sentry::{Client, ClientOptions, Hub};
+use sentry::{Client, ClientOptions, Hub, HubSwitchGuard};
 use sentry_tonic::SentryTracingLayer;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
@@ -23,11 +24,16 @@ pub(crate) const DSN: &str = "https://public@sentry.invalid/1";
 pub(crate) const RATES: [Option<f32>; 3] = [Some(1.0), Some(0.0), None];
 
 /// Nothing in it is shared with another test.
+///
+/// As in an application, one thread has the hub, here that of the test, and all others have forks
+/// of it. No layer has it pinned.
 #[derive(Debug)]
 pub(crate) struct World {
     transport: Arc<Collected>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) dispatch: Dispatch,
+    /// On which the hub is current.
+    thread: ThreadId,
 }
 
 /// The envelopes so far; `TestTransport` has no `Debug`.
@@ -71,39 +77,65 @@ impl World {
         options: impl FnOnce(ClientOptions) -> ClientOptions,
         layer: impl FnOnce(SentryTracingLayer) -> SentryTracingLayer,
     ) -> Self {
-        let (transport, hub) = hub(options);
-        let layer = layer(SentryTracingLayer::new().hub(Arc::clone(&hub)));
-        Self {
-            transport,
-            hub,
-            dispatch: Dispatch::new(registry().with(layer)),
-        }
+        Self::of(options, registry().with(layer(SentryTracingLayer::new())))
     }
 
-    /// With a subscriber of the test's own, made for this hub.
-    pub(crate) fn subscribed<S>(make: impl FnOnce(Arc<Hub>) -> S) -> Self
+    /// Now with a layer that has the hub pinned.
+    pub(crate) fn pinned(mut self) -> Self {
+        let layer = SentryTracingLayer::new().hub(Arc::clone(&self.hub));
+        self.dispatch = Dispatch::new(registry().with(layer));
+        self
+    }
+
+    /// With a subscriber of the test's own.
+    pub(crate) fn subscribed<S>(subscriber: S) -> Self
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
     {
-        Self::subscribed_at(1.0, make)
+        Self::subscribed_at(1.0, subscriber)
     }
 
-    pub(crate) fn subscribed_at<S>(rate: f32, make: impl FnOnce(Arc<Hub>) -> S) -> Self
+    pub(crate) fn subscribed_at<S>(rate: f32, subscriber: S) -> Self
     where
         S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
     {
-        let (transport, hub) = hub(|options| options.traces_sample_rate(rate));
-        let dispatch = Dispatch::new(make(Arc::clone(&hub)));
+        Self::of(|options| options.traces_sample_rate(rate), subscriber)
+    }
+
+    /// With a client and a subscriber of the test's own.
+    pub(crate) fn of<S>(options: impl FnOnce(ClientOptions) -> ClientOptions, subscriber: S) -> Self
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
+    {
+        let transport = TestTransport::new();
+        let options = options(
+            ClientOptions::new()
+                .dsn(DSN)
+                .transport(Arc::clone(&transport)),
+        );
+        let client = Arc::new(Client::from(options));
         Self {
-            transport,
-            hub,
-            dispatch,
+            transport: Arc::new(Collected(transport)),
+            hub: Arc::new(Hub::new(Some(client), Arc::default())),
+            dispatch: Dispatch::new(subscriber),
+            thread: thread::current().id(),
         }
+    }
+
+    /// Makes it that of this process, as an application does at its start.
+    pub(crate) fn install(&self) {
+        Hub::main().bind_client(self.hub.client());
+        dispatcher::set_global_default(self.dispatch.clone()).unwrap();
     }
 
     /// Runs on this thread, without a runtime.
     pub(crate) fn sync<T>(&self, f: impl FnOnce() -> T) -> T {
-        dispatcher::with_default(&self.dispatch, f)
+        let hub = if thread::current().id() == self.thread {
+            Arc::clone(&self.hub)
+        } else {
+            Arc::new(Hub::new_from_top(&self.hub))
+        };
+        Hub::run(hub, || dispatcher::with_default(&self.dispatch, f))
     }
 
     /// Runs on this thread, in a runtime that ends with it.
@@ -131,19 +163,21 @@ impl World {
         })
     }
 
-    /// A runtime on whose threads the subscriber is there.
+    /// A runtime on whose threads the subscriber and the client are there.
     pub(crate) fn runtime(&self, threads: usize) -> Runtime {
         thread_local! {
-            static SUBSCRIBER: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
+            static GUARDS: RefCell<Option<(DefaultGuard, HubSwitchGuard)>> =
+                const { RefCell::new(None) };
         }
-        let dispatch = self.dispatch.clone();
+        let (dispatch, hub) = (self.dispatch.clone(), Arc::clone(&self.hub));
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .enable_all()
             .on_thread_start(move || {
-                SUBSCRIBER.set(Some(dispatcher::set_default(&dispatch)));
+                let hub = HubSwitchGuard::new(Arc::new(Hub::new_from_top(&hub)));
+                GUARDS.set(Some((dispatcher::set_default(&dispatch), hub)));
             })
-            .on_thread_stop(|| drop(SUBSCRIBER.take()))
+            .on_thread_stop(|| drop(GUARDS.take()))
             .build()
             .unwrap()
     }
@@ -159,16 +193,4 @@ impl World {
     pub(crate) fn received(&self) -> Received {
         Received::new(&self.transport.0.fetch_and_clear_envelopes())
     }
-}
-
-fn hub(options: impl FnOnce(ClientOptions) -> ClientOptions) -> (Arc<Collected>, Arc<Hub>) {
-    let transport = TestTransport::new();
-    let options = options(
-        ClientOptions::new()
-            .dsn(DSN)
-            .transport(Arc::clone(&transport)),
-    );
-    let client = Arc::new(Client::from(options));
-    let hub = Arc::new(Hub::new(Some(client), Arc::default()));
-    (Arc::new(Collected(transport)), hub)
 }

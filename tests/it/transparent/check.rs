@@ -47,21 +47,20 @@ fn run(case: &Case, world: &World, side: Side, is_layered: bool) -> Vec<Seen> {
         later: Arc::clone(&later),
         log: log.clone(),
     };
-    let dispatch = world.dispatch.as_ref();
     match (side, is_layered) {
-        (Side::Server, false) => drive(case, dispatch, &log, &later, |it| inner.call(it)),
+        (Side::Server, false) => drive(case, world, &log, &later, |it| inner.call(it)),
         (Side::Server, true) => {
             let mut service = SentryServerLayer::new()
                 .panic_policy(case.panic_policy)
                 .layer(inner);
-            drive(case, dispatch, &log, &later, |it| service.call(it));
+            drive(case, world, &log, &later, |it| service.call(it));
         }
-        (Side::Client, false) => drive(case, dispatch, &log, &later, |it| {
+        (Side::Client, false) => drive(case, world, &log, &later, |it| {
             inner.call(it.map(tonic::body::Body::new))
         }),
         (Side::Client, true) => {
             let mut service = SentryClientLayer::new().layer(inner);
-            drive(case, dispatch, &log, &later, |it| service.call(it));
+            drive(case, world, &log, &later, |it| service.call(it));
         }
     }
     // Nobody is left to be woken.

@@ -11,13 +11,12 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body::Body;
 use tonic::Status;
-use tracing::Dispatch;
-use tracing::dispatcher::with_default;
 
 use crate::transparent::failure::{BoxError, Failure};
 use crate::transparent::played::{Later, Played, whole};
 use crate::transparent::script::{Case, Finish, Op};
 use crate::transparent::seen::{Log, Part, Polled, Seen, caught, hints};
+use crate::transparent::worlds::World;
 
 /// More polls than any script has steps.
 const MAX_POLLS: usize = 24;
@@ -33,7 +32,7 @@ impl Wake for Counter {
 
 pub(crate) struct Driver<'a, F, B> {
     case: &'a Case,
-    dispatch: Option<&'a Dispatch>,
+    world: &'a World,
     log: Log,
     later: Later,
     counters: [Arc<Counter>; 2],
@@ -48,7 +47,7 @@ pub(crate) struct Driver<'a, F, B> {
 /// Makes the call, and returns once all of it is gone.
 pub(crate) fn drive<F, B>(
     case: &Case,
-    dispatch: Option<&Dispatch>,
+    world: &World,
     log: &Log,
     later: &Later,
     call: impl FnOnce(Request<Played<Bytes>>) -> F,
@@ -60,7 +59,7 @@ pub(crate) fn drive<F, B>(
 {
     let mut driver = Driver {
         case,
-        dispatch,
+        world,
         log: log.clone(),
         later: Arc::clone(later),
         counters: Default::default(),
@@ -71,7 +70,7 @@ pub(crate) fn drive<F, B>(
         is_over: false,
     };
     let request = request(case, later);
-    match driver.within(|| caught(|| Box::pin(call(request)))) {
+    match driver.world.within(|| caught(|| Box::pin(call(request)))) {
         Ok(future) => {
             log.push(Seen::Called);
             driver.future = Some(future);
@@ -107,13 +106,6 @@ where
     B::Data: Buf,
     B::Error: Any,
 {
-    fn within<T>(&self, f: impl FnOnce() -> T) -> T {
-        match self.dispatch {
-            Some(dispatch) => with_default(dispatch, f),
-            None => f(),
-        }
-    }
-
     fn run(&mut self, op: Op) {
         match op {
             Op::Poll => self.poll(0),
@@ -140,7 +132,9 @@ where
         let waker = Waker::from(Arc::clone(&self.counters[waker]));
         let mut cx = Context::from_waker(&waker);
         if let Some(mut future) = self.future.take() {
-            let polled = self.within(|| caught(|| future.as_mut().poll(&mut cx)));
+            let polled = self
+                .world
+                .within(|| caught(|| future.as_mut().poll(&mut cx)));
             match polled {
                 Ok(Poll::Pending) => {
                     self.log.push(Seen::Future(Polled::Pending));
@@ -162,7 +156,9 @@ where
                 }
             }
         } else if let Some(mut body) = self.body.take() {
-            let polled = self.within(|| caught(|| body.as_mut().poll_frame(&mut cx)));
+            let polled = self
+                .world
+                .within(|| caught(|| body.as_mut().poll_frame(&mut cx)));
             self.body = Some(body);
             match polled {
                 Ok(polled) => {
@@ -188,7 +184,10 @@ where
         };
         let waker = Waker::noop();
         let mut cx = Context::from_waker(waker);
-        match self.within(|| caught(|| future.as_mut().poll(&mut cx).is_pending())) {
+        match self
+            .world
+            .within(|| caught(|| future.as_mut().poll(&mut cx).is_pending()))
+        {
             Ok(is_pending) => {
                 assert!(is_pending);
                 self.log.push(Seen::Future(Polled::Pending));
@@ -240,10 +239,11 @@ where
 
     fn drop_part<T>(&self, part: Part, value: Option<T>) {
         if let Some(value) = value {
-            self.log.push(match self.within(|| caught(|| drop(value))) {
-                Ok(()) => Seen::Dropped(part),
-                Err(said) => Seen::Panicked(part, said),
-            });
+            self.log
+                .push(match self.world.within(|| caught(|| drop(value))) {
+                    Ok(()) => Seen::Dropped(part),
+                    Err(said) => Seen::Panicked(part, said),
+                });
         }
     }
 }

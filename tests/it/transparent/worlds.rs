@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sentry::ClientOptions;
 use sentry::protocol::SpanStatus;
-use sentry::test::TestTransport;
-use sentry::{Client, ClientOptions, Hub};
 use sentry_tonic::SentryTracingLayer;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Subscriber};
@@ -15,6 +14,7 @@ use tracing_subscriber::registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::support::received::Received;
+use crate::support::world;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -42,8 +42,7 @@ const MOODS: [Mood; 7] = [
 
 pub(crate) struct World {
     pub(crate) mood: Mood,
-    pub(crate) dispatch: Option<Dispatch>,
-    transport: Arc<TestTransport>,
+    around: world::World,
     spans: Spans,
 }
 
@@ -71,11 +70,7 @@ impl Worlds {
 
 impl World {
     fn new(mood: Mood) -> Self {
-        let transport = TestTransport::new();
-        let options = ClientOptions::new()
-            .dsn("https://public@sentry.invalid/1")
-            .transport(Arc::clone(&transport));
-        let options = match mood {
+        let options = |options: ClientOptions| match mood {
             Mood::Sampler => options.traces_sampler(|_| 1.0).send_default_pii(true),
             Mood::SamplerOfNone => options.traces_sampler(|_| 0.0),
             Mood::Sampled => options.traces_sample_rate(1.0),
@@ -83,24 +78,30 @@ impl World {
             Mood::Disabled => options.send_default_pii(true),
             Mood::NoClient | Mood::NoSubscriber => options,
         };
-        let client = (mood != Mood::NoClient).then(|| Arc::new(Client::from(options)));
-        let hub = Arc::new(Hub::new(client, Arc::default()));
         let spans = Spans::default();
-        let dispatch = (mood != Mood::NoSubscriber).then(|| {
-            let layer = SentryTracingLayer::new().hub(hub);
-            Dispatch::new(registry().with(layer).with(spans.clone()))
-        });
+        let layers = registry().with(SentryTracingLayer::new());
+        let mut around = world::World::of(options, layers.with(spans.clone()));
+        if matches!(mood, Mood::NoClient | Mood::NoSubscriber) {
+            around.hub.bind_client(None);
+        }
+        if mood == Mood::NoSubscriber {
+            around.dispatch = Dispatch::none();
+        }
         Self {
             mood,
-            dispatch,
-            transport,
+            around,
             spans,
         }
     }
 
+    /// Runs on this thread.
+    pub(crate) fn within<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.around.sync(f)
+    }
+
     /// Takes what Sentry was sent.
     pub(crate) fn received(&self) -> Received {
-        Received::new(&self.transport.fetch_and_clear_envelopes())
+        self.around.received()
     }
 
     /// Takes it.
