@@ -334,6 +334,7 @@ fn all_kinds_of_calls_end_with_the_right_status() {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn all_kinds_of_calls_end_with_the_status_that_their_caller_saw() {
     // Of a timeout that the server knows of, either end may be first to tell.
@@ -497,6 +498,7 @@ fn op_and_name_can_be_set() {
     );
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn the_address_of_the_peer_needs_send_default_pii() {
     for pii in [false, true] {

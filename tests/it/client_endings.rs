@@ -47,6 +47,7 @@ async fn say_hello(channel: Channel) -> Code {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_refused_connection_is_unavailable() {
     let (code, status, data) = ending(|| async {
@@ -62,6 +63,7 @@ fn a_refused_connection_is_unavailable() {
     assert_eq!(data["rpc.request.message_count"], 0);
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_timeout_is_a_deadline_although_tonic_says_cancelled() {
     let (code, status, _) = ending(|| async {
@@ -149,6 +151,7 @@ async fn call_fault(fault: Fault) -> Code {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_call_that_the_server_breaks_off_ends_as_its_caller_sees_it() {
     for fault in [
@@ -168,6 +171,7 @@ fn a_call_that_the_server_breaks_off_ends_as_its_caller_sees_it() {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_connection_that_breaks_is_unavailable_although_tonic_says_unknown() {
     for fault in [

@@ -261,6 +261,7 @@ fn limits_go_by_another_clock() {
     });
 }
 
+#[cfg(feature = "release-health")]
 #[test]
 fn sessions_go_on() {
     with_clock("clocks::sessions_go_on", |clock| {

@@ -130,6 +130,7 @@ fn without_the_context_events_still_say_the_method() {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn who_calls_is_told_with_personal_data_alone() {
     for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {

@@ -262,6 +262,7 @@ fn body_errors_are_classified() {
     assert_eq!(ending(&world), data_loss);
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn service_errors_are_classified_and_handed_on() {
     fn fails<E: Send + Sync + Unpin + 'static>(error: E) -> (E, (SpanStatus, String)) {

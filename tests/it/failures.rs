@@ -315,6 +315,7 @@ async fn call_in_a_span(mut client: crate::support::greeter::ObservedClient) {
     client.say_hello(request("Ferris")).await.unwrap_err();
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_client_tells_why_the_transport_failed() {
     let world = World::new();

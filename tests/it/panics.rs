@@ -601,6 +601,7 @@ fn memory() -> usize {
     pages.unwrap_or(0_usize) * 4096
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn no_cancelled_call_is_an_event() {
     for panics in [false, true] {

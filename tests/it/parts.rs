@@ -286,6 +286,7 @@ fn the_user_and_what_the_application_names_goes_on() {
     story.span("query");
 }
 
+#[cfg(feature = "opentelemetry")]
 #[test]
 fn to_opentelemetry_a_transaction_in_parts_is_one_span() {
     let otel = Otel::new(Sampler::AlwaysOn);

@@ -323,6 +323,7 @@ fn a_call_in_a_handler_tells_none() {
     }
 }
 
+#[cfg(feature = "transport")]
 #[test]
 fn a_call_that_reaches_nobody_tells_none() {
     for (kind, rate) in KINDS.into_iter().flat_map(|k| RATES.map(|r| (k, r))) {

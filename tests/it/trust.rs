@@ -133,6 +133,7 @@ fn who_is_not_trusted_does_not_decide_what_is_sampled() {
     }
 }
 
+#[cfg(feature = "opentelemetry")]
 #[test]
 fn opentelemetry_goes_on_with_no_other_traces() {
     for (layer, is_trusted) in layers() {
