@@ -68,7 +68,7 @@ fn describe(
     start: &RootStart<'_>,
     incoming: Option<&IncomingTrace>,
 ) {
-    if let Some(rate) = incoming.and_then(|incoming| incoming.sample_rate) {
+    if let Some(rate) = incoming.and_then(|incoming| incoming.context.sample_rate) {
         context.custom_insert(PARENT_SAMPLE_RATE.to_owned(), rate.get().into());
     }
     if let Some(rpc) = start.rpc {
@@ -89,8 +89,8 @@ fn rand(trace_id: TraceId, incoming: Option<&IncomingTrace>) -> SampleRand {
         return SampleRand::of_trace(trace_id);
     };
     match (
-        incoming.sample_rand,
-        incoming.sample_rate,
+        incoming.context.sample_rand,
+        incoming.context.sample_rate,
         incoming.trace.sampled,
     ) {
         (Some(rand), _, _) => rand,

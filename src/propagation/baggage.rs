@@ -1,19 +1,16 @@
-//! The `baggage` header.
+//! The `baggage` header: Sentry's members within its limits.
 //!
 //! See <https://www.w3.org/TR/baggage/> and
 //! <https://develop.sentry.dev/sdk/foundations/trace-propagation/dynamic-sampling-context/#baggage-header>.
 
-use std::borrow::Cow;
-use std::fmt::Write;
-use std::sync::OnceLock;
-
+use bytes::Bytes;
 use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::propagation::members::{SENTRY_PREFIX, is_well_formed};
 
 pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const BAGGAGE_NAME: HeaderName = HeaderName::from_static(BAGGAGE);
-
-const SENTRY_PREFIX: &str = "sentry-";
 
 /// Of all values together: <https://www.w3.org/TR/baggage/#limits>.
 const MAX_LEN: usize = 8192;
@@ -31,63 +28,14 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// How much of the limits is used.
-#[derive(Debug, Clone, Default)]
-struct Usage {
-    len: usize,
+/// A list of baggage members, to which more can be added.
+#[derive(Debug, Default)]
+pub(crate) struct BaggageWriter {
+    list: String,
     members: usize,
 }
 
-impl Usage {
-    fn with(&self, len: usize) -> Self {
-        let separator = usize::from(self.members > 0);
-        Self {
-            len: self.len + separator + len,
-            members: self.members + 1,
-        }
-    }
-
-    /// Whether a member of this length fits; if so, it is counted.
-    fn take(&mut self, len: usize) -> bool {
-        let usage = self.with(len);
-        let fits = usage.len <= MAX_LEN && usage.members <= MAX_MEMBERS;
-        if fits {
-            *self = usage;
-        }
-        fits
-    }
-}
-
-/// A list of baggage members within the limits, ready to be sent.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Baggage {
-    list: String,
-    usage: Usage,
-    /// The list as a header value, made once for all requests that have no `baggage` of their
-    /// own.
-    header: OnceLock<Option<HeaderValue>>,
-}
-
-/// Compares the members; whether the header value was made does not matter.
-impl PartialEq for Baggage {
-    fn eq(&self, other: &Self) -> bool {
-        self.list == other.list
-    }
-}
-
-impl Eq for Baggage {}
-
-impl Baggage {
-    /// `None` where there are no members.
-    pub(crate) fn as_str(&self) -> Option<&str> {
-        (!self.list.is_empty()).then_some(self.list.as_str())
-    }
-
-    /// The members, each with its key without the prefix.
-    pub(crate) fn by_key(&self) -> impl Iterator<Item = (&str, &str)> {
-        members(&self.list).filter_map(|member| Some((sentry_key(member)?, member)))
-    }
-
+impl BaggageWriter {
     /// Adds a member, if it fits. `key` is `sentry-<key>=`; neither it nor `value` needs
     /// encoding.
     pub(crate) fn push_plain(&mut self, key: &str, value: &str) {
@@ -99,53 +47,56 @@ impl Baggage {
         self.push(std::iter::once(key).chain(utf8_percent_encode(value, VALUE)));
     }
 
-    /// Adds the Sentry members of `list` as they are. Only bytes that no header may have are
-    /// percent-encoded, which does not change the value. `see` is given each added member, and
-    /// its key without the prefix.
-    pub(crate) fn extend_sentry(&mut self, list: &str, mut see: impl FnMut(&str, &str)) {
-        for member in members(list) {
-            if let Some(key) = sentry_key(member).filter(|key| is_token(key)) {
-                let member = escape(member);
-                if self.push([&*member]) {
-                    see(key, &member);
-                }
-            }
+    /// Adds the member that is made of these texts, if it fits within the limits. Returns its
+    /// place in the list.
+    pub(crate) fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) -> Option<usize> {
+        let end = self.list.len();
+        let start = self.append(member);
+        if self.list.len() <= MAX_LEN && self.members <= MAX_MEMBERS {
+            return Some(start);
         }
+        self.list.truncate(end);
+        self.members -= 1;
+        None
     }
 
-    /// Adds the member that is made of these texts, if it fits; returns whether it does.
-    fn push<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) -> bool {
-        let end = self.list.len();
-        if self.list.is_empty() {
-            self.list.reserve(USUAL_LEN);
-        } else {
-            self.list.push(',');
+    fn append<'a>(&mut self, member: impl IntoIterator<Item = &'a str>) -> usize {
+        match self.members {
+            0 => self.list.reserve(USUAL_LEN),
+            _ => self.list.push(','),
         }
         let start = self.list.len();
         self.list.extend(member);
-        let fits = self.usage.take(self.list.len() - start);
-        if !fits {
-            self.list.truncate(end);
-        }
-        self.header = OnceLock::new();
-        fits
+        self.members += 1;
+        start
     }
 
-    fn header(&self) -> Option<HeaderValue> {
-        let value = || HeaderValue::from_str(self.as_str()?).ok();
-        self.header.get_or_init(value).clone()
+    pub(crate) fn finish(self) -> Baggage {
+        let value = || HeaderValue::from_maybe_shared(Bytes::from(self.list)).ok();
+        Baggage((self.members > 0).then(value).flatten())
+    }
+}
+
+/// A list of baggage members, ready to be sent. Without members there is no header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Baggage(Option<HeaderValue>);
+
+impl Baggage {
+    /// `None` where there are no members.
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        str::from_utf8(self.0.as_ref()?.as_bytes()).ok()
     }
 
     /// Adds these members to the `baggage` of a request.
     ///
-    /// Members of others stay as they are; those of Sentry are replaced. Members that would go
-    /// over the limits are left out.
+    /// Well-formed members of others stay as they are; those of Sentry are replaced. Members that
+    /// would go over the limits are left out.
     pub(crate) fn append_to(&self, headers: &mut HeaderMap) {
         match headers.try_entry(BAGGAGE_NAME) {
             Ok(Entry::Occupied(_)) => self.merge_into(headers),
             Ok(Entry::Vacant(entry)) => {
-                if let Some(value) = self.header() {
-                    let _ = entry.try_insert(value);
+                if let Some(value) = &self.0 {
+                    let _ = entry.try_insert(value.clone());
                 }
             }
             // The map is full. It may have a `baggage` all the same.
@@ -158,129 +109,51 @@ impl Baggage {
     }
 
     fn merge_into(&self, headers: &mut HeaderMap) {
-        let mut usage = Usage::default();
-        let mut list: Vec<&str> = Vec::new();
+        let mut list = BaggageWriter::default();
         let mut is_sensitive = false;
         let mut has_changed = false;
-        // Values that are not text cannot be joined into a list. They stay.
-        let mut opaque = Vec::new();
         for value in headers.get_all(BAGGAGE_NAME) {
-            match value.to_str() {
-                Ok(text) if text.trim().is_empty() => {}
-                Ok(text) => {
-                    is_sensitive |= value.is_sensitive();
-                    let (sentry, others): (Vec<&str>, Vec<&str>) = text
-                        .split(',')
-                        .partition(|member| sentry_key(member.trim()).is_some());
-                    has_changed |= !sentry.is_empty();
-                    list.extend(others);
+            is_sensitive |= value.is_sensitive();
+            for member in value.as_bytes().split(|b| *b == b',') {
+                match str::from_utf8(member) {
+                    Ok(text) if is_of_others(text) => {
+                        list.append([text]);
+                    }
+                    _ => has_changed = true,
                 }
-                Err(_) => opaque.push(value.clone()),
             }
         }
-        let lens = opaque.iter().map(HeaderValue::len);
-        for len in lens.chain(list.iter().map(|member| member.len())) {
-            usage = usage.with(len);
-        }
-        for member in self.as_str().into_iter().flat_map(members) {
-            if usage.take(member.len()) {
-                list.push(member);
-                has_changed = true;
-            }
+        for member in self.as_str().into_iter().flat_map(|own| own.split(',')) {
+            has_changed |= list.push([member]).is_some();
         }
         if !has_changed {
             return;
         }
-        let Ok(mut value) = HeaderValue::try_from(list.join(",")) else {
-            return;
-        };
-        value.set_sensitive(is_sensitive);
-        headers.remove(BAGGAGE_NAME);
-        let mut values = opaque
-            .into_iter()
-            .chain((!value.is_empty()).then_some(value));
         // The map may be full: the removed name has left room for one.
-        if let Some(first) = values.next()
-            && let Ok(Entry::Vacant(entry)) = headers.try_entry(BAGGAGE_NAME)
-            && let Ok(mut entry) = entry.try_insert_entry(first)
-        {
-            values.for_each(|value| entry.append(value));
+        headers.remove(BAGGAGE_NAME);
+        if let Baggage(Some(mut value)) = list.finish() {
+            value.set_sensitive(is_sensitive);
+            let _ = headers.try_insert(BAGGAGE_NAME, value);
         }
     }
 }
 
-/// The members of a list, without the space around them.
-fn members(list: &str) -> impl Iterator<Item = &str> {
-    let mut left = Some(list);
-    let next = move || {
-        let list = left?;
-        let (member, others) = match split_at(list, b',') {
-            Some((member, others)) => (member, Some(others)),
-            None => (list, None),
-        };
-        left = others;
-        Some(member.trim())
-    };
-    std::iter::from_fn(next).filter(|member| !member.is_empty())
-}
-
-/// The key of a member of Sentry's, without its prefix.
-fn sentry_key(member: &str) -> Option<&str> {
-    let (key, _) = split_at(member.strip_prefix(SENTRY_PREFIX)?, b'=')?;
-    Some(key.trim_end())
-}
-
-/// The value of a member, decoded, without its properties; `None` where it is
-/// not UTF-8.
-pub(crate) fn value(member: &str) -> Option<Cow<'_, str>> {
-    let (_, value) = split_at(member, b'=')?;
-    let value = split_at(value, b';')
-        .map_or(value, |(value, _)| value)
-        .trim();
-    match value.bytes().any(|b| b == b'%') {
-        true => percent_decode_str(value).decode_utf8().ok(),
-        false => Some(value.into()),
-    }
-}
-
-/// As `split_once`, but faster on short texts.
-fn split_at(text: &str, separator: u8) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|b| b == separator)?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
-}
-
-/// Whether a key is made of characters that a key may have.
-fn is_token(key: &str) -> bool {
-    const OTHERS: &[u8] = b"!#$%&'*+-.^`|~_";
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || OTHERS.contains(&b);
-    !key.is_empty() && key.bytes().all(is_token)
-}
-
-fn escape(member: &str) -> Cow<'_, str> {
-    let is_legal = |b: u8| b == b'\t' || matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
-    // Checking all bytes is faster than stopping at the first illegal one: most have none.
-    if member.bytes().fold(true, |all, b| all & is_legal(b)) {
-        return member.into();
-    }
-    let mut escaped = String::with_capacity(member.len());
-    for byte in member.bytes() {
-        if is_legal(byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped.into()
+/// Whether a member on a request stays there.
+fn is_of_others(member: &str) -> bool {
+    is_well_formed(member.as_bytes()) && !member.trim_start().starts_with(SENTRY_PREFIX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::propagation::members::{decode, sentry_members};
 
     fn sentry(list: &str) -> Baggage {
-        let mut baggage = Baggage::default();
-        baggage.extend_sentry(list, |_, _| ());
-        baggage
+        let mut writer = BaggageWriter::default();
+        for member in list.split(',').filter(|member| !member.is_empty()) {
+            writer.push([member]);
+        }
+        writer.finish()
     }
 
     fn merged(existing: &[&[u8]], own: &str) -> Vec<String> {
@@ -296,40 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn takes_sentry_members_byte_for_byte() {
-        for (list, expected) in [
-            ("", None),
-            ("a=1,b=2", None),
-            ("sentry-a=1", Some("sentry-a=1")),
-            (
-                " x=1 , sentry-b=%2F%zz;p=1 ,,sentry-a = 2\t",
-                Some("sentry-b=%2F%zz;p=1,sentry-a = 2"),
-            ),
-            ("sentry-a,sentry-=1,sentry-b c=1,Sentry-d=1", None),
-            (
-                "sentry-a=\"b\\é\u{7f}\r\nx: y",
-                Some("sentry-a=%22b%5C%C3%A9%7F%0D%0Ax: y"),
-            ),
-        ] {
-            assert_eq!(sentry(list).as_str(), expected, "{list:?}");
-        }
-    }
-
-    #[test]
     fn values_read_back_as_they_were_written() {
         for text in ["1.0", "/a.B/C", "a,b;c=d e+f%g\"\\", "größer", "\n", ""] {
-            let mut baggage = Baggage::default();
-            baggage.push_text("sentry-x=", text);
+            let mut writer = BaggageWriter::default();
+            writer.push_text("sentry-x=", text);
+            let baggage = writer.finish();
             let list = baggage.as_str().unwrap();
-            assert!(HeaderValue::from_str(list).is_ok(), "{list:?}");
-            let [member] = members(list).collect::<Vec<_>>()[..] else {
+            let [member] = &sentry_members(list).collect::<Vec<_>>()[..] else {
                 panic!("{list:?}");
             };
-            assert_eq!(sentry_key(member), Some("x"));
-            assert_eq!(value(member).as_deref(), Some(text));
+            assert_eq!(member.key, "x");
+            assert_eq!(decode(member.value()).as_deref(), Some(text));
         }
-        assert_eq!(value("a=%FF"), None);
-        assert_eq!(value("a= b ;c=d").as_deref(), Some("b"));
     }
 
     #[test]
@@ -340,8 +191,8 @@ mod tests {
             (&[b"".as_slice()], &["sentry-a=1,sentry-b=2"]),
             (&[b"x=1"], &["x=1,sentry-a=1,sentry-b=2"]),
             (
-                &[b"x=1;p=\"q\" ,y", b"=;, z"],
-                &["x=1;p=\"q\" ,y,=;, z,sentry-a=1,sentry-b=2"],
+                &[b"x=1;p=q ,y=", b"z=%2F;, z = 1"],
+                &["x=1;p=q ,y=, z = 1,sentry-a=1,sentry-b=2"],
             ),
             (
                 &[b"sentry-a=9,x=1, sentry-c=9"],
@@ -349,7 +200,7 @@ mod tests {
             ),
             (
                 &[b"x=1", b"\xff=1", b"y=2"],
-                &["\u{fffd}=1", "x=1,y=2,sentry-a=1,sentry-b=2"],
+                &["x=1,y=2,sentry-a=1,sentry-b=2"],
             ),
         ] {
             assert_eq!(merged(existing, own), expected);
@@ -359,8 +210,12 @@ mod tests {
         assert_eq!(merged(&[b"sentry-a=9"], ""), [""; 0]);
         // And nothing is touched without need.
         assert_eq!(merged(&[b"y=1", b"x=1"], ""), ["y=1", "x=1"]);
-        let opaque = vec![0xff; 9_000];
-        assert_eq!(merged(&[&opaque, b"y", b"x"], own).len(), 3);
+        // What is malformed goes, also where nothing comes.
+        for malformed in ["y", "", " ", "sentry-a", "y=\"1\"", "y=1;"] {
+            let list = format!("{malformed},x=1");
+            assert_eq!(merged(&[list.as_bytes()], ""), ["x=1"], "{malformed:?}");
+            assert_eq!(merged(&[malformed.as_bytes()], ""), [""; 0]);
+        }
     }
 
     #[test]

@@ -37,27 +37,46 @@ impl<const LEN: usize> Hex<LEN> {
     }
 }
 
-fn digit(value: u8) -> u8 {
+const fn digit(value: u8) -> u8 {
     match value {
         0..10 => b'0' + value,
         _ => b'a' + value - 10,
     }
 }
 
+const NO_DIGIT: u8 = 0xff;
+
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = digit(value);
+        digits[digit as usize] = value;
+        digits[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    digits
+};
+
 /// Reads an id in any case; `None` for one that is all zero.
 pub(crate) fn parse<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
+    from_hex(text).filter(|bytes| *bytes != [0; LEN])
+}
+
+/// Reads bytes in any case.
+pub(crate) fn from_hex<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
         return None;
     };
-    if pairs.len() != LEN {
-        return None;
-    }
-    let value = |digit: u8| u8::try_from(char::from(digit).to_digit(16)?).ok();
-    let mut bytes = [0; LEN];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = value(*high)? << 4 | value(*low)?;
-    }
-    (bytes != [0; LEN]).then_some(bytes)
+    let pairs: &[[u8; 2]; LEN] = pairs.try_into().ok()?;
+    let value = |digit: u8| DIGITS.get(usize::from(digit)).copied().unwrap_or(NO_DIGIT);
+    let mut seen = 0;
+    let bytes = pairs.map(|[high, low]| {
+        let (high, low) = (value(high), value(low));
+        seen |= high | low;
+        high << 4 | low
+    });
+    (seen < 16).then_some(bytes)
 }
 
 /// sentry-types gives ids out only as text, and formatting them would take longer than all else

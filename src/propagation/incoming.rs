@@ -1,21 +1,17 @@
 //! The trace that an incoming request belongs to.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderValue};
 use sentry_core::ClientOptions;
 use sentry_core::protocol::OrganizationId;
 
-use crate::propagation::baggage::{BAGGAGE, BAGGAGE_NAME, Baggage, value};
-use crate::propagation::id;
+use crate::propagation::baggage::BAGGAGE;
 use crate::propagation::outgoing::TraceHeaders;
-use crate::propagation::sample::{SampleRand, SampleRate};
-use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
+use crate::propagation::received_context::ReceivedContext;
+use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 use crate::propagation::trace_format::{TraceFormat, TraceFormats};
-use crate::propagation::traceparent::{
-    self, TRACEPARENT, TRACEPARENT_NAME, TRACESTATE, TRACESTATE_NAME,
-};
+use crate::propagation::traceparent::{self, TRACEPARENT, TRACESTATE};
 use crate::propagation::w3c_span_context::W3cSpanContext;
 
 /// A trace that somebody else began.
@@ -23,10 +19,7 @@ use crate::propagation::w3c_span_context::W3cSpanContext;
 pub(crate) struct IncomingTrace {
     pub(crate) trace: SentryTrace,
     /// The Sentry members of its `baggage`.
-    pub(crate) baggage: Arc<Baggage>,
-    pub(crate) sample_rate: Option<SampleRate>,
-    pub(crate) sample_rand: Option<SampleRand>,
-    org_id: Option<OrganizationId>,
+    pub(crate) context: ReceivedContext,
     /// Whether `traceparent` named it, and not `sentry-trace`.
     is_w3c: bool,
     /// The span that `traceparent` names. Beside a `sentry-trace`, that may be of another trace.
@@ -73,17 +66,20 @@ impl<'a> HeaderValues<'a> {
     }
 }
 
-impl<'a> FromIterator<&'a str> for HeaderValues<'a> {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(values: I) -> Self {
-        let mut values = values.into_iter();
-        Self {
-            first: values.next(),
-            others: values.collect(),
-        }
+impl<'a> TraceHeaderValues<'a> {
+    /// The values of the header of this name, in upper or lower case.
+    fn of(&mut self, name: &str) -> Option<&mut HeaderValues<'a>> {
+        let known = [
+            (SENTRY_TRACE_HEADER, &mut self.sentry_trace),
+            (TRACEPARENT, &mut self.traceparent),
+            (TRACESTATE, &mut self.tracestate),
+            (BAGGAGE, &mut self.baggage),
+        ];
+        let mut known = known.into_iter();
+        let (_, values) = known.find(|(known, _)| name.eq_ignore_ascii_case(known))?;
+        Some(values)
     }
-}
 
-impl TraceHeaderValues<'_> {
     /// `None` for several values: which one is meant is not known.
     fn w3c(&self) -> Option<W3cSpanContext> {
         let span = traceparent::parse(self.traceparent.only()?)?;
@@ -94,18 +90,14 @@ impl TraceHeaderValues<'_> {
 impl IncomingTrace {
     /// Read from the first of `formats` that is there and valid.
     pub(crate) fn from_headers(headers: &HeaderMap, formats: &TraceFormats) -> Option<Self> {
-        let values = |name: HeaderName| -> HeaderValues<'_> {
-            let values = headers.get_all(name).iter();
-            values.filter_map(|value| value.to_str().ok()).collect()
-        };
-        let (sentry_trace, traceparent) = (values(SENTRY_TRACE_NAME), values(TRACEPARENT_NAME));
-        sentry_trace.first.or(traceparent.first)?;
-        let values = TraceHeaderValues {
-            sentry_trace,
-            traceparent,
-            tracestate: values(TRACESTATE_NAME),
-            baggage: values(BAGGAGE_NAME),
-        };
+        let mut values = TraceHeaderValues::default();
+        for (name, value) in headers {
+            if let Some(values) = values.of(name.as_str())
+                && let Some(value) = text(value)
+            {
+                values.push(value);
+            }
+        }
         Self::new(&values, formats)
     }
 
@@ -115,15 +107,8 @@ impl IncomingTrace {
     ) -> Option<Self> {
         let mut values = TraceHeaderValues::default();
         for (name, value) in headers {
-            for (known, values) in [
-                (SENTRY_TRACE_HEADER, &mut values.sentry_trace),
-                (TRACEPARENT, &mut values.traceparent),
-                (TRACESTATE, &mut values.tracestate),
-                (BAGGAGE, &mut values.baggage),
-            ] {
-                if name.eq_ignore_ascii_case(known) {
-                    values.push(value);
-                }
+            if let Some(values) = values.of(name) {
+                values.push(value);
             }
         }
         Self::new(&values, &TraceFormats::default())
@@ -140,11 +125,7 @@ impl IncomingTrace {
 
     /// From the value of a `sentry-trace` header alone.
     pub(crate) fn from_sentry_trace(value: &str) -> Option<Self> {
-        let values = TraceHeaderValues {
-            sentry_trace: HeaderValues::from_iter([value]),
-            ..TraceHeaderValues::default()
-        };
-        Self::new(&values, &TraceFormats::default())
+        Self::from_pairs([(SENTRY_TRACE_HEADER, value)])
     }
 
     /// The parent for a span in OpenTelemetry. Without a `traceparent` it counts as sampled: what
@@ -158,13 +139,14 @@ impl IncomingTrace {
 
     /// Whether the service that began it knows nothing of Sentry.
     pub(crate) fn is_foreign(&self) -> bool {
-        self.is_w3c && self.baggage.as_str().is_none()
+        self.is_w3c && self.context.baggage.as_str().is_none()
     }
 
     /// `None` where no format is there. Of several values of `sentry-trace`, the first
     /// valid one counts; all values of `baggage` are one list.
     fn new(values: &TraceHeaderValues<'_>, formats: &TraceFormats) -> Option<Self> {
-        let w3c = values.w3c();
+        let reads_w3c = formats.iter().any(|one| one == TraceFormat::Traceparent);
+        let w3c = reads_w3c.then(|| values.w3c()).flatten();
         let read = |format| match format {
             TraceFormat::SentryTrace => {
                 let mut values = values.sentry_trace.iter();
@@ -174,30 +156,11 @@ impl IncomingTrace {
         };
         let known = |format| read(format).map(|trace| (format, trace));
         let (format, trace) = formats.iter().find_map(known)?;
-        let mut baggage = Baggage::default();
-        let mut said = BaggageFacts::default();
-        for list in values.baggage.iter() {
-            baggage.extend_sentry(list, |key, member| said.read(key, member, &trace));
-        }
-        let BaggageFacts {
-            org_id,
-            mut sample_rate,
-            mut sample_rand,
-            is_of_trace,
-        } = said;
-        if is_of_trace == Some(false) {
-            // It belongs to another trace.
-            baggage = Baggage::default();
-            (sample_rate, sample_rand) = (None, None);
-        }
         Some(Self {
             trace,
             is_w3c: format == TraceFormat::Traceparent,
-            w3c: w3c.filter(|_| formats.iter().any(|one| one == TraceFormat::Traceparent)),
-            sample_rate,
-            sample_rand,
-            org_id,
-            baggage: Arc::new(baggage),
+            w3c,
+            context: ReceivedContext::read(values.baggage.iter(), trace.trace_id),
         })
     }
 
@@ -206,7 +169,7 @@ impl IncomingTrace {
     ///
     /// See <https://develop.sentry.dev/sdk/foundations/trace-propagation/#strict-trace-continuation>.
     pub(crate) fn is_for(&self, options: &ClientOptions) -> bool {
-        match (self.org_id, options.strict_trace_continuation) {
+        match (self.context.org_id, options.strict_trace_continuation) {
             (None, false) => true,
             (theirs, is_strict) => match (theirs, org_id(options)) {
                 (Some(theirs), Some(ours)) => theirs == ours,
@@ -217,42 +180,13 @@ impl IncomingTrace {
     }
 }
 
+/// As `HeaderValue::to_str`, which takes several times as long.
+fn text(value: &HeaderValue) -> Option<&str> {
+    let text = str::from_utf8(value.as_bytes()).ok();
+    text.filter(|text| text.is_ascii())
+}
+
 /// The organization that a client reports to, if it is known.
 pub(crate) fn org_id(options: &ClientOptions) -> Option<OrganizationId> {
     options.org_id.or_else(|| options.dsn.as_ref()?.org_id())
-}
-
-/// What the members of `baggage` say that is used here.
-#[derive(Default)]
-struct BaggageFacts {
-    org_id: Option<OrganizationId>,
-    sample_rate: Option<SampleRate>,
-    sample_rand: Option<SampleRand>,
-    is_of_trace: Option<bool>,
-}
-
-impl BaggageFacts {
-    fn read(&mut self, key: &str, member: &str, trace: &SentryTrace) {
-        match key {
-            "org_id" => keep_first(&mut self.org_id, || value(member)?.parse().ok()),
-            "sample_rate" => {
-                keep_first(&mut self.sample_rate, || SampleRate::parse(&value(member)?));
-            }
-            "sample_rand" => {
-                keep_first(&mut self.sample_rand, || SampleRand::parse(&value(member)?));
-            }
-            "trace_id" => keep_first(&mut self.is_of_trace, || {
-                let id = id::parse(&value(member)?);
-                Some(id.is_some_and(|id| trace.trace_id == id.into()))
-            }),
-            _ => {}
-        }
-    }
-}
-
-/// Keeps the first of several values that can be read.
-pub(crate) fn keep_first<T>(kept: &mut Option<T>, read: impl FnOnce() -> Option<T>) {
-    if kept.is_none() {
-        *kept = read();
-    }
 }

@@ -2,12 +2,15 @@
 //! nothing of spans.
 
 mod baggage;
+mod envelope_context;
 mod id;
 mod incoming;
+mod members;
 mod outgoing;
 #[cfg(test)]
 mod properties;
 mod random_id;
+mod received_context;
 mod sample;
 mod sampling_context;
 mod sentry_trace;

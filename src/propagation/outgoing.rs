@@ -1,7 +1,5 @@
 //! The headers that take a trace to another service.
 
-use std::sync::Arc;
-
 use http::header::{HeaderMap, HeaderValue};
 
 use crate::propagation::baggage::{BAGGAGE, Baggage};
@@ -18,12 +16,12 @@ use crate::propagation::w3c_span_context::W3cSpanContext;
 pub struct TraceHeaders {
     sentry_trace: String,
     w3c: W3cSpanContext,
-    baggage: Arc<Baggage>,
+    baggage: Baggage,
 }
 
 impl TraceHeaders {
     /// `w3c` has the ids for `traceparent`, which may be those of OpenTelemetry.
-    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpanContext, baggage: Arc<Baggage>) -> Self {
+    pub(crate) fn new(trace: &SentryTrace, w3c: W3cSpanContext, baggage: Baggage) -> Self {
         Self {
             sentry_trace: trace.to_text(),
             w3c,
@@ -65,9 +63,12 @@ impl TraceHeaders {
 
     /// Sets `sentry-trace`, and adds to the `baggage` that is there.
     ///
-    /// Members of others stay, even malformed ones; those of Sentry are replaced. Members that
-    /// would take `baggage` over 8192 bytes or 64 members are left out, and so is what a full map
-    /// has no room for. The map of a `tonic::Request` is `request.metadata_mut().as_mut()`.
+    /// Members of others stay; those of Sentry are replaced. A member that the [grammar] does not
+    /// allow is dropped, because some services refuse a whole `baggage` for it. Members that would
+    /// take `baggage` over 8192 bytes or 64 members are left out, and so is what a full map has no
+    /// room for. The map of a `tonic::Request` is `request.metadata_mut().as_mut()`.
+    ///
+    /// [grammar]: https://www.w3.org/TR/baggage/#baggage-http-header-format
     pub fn inject(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(&self.sentry_trace)
             && headers.try_insert(SENTRY_TRACE_NAME, value).is_ok()

@@ -1,24 +1,28 @@
 //! Property tests: what holds for any trace headers.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use sentry_core::protocol::DynamicSamplingContext;
 
-use crate::propagation::baggage::{BAGGAGE, Baggage, value};
+use crate::propagation::baggage::{BAGGAGE, Baggage, BaggageWriter};
+use crate::propagation::envelope_context::EnvelopeContext;
 use crate::propagation::incoming::IncomingTrace;
+use crate::propagation::members::{decode, is_well_formed, sentry_members};
 use crate::propagation::outgoing::TraceHeaders;
+use crate::propagation::received_context::ReceivedContext;
+use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 use crate::propagation::trace_format::TraceFormats;
 use crate::propagation::traceparent;
 use crate::propagation::w3c_span_context::W3cSpanContext;
 
+const TRACE_ID: [u8; 16] = [0xab; 16];
+
 fn read(list: &str) -> Baggage {
-    let mut baggage = Baggage::default();
-    baggage.extend_sentry(list, |_, _| ());
-    baggage
+    ReceivedContext::read(std::iter::once(list), TRACE_ID.into()).baggage
 }
 
 fn members(list: &str) -> usize {
@@ -47,6 +51,25 @@ fn nearly() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Of the trace with that id, or of another.
+fn known_member() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        "[0-9.e+-]{0,5}",
+        "0\\.[0-9]{1,7}",
+        "true|false|%74rue",
+        "(%[0-9a-fA-F]{0,2}|[a-z]|é|\"){0,9}",
+        Just("ab".repeat(16)),
+        Just("%61b".repeat(16)),
+        Just("AB".repeat(16)),
+        Just("cd".repeat(16)),
+    ];
+    let key = "(trace_id|public_key|sample_rate|sample_rand|sampled|release|environment|\
+               transaction|org_id) ?";
+    (key, " ?", value, " ?(; ?[a-z=,]{0,3})?").prop_map(|(key, space, value, properties)| {
+        format!("sentry-{key}={space}{value}{properties}")
+    })
+}
+
 /// Members of Sentry's and others, well-formed or not.
 fn list() -> impl Strategy<Value = String> {
     let member = prop_oneof![
@@ -54,6 +77,7 @@ fn list() -> impl Strategy<Value = String> {
         "[ \t]?(sentry-)?[a-z_]{0,12} ?=?[ -~]{0,20}",
         (0_usize..1_500).prop_map(|len| format!("sentry-long={}", "v".repeat(len))),
         "sentry-[a-z]{1,3}=(%[0-9a-fA-F]{0,2}|é|\"|\u{7f}){0,9}(;a=b)?",
+        known_member(),
     ];
     (vec(member, 0..6), 1_usize..20).prop_map(|(members, times)| {
         let list = members.join(",");
@@ -97,13 +121,14 @@ proptest! {
     #[test]
     fn any_value_of_baggage_reads_back(some in vec(any::<String>(), 0..5), times in 0_usize..20) {
         let texts = vec![some; times].concat();
-        let mut baggage = Baggage::default();
+        let mut writer = BaggageWriter::default();
         for text in &texts {
-            baggage.push_text("sentry-x=", text);
+            writer.push_text("sentry-x=", text);
         }
+        let baggage = writer.finish();
         let list = baggage.as_str().unwrap_or_default();
         prop_assert!(HeaderValue::from_str(list).is_ok());
-        let read: Vec<_> = baggage.by_key().map(|(_, member)| value(member)).collect();
+        let read: Vec<_> = sentry_members(list).map(|member| decode(member.value())).collect();
         prop_assert!(read.len() == texts.len().min(64) || list.len() > 8192 - 1024);
         let mut texts = texts.iter();
         for read in read {
@@ -122,6 +147,18 @@ proptest! {
     }
 
     #[test]
+    fn one_pass_reads_what_a_plain_reader_reads(lists in vec(list(), 0..4)) {
+        let plain = Plain::read(&lists);
+        let read = ReceivedContext::read(lists.iter().map(String::as_str), TRACE_ID.into());
+        let members = plain.members.join(",");
+        prop_assert_eq!(read.baggage.as_str().unwrap_or_default(), members);
+        prop_assert_eq!(read.sample_rate, plain.first("sample_rate", SampleRate::parse));
+        prop_assert_eq!(read.sample_rand, plain.first("sample_rand", SampleRand::parse));
+        prop_assert_eq!(read.org_id, plain.first("org_id", |value| value.parse().ok()));
+        prop_assert_eq!(read.envelope(), plain.envelope());
+    }
+
+    #[test]
     fn what_a_request_has_of_others_stays(
         values in vec(header_value(), 0..4),
         own in list(),
@@ -136,7 +173,7 @@ proptest! {
         prop_assert_eq!(of_others(&headers), of_others(&before));
         prop_assert!(is_sensitive(&headers) || !is_sensitive(&before));
         // Of Sentry's members there are but these, as many as there is room for.
-        let ours: Vec<&str> = own.by_key().map(|(_, member)| member).collect();
+        let ours: Vec<&str> = own.as_str().into_iter().flat_map(|list| list.split(',')).collect();
         let sent = of_sentry(&headers);
         prop_assert!(sent.iter().all(|member| ours.contains(&member.as_str())));
         let len: usize = headers.get_all(BAGGAGE).iter().map(|value| value.len() + 1).sum();
@@ -150,16 +187,16 @@ proptest! {
     #[test]
     fn a_trace_goes_on_as_it_is(trace in trace(), list in list(), state in "[a-z=,]{0,9}") {
         let span = trace.to_w3c().with_state(state);
-        let sent = TraceHeaders::new(&trace, span, Arc::new(read(&list)));
+        let sent = TraceHeaders::new(&trace, span, read(&list));
         let mut headers = HeaderMap::new();
         sent.inject(&mut headers);
         let received = IncomingTrace::from_headers(&headers, &TraceFormats::default()).unwrap();
         prop_assert_eq!(received.trace, trace);
         let own = IncomingTrace::from_own(&sent).unwrap();
         prop_assert_eq!(own.trace, trace);
-        prop_assert_eq!(&received.baggage, &own.baggage);
+        prop_assert_eq!(&received.context, &own.context);
         // What speaks of another trace is left behind.
-        prop_assert!(received.baggage.as_str() == sent.baggage() || received.baggage.as_str().is_none());
+        prop_assert!(received.context.baggage.as_str().is_none_or(|list| sent.baggage() == Some(list)));
     }
 
     #[test]
@@ -180,9 +217,83 @@ proptest! {
             headers.append(BAGGAGE, value);
         }
         if let Some(incoming) = IncomingTrace::from_headers(&headers, &TraceFormats::default()) {
-            let text = incoming.baggage.as_str().unwrap_or_default();
+            let text = incoming.context.baggage.as_str().unwrap_or_default();
             prop_assert!(text.len() <= 8192 && members(text) <= 64);
         }
+    }
+}
+
+/// A sampling context that is read in the plainest way: a member, a key and a value at a time.
+#[derive(Debug, Default)]
+struct Plain {
+    members: Vec<String>,
+    /// Keys, and values that can be decoded.
+    values: Vec<(String, String)>,
+}
+
+impl Plain {
+    fn read(lists: &[String]) -> Self {
+        let mut plain = Self::default();
+        for member in lists.join(",").split(',') {
+            plain.add(member.trim());
+        }
+        let trace_id = plain.first("trace_id", |id| Some(id.to_lowercase()));
+        if trace_id.is_some_and(|id| id != "ab".repeat(16)) {
+            plain.members.clear();
+            plain.values.retain(|(key, _)| key == "org_id");
+        }
+        plain
+    }
+
+    fn add(&mut self, member: &str) {
+        let pair = member
+            .strip_prefix("sentry-")
+            .and_then(|pair| pair.split_once('='));
+        let Some((key, _)) = pair else { return };
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^`|~_".contains(c);
+        let key = key.trim_end();
+        if key.is_empty() || !key.chars().all(is_legal) {
+            return;
+        }
+        let escaped = member.bytes().map(|byte| match byte {
+            b'"' | b'\\' => format!("%{byte:02X}"),
+            b'\t' | b' '..=b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        });
+        let member: String = escaped.collect();
+        let mut members = self.members.clone();
+        members.push(member.clone());
+        if members.len() > 64 || members.join(",").len() > 8192 {
+            return;
+        }
+        self.members = members;
+        let (_, value) = member.split_once('=').unwrap();
+        let value = value.split(';').next().unwrap().trim();
+        if let Ok(value) = percent_decode_str(value).decode_utf8() {
+            self.values.push((key.to_owned(), value.into_owned()));
+        }
+    }
+
+    /// The first value that can be read.
+    fn first<T>(&self, key: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut values = self.values.iter().filter(|(known, _)| known == key);
+        values.find_map(|(_, value)| read(value))
+    }
+
+    fn envelope(&self) -> Option<DynamicSamplingContext> {
+        let text = |key| self.first(key, |value| Some(value.to_owned()));
+        let context = EnvelopeContext {
+            trace_id: self.first("trace_id", |id| id.to_lowercase().parse().ok())?,
+            public_key: text("public_key")?,
+            sample_rate: self.first("sample_rate", SampleRate::parse),
+            sample_rand: self.first("sample_rand", SampleRand::parse),
+            sampled: self.first("sampled", |value| value.parse().ok()),
+            release: text("release"),
+            environment: text("environment"),
+            transaction: text("transaction"),
+            org_id: self.first("org_id", |value| value.parse().ok()),
+        };
+        Some(context.typed())
     }
 }
 
@@ -203,23 +314,23 @@ fn of_sentry(headers: &HeaderMap) -> Vec<String> {
     members.map(|member| member.trim().to_owned()).collect()
 }
 
-/// And the values that are no text.
-fn of_others(headers: &HeaderMap) -> (Vec<String>, Vec<HeaderValue>) {
-    let members = texts(headers).filter(|m| !is_of_sentry(m) && !m.trim().is_empty());
+fn of_others(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(BAGGAGE).iter();
-    let opaque = values.filter(|value| value.to_str().is_err()).cloned();
-    (members.map(str::to_owned).collect(), opaque.collect())
+    values.flat_map(others).map(str::to_owned).collect()
+}
+
+/// The members of others, as far as the grammar allows them.
+fn others(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    let members = value.as_bytes().split(|byte| *byte == b',');
+    members
+        .filter(|member| is_well_formed(member))
+        .filter_map(|member| str::from_utf8(member).ok())
+        .filter(|member| !member.trim().starts_with("sentry-"))
 }
 
 fn is_sensitive(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(BAGGAGE).iter();
-    let is_told = |value: &HeaderValue| value.to_str().is_ok_and(|text| !text.trim().is_empty());
-    values.any(|value| is_told(value) && value.is_sensitive() && has_others(value))
-}
-
-fn has_others(value: &HeaderValue) -> bool {
-    let mut members = value.to_str().unwrap_or_default().split(',');
-    members.any(|member| !is_of_sentry(member) && !member.trim().is_empty())
+    values.any(|value| value.is_sensitive() && others(value).next().is_some())
 }
 
 fn members_of(headers: &HeaderMap) -> usize {

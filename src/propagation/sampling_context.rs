@@ -5,12 +5,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sentry_core::protocol::{self, DynamicSamplingContext, OrganizationId, TraceContext, TraceId};
+use sentry_core::protocol::{DynamicSamplingContext, OrganizationId, TraceContext, TraceId};
 use sentry_core::{Client, TracesSamplingStrategy};
 
-use crate::propagation::baggage::{Baggage, value};
+use crate::propagation::baggage::{Baggage, BaggageWriter};
+use crate::propagation::envelope_context::EnvelopeContext;
 use crate::propagation::id::{self, Hex};
-use crate::propagation::incoming::{IncomingTrace, keep_first, org_id};
+use crate::propagation::incoming::{IncomingTrace, org_id};
+use crate::propagation::received_context::ReceivedContext;
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 
@@ -18,12 +20,12 @@ use crate::propagation::sentry_trace::SentryTrace;
 #[derive(Debug)]
 pub(crate) enum SamplingContext {
     /// As it arrived. A trace that came without one stays without.
-    Frozen(Arc<Baggage>),
+    Frozen(ReceivedContext),
     /// For a trace that begins here.
     Head {
         head: TraceHead,
         org_id: Option<OrganizationId>,
-        baggage: OnceLock<Arc<Baggage>>,
+        baggage: OnceLock<Baggage>,
     },
 }
 
@@ -42,12 +44,12 @@ pub(crate) struct TraceHead {
 impl SamplingContext {
     /// For a trace that is continued: nothing is added or changed.
     pub(crate) fn frozen(incoming: &IncomingTrace) -> Self {
-        Self::Frozen(Arc::clone(&incoming.baggage))
+        Self::Frozen(incoming.context.clone())
     }
 
     /// For a trace of which nothing more is known.
     pub(crate) fn empty() -> Self {
-        Self::Frozen(Arc::default())
+        Self::Frozen(ReceivedContext::default())
     }
 
     pub(crate) fn head(head: TraceHead) -> Self {
@@ -93,21 +95,21 @@ impl SamplingContext {
     }
 
     /// The context for other services.
-    pub(crate) fn baggage(&self) -> &Arc<Baggage> {
+    pub(crate) fn baggage(&self) -> &Baggage {
         match self {
-            Self::Frozen(baggage) => baggage,
+            Self::Frozen(context) => &context.baggage,
             Self::Head {
                 head,
                 org_id,
                 baggage,
-            } => baggage.get_or_init(|| Arc::new(head.baggage(*org_id))),
+            } => baggage.get_or_init(|| head.baggage(*org_id)),
         }
     }
 
     /// The context for the header of an envelope; `None` where Sentry would not accept it.
     pub(crate) fn envelope(&self) -> Option<DynamicSamplingContext> {
         match self {
-            Self::Frozen(baggage) => envelope(baggage),
+            Self::Frozen(context) => context.envelope(),
             Self::Head { head, org_id, .. } => head.envelope(*org_id),
         }
     }
@@ -116,7 +118,7 @@ impl SamplingContext {
 impl TraceHead {
     fn baggage(&self, org_id: Option<OrganizationId>) -> Baggage {
         let options = self.client.options();
-        let mut baggage = Baggage::default();
+        let mut baggage = BaggageWriter::default();
         // First the members without which the others are no use: the limits cut from the end.
         let trace_id = Hex::new(id::trace_id(self.trace_id));
         baggage.push_plain("sentry-trace_id=", trace_id.as_str());
@@ -143,14 +145,15 @@ impl TraceHead {
                 baggage.push_text(key, value);
             }
         }
-        baggage
+        baggage.finish()
     }
 
     fn envelope(&self, org_id: Option<OrganizationId>) -> Option<DynamicSamplingContext> {
         let options = self.client.options();
         let text = |value| non_empty(value).map(str::to_owned);
-        let public_key = text(self.public_key())?;
-        let known = ContextFields {
+        let context = EnvelopeContext {
+            trace_id: self.trace_id,
+            public_key: text(self.public_key())?,
             sample_rate: self.sample_rate,
             sample_rand: Some(self.sample_rand),
             sampled: self.sampled,
@@ -159,7 +162,7 @@ impl TraceHead {
             transaction: text(self.transaction.as_deref()),
             org_id,
         };
-        Some(typed(self.trace_id, public_key, known))
+        Some(context.typed())
     }
 
     fn public_key(&self) -> Option<&str> {
@@ -169,70 +172,4 @@ impl TraceHead {
 
 fn non_empty(value: Option<&str>) -> Option<&str> {
     value.filter(|value| !value.is_empty())
-}
-
-/// The optional fields of the type in sentry-types.
-#[derive(Default)]
-struct ContextFields {
-    sample_rate: Option<SampleRate>,
-    sample_rand: Option<SampleRand>,
-    sampled: Option<bool>,
-    release: Option<String>,
-    environment: Option<String>,
-    transaction: Option<String>,
-    org_id: Option<OrganizationId>,
-}
-
-fn typed(trace_id: TraceId, public_key: String, typed: ContextFields) -> DynamicSamplingContext {
-    let mut context = DynamicSamplingContext::new()
-        .with_trace_id(trace_id)
-        .with_public_key(public_key);
-    if let Some(rate) = typed.sample_rate {
-        context = context.with_sample_rate(rate.get());
-    }
-    let rand = typed.sample_rand;
-    if let Some(rand) = rand.and_then(|rand| protocol::SampleRand::try_from(rand.get()).ok()) {
-        context = context.with_sample_rand(rand);
-    }
-    if let Some(sampled) = typed.sampled {
-        context = context.with_sampled(sampled);
-    }
-    if let Some(release) = typed.release {
-        context = context.with_release(release);
-    }
-    if let Some(environment) = typed.environment {
-        context = context.with_environment(environment);
-    }
-    if let Some(transaction) = typed.transaction {
-        context = context.with_transaction(transaction);
-    }
-    if let Some(org_id) = typed.org_id {
-        context = context.with_org_id(org_id);
-    }
-    context
-}
-
-/// What the type in sentry-types can hold of `baggage`; `None` without the two keys that Sentry
-/// requires.
-fn envelope(baggage: &Baggage) -> Option<DynamicSamplingContext> {
-    let mut trace_id = None;
-    let mut public_key = None;
-    let mut known = ContextFields::default();
-    for (key, member) in baggage.by_key() {
-        let read = || value(member);
-        let text = |kept| keep_first(kept, || Some(read()?.into_owned()));
-        match key {
-            "trace_id" => keep_first(&mut trace_id, || read()?.parse().ok()),
-            "public_key" => text(&mut public_key),
-            "sample_rate" => keep_first(&mut known.sample_rate, || SampleRate::parse(&read()?)),
-            "sample_rand" => keep_first(&mut known.sample_rand, || SampleRand::parse(&read()?)),
-            "sampled" => keep_first(&mut known.sampled, || read()?.parse().ok()),
-            "release" => text(&mut known.release),
-            "environment" => text(&mut known.environment),
-            "transaction" => text(&mut known.transaction),
-            "org_id" => keep_first(&mut known.org_id, || read()?.parse().ok()),
-            _ => {}
-        }
-    }
-    Some(typed(trace_id?, public_key?, known))
 }

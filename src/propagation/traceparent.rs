@@ -10,6 +10,9 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 pub(crate) const TRACEPARENT_NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
 pub(crate) const TRACESTATE_NAME: HeaderName = HeaderName::from_static(TRACESTATE);
 
+/// Of the fields that every version has.
+const LEN: usize = "00-".len() + 32 + "-".len() + 16 + "-01".len();
+
 /// As many bytes as of `baggage`, and the number of members that W3C says:
 /// <https://www.w3.org/TR/trace-context/#tracestate-header-field-values>.
 const MAX_STATE_LEN: usize = 8192;
@@ -23,23 +26,21 @@ const SAMPLED: u8 = 1;
 ///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub(crate) fn parse(value: &str) -> Option<W3cSpanContext> {
-    let mut left = Some(value.trim_matches([' ', '\t']));
-    let mut hex = |len| {
-        let (part, rest) = left?.split_at_checked(len)?;
-        left = match rest {
-            "" => None,
-            _ => Some(rest.strip_prefix('-')?),
-        };
-        let is_lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        part.bytes().all(is_lower_hex).then_some(part)
-    };
-    let version = hex(2).filter(|version| *version != "ff")?;
-    let trace_id = id::parse(hex(32)?)?;
-    let span_id = id::parse(hex(16)?)?;
-    let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
-    if version == "00" && left.is_some() {
+    let (fields, more) = value.trim_matches([' ', '\t']).split_at_checked(LEN)?;
+    let has_upper_case = fields
+        .bytes()
+        .fold(false, |any, b| any | b.is_ascii_uppercase());
+    let (version, fields) = fields.split_at_checked(2)?;
+    let (trace_id, fields) = fields.strip_prefix('-')?.split_at_checked(32)?;
+    let (span_id, fields) = fields.strip_prefix('-')?.split_at_checked(16)?;
+    let flags = fields.strip_prefix('-')?;
+    let is_known = more.is_empty() || more.starts_with('-') && version != "00";
+    if !is_known || version == "ff" || has_upper_case {
         return None;
     }
+    let [_] = id::from_hex(version)?;
+    let [flags] = id::from_hex(flags)?;
+    let (trace_id, span_id) = (id::parse(trace_id)?, id::parse(span_id)?);
     Some(W3cSpanContext::new(trace_id, span_id, flags & SAMPLED != 0))
 }
 

@@ -464,8 +464,11 @@ fn what_a_request_carries_stays_and_the_trace_is_replaced() {
             others("vendor=1"),
         ),
         (
-            &[("baggage", b"vendor=\"1\";p"), ("baggage", b",=")],
-            others("vendor=\"1\";p,,="),
+            &[
+                ("baggage", b"vendor=1;p , other = %2F;q = 2"),
+                ("baggage", b"vendor=2=3"),
+            ],
+            others("vendor=1;p , other = %2F;q = 2,vendor=2=3"),
         ),
         // Somebody else's idea of the trace.
         (
@@ -476,16 +479,46 @@ fn what_a_request_carries_stays_and_the_trace_is_replaced() {
             ],
             others("vendor=1"),
         ),
-        (
-            &[("baggage", b"\xff"), ("baggage", b"vendor=1")],
-            Seen {
-                baggage: vec!["\u{fffd}".to_owned(), format!("vendor=1,{OWN_BAGGAGE}")],
-                ..head()
-            },
-        ),
     ] {
         let world = World::with(service, |layer| layer);
         assert_eq!(seen(&world, &[], outgoing), expected, "{outgoing:?}");
+    }
+}
+
+#[test]
+fn a_malformed_member_of_a_request_is_dropped_and_the_others_stay() {
+    let with = |own: &str| Seen {
+        baggage: vec![own.to_owned()],
+        ..head()
+    };
+    for (outgoing, expected) in [
+        (&[b"not-valid".as_slice()][..], with(OWN_BAGGAGE)),
+        (
+            &[b"not-valid,vendor=1;p, other = 2"],
+            with(&format!("vendor=1;p, other = 2,{OWN_BAGGAGE}")),
+        ),
+        (
+            &[
+                b"vendor=1,,=,=1,a b=1,c(=1,d=\"1\",e=1 2,f=\\,g=%zz,h=1;,i=1;p q",
+                b"sentry-release,\xff=1",
+                b"\xff",
+                b"other=2",
+            ],
+            with(&format!("vendor=1,other=2,{OWN_BAGGAGE}")),
+        ),
+    ] {
+        let world = World::with(service, |layer| layer);
+        let outgoing: Vec<_> = outgoing.iter().map(|value| ("baggage", *value)).collect();
+        assert_eq!(seen(&world, &[], &outgoing), expected, "{outgoing:?}");
+    }
+    // Also where nothing is added.
+    for (outgoing, expected) in [
+        (b"not-valid,vendor=1".as_slice(), &["vendor=1"][..]),
+        (b"not-valid", &[]),
+    ] {
+        let world = World::with(service, |layer| layer);
+        let seen = seen(&world, &[("sentry-trace", VALID)], &[("baggage", outgoing)]);
+        assert_eq!(seen, continued("1", expected, Some(Value::Null)));
     }
 }
 
@@ -497,11 +530,12 @@ fn what_goes_over_the_limits_is_left_out() {
         value
     };
     const MANY: &[u8] = &{
-        let mut value = [b','; 2 * 62 - 1];
+        let mut value = [b','; 3 * 62 - 1];
         let mut at = 0;
         while at < value.len() {
             value[at] = b'v';
-            at += 2;
+            value[at + 1] = b'=';
+            at += 3;
         }
         value
     };

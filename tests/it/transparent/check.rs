@@ -215,22 +215,42 @@ impl Checked<'_> {
     }
 }
 
-/// The members of baggage that are not Sentry's, and the values that are no text.
+/// The members of baggage that are not Sentry's, as far as W3C's grammar allows them.
 pub(crate) fn of_others(headers: &HeaderMap) -> Vec<Vec<u8>> {
-    let mut found = vec![];
-    for value in headers.get_all("baggage") {
-        match value.to_str() {
-            Ok(text) => {
-                let members = text.split(',').filter(|member| {
-                    let member = member.trim();
-                    !(member.starts_with("sentry-") && member.contains('='))
-                });
-                found.extend(members.map(|member| member.as_bytes().to_vec()));
-            }
-            Err(_) => found.push(value.as_bytes().to_vec()),
-        }
-    }
-    found.retain(|member| !member.trim_ascii().is_empty());
+    let values = headers.get_all("baggage").iter();
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let texts = members.filter_map(|member| str::from_utf8(member).ok());
+    let others = texts.filter(|member| is_well_formed(member) && !is_of_sentry(member));
+    let mut found: Vec<_> = others.map(|member| member.as_bytes().to_vec()).collect();
     found.sort();
     found
+}
+
+fn is_of_sentry(member: &str) -> bool {
+    member.trim().starts_with("sentry-")
+}
+
+fn is_well_formed(member: &str) -> bool {
+    let is_key = |text: &str| {
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^`|~_".contains(c);
+        !text.is_empty() && text.chars().all(is_legal)
+    };
+    let is_value = |text: &str| {
+        let are_legal = text
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !"\"\\".contains(c));
+        let mut escapes = text.split('%').skip(1).map(|text| text.get(..2));
+        let is_hex = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+        are_legal && escapes.all(|escape| escape.is_some_and(is_hex))
+    };
+    let space = [' ', '\t'];
+    let is_pair = |text: &str| {
+        let parts = text.split_once('=');
+        parts.is_some_and(|(key, value)| {
+            is_key(key.trim_matches(space)) && is_value(value.trim_matches(space))
+        })
+    };
+    let mut parts = member.split(';');
+    parts.next().is_some_and(is_pair)
+        && parts.all(|part| is_pair(part) || is_key(part.trim_matches(space)))
 }
