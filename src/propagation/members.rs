@@ -58,27 +58,22 @@ impl<'a> SentryMember<'a> {
     /// member without a value.
     fn first(list: &'a str) -> (Option<Self>, Option<&'a str>) {
         let bytes = list.as_bytes();
-        let find = |from: usize, is_it: fn(u8) -> bool| {
-            let rest = bytes.get(from..).unwrap_or_default();
-            let at = rest.iter().position(|b| is_it(*b));
-            at.map_or(bytes.len(), |at| from + at)
-        };
-        let equals = find(SENTRY_PREFIX.len(), |b| b == b'=' || b == b',');
+        let equals = find(bytes, SENTRY_PREFIX.len(), |b| b == b'=' || b == b',');
         if bytes.get(equals) != Some(&b'=') {
             return (None, list.get(equals + 1..));
         }
-        let value_end = find(equals + 1, |b| b == b';' || b == b',');
+        let value_end = find(bytes, equals + 1, |b| b == b';' || b == b',');
         let end = match bytes.get(value_end) {
-            Some(b';') => find(value_end + 1, |b| b == b','),
+            Some(b';') => find(bytes, value_end + 1, |b| b == b','),
             _ => value_end,
         };
         let member = || {
-            let value = list.get(equals + 1..value_end)?.trim_end();
+            let value = trim_end(list.get(equals + 1..value_end)?);
             let end_of_value = equals + 1 + value.len();
             Some(Self {
-                text: list.get(..end)?.trim_end(),
-                key: list.get(SENTRY_PREFIX.len()..equals)?.trim_end(),
-                value: end_of_value - value.trim_start().len()..end_of_value,
+                text: trim_end(list.get(..end)?),
+                key: trim_end(list.get(SENTRY_PREFIX.len()..equals)?),
+                value: end_of_value - trim_start(value).len()..end_of_value,
             })
         };
         (member(), list.get(end + 1..))
@@ -95,12 +90,35 @@ impl<'a> SentryMember<'a> {
     }
 }
 
+/// The place of the first such byte, else the end.
+fn find(bytes: &[u8], from: usize, is_it: impl Fn(u8) -> bool) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let at = rest.iter().position(|b| is_it(*b));
+    at.map_or(bytes.len(), |at| from + at)
+}
+
+/// As [`str::trim_start`], but faster where there is no space, as nearly everywhere.
+fn trim_start(text: &str) -> &str {
+    match text.as_bytes() {
+        [b'!'..=b'~', ..] => text,
+        _ => text.trim_start(),
+    }
+}
+
+/// As [`str::trim_end`], likewise.
+fn trim_end(text: &str) -> &str {
+    match text.as_bytes() {
+        [.., b'!'..=b'~'] => text,
+        _ => text.trim_end(),
+    }
+}
+
 /// The members of a list whose key has Sentry's prefix.
 pub(crate) fn sentry_members(list: &str) -> impl Iterator<Item = SentryMember<'_>> {
     let mut left = Some(list);
     std::iter::from_fn(move || {
         while let Some(list) = left {
-            let list = list.trim_start();
+            let list = trim_start(list);
             let member;
             (member, left) = match list.starts_with(SENTRY_PREFIX) {
                 true => SentryMember::first(list),
