@@ -131,7 +131,7 @@ impl Baggage {
         }
         // The map may be full: the removed name has left room for one.
         headers.remove(BAGGAGE_NAME);
-        if let Baggage(Some(mut value)) = list.finish() {
+        if let Self(Some(mut value)) = list.finish() {
             value.set_sensitive(is_sensitive);
             let _ = headers.try_insert(BAGGAGE_NAME, value);
         }

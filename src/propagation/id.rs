@@ -46,6 +46,10 @@ const fn digit(value: u8) -> u8 {
 
 const NO_DIGIT: u8 = 0xff;
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "an index out of range would not compile"
+)]
 const DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0;

@@ -10,38 +10,6 @@ use percent_encoding::percent_decode_str;
 
 pub(crate) const SENTRY_PREFIX: &str = "sentry-";
 
-/// What a byte may be part of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Token,
-    Other,
-    /// No header may have it, and no list of baggage.
-    Illegal,
-}
-
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Illegal; 256];
-    let mut byte = 0;
-    while byte < classes.len() {
-        classes[byte] = match byte as u8 {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => Class::Token,
-            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' => {
-                Class::Token
-            }
-            b'"' | b'\\' => Class::Illegal,
-            b'\t' | b' '..=b'~' => Class::Other,
-            _ => Class::Illegal,
-        };
-        byte += 1;
-    }
-    classes
-};
-
-fn class(byte: u8) -> Class {
-    let class = CLASSES.get(usize::from(byte)).copied();
-    class.unwrap_or(Class::Illegal)
-}
-
 /// A member whose key has Sentry's prefix.
 #[derive(Debug)]
 pub(crate) struct SentryMember<'a> {
@@ -149,19 +117,22 @@ pub(crate) fn is_decodable(value: &str) -> bool {
 
 /// Whether a header may have all bytes of a list.
 pub(crate) fn is_legal(list: &str) -> bool {
-    let is_legal = |b: u8| b == b'\t' || matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
     // Checking all bytes is faster than stopping at the first illegal one: most have none.
-    list.bytes().fold(true, |all, b| all & is_legal(b))
+    list.bytes().fold(true, |all, b| all & is_legal_byte(b))
+}
+
+fn is_legal_byte(b: u8) -> bool {
+    b == b'\t' || matches!(b, b' '..=b'~') && b != b'"' && b != b'\\'
 }
 
 /// Percent-encodes the bytes that no header may have, which does not change the value.
 pub(crate) fn escape(member: &str) -> String {
     let mut escaped = String::with_capacity(member.len());
     for byte in member.bytes() {
-        if class(byte) == Class::Illegal {
-            let _ = write!(escaped, "%{byte:02X}");
-        } else {
+        if is_legal_byte(byte) {
             escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped
@@ -195,7 +166,11 @@ fn is_value(text: &[u8]) -> bool {
 
 /// Whether a key is made of characters that a key may have.
 pub(crate) fn is_token(key: &[u8]) -> bool {
-    !key.is_empty() && key.iter().all(|b| class(*b) == Class::Token)
+    let is_token = |b: &u8| match b {
+        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' => true,
+        b => b.is_ascii_alphanumeric(),
+    };
+    !key.is_empty() && key.iter().all(is_token)
 }
 
 #[cfg(test)]
