@@ -97,7 +97,9 @@ impl BegunRoot {
         let is_refused = start.incoming.is_some() && incoming.is_none();
         let w3c = start.w3c.filter(|_| !is_refused);
         let ids = Ids::new(incoming.map(|incoming| &incoming.trace), w3c);
-        let sampling = Sampling::decide(&ids, start, incoming, options);
+        let rpc = start.rpc.map(|rpc| &*rpc.about);
+        let context = |sampled| ids.context((start.name, start.op), sampled);
+        let sampling = Sampling::decide(ids.trace_id, incoming, rpc, options, context);
         let is_sampled = sampling.sampled == Some(true) && client.is_enabled();
         let collector = match options.traces_sampling_strategy {
             TracesSamplingStrategy::Disabled => None,
@@ -180,8 +182,8 @@ impl RootStart<'_> {
 
 /// The ids of a root's span.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ids {
-    pub(crate) trace_id: TraceId,
+struct Ids {
+    trace_id: TraceId,
     span_id: SpanId,
     parent_id: Option<SpanId>,
 }
@@ -201,11 +203,7 @@ impl Ids {
         }
     }
 
-    pub(crate) fn context(
-        &self,
-        (name, op): (&str, &str),
-        sampled: Option<bool>,
-    ) -> TransactionContext {
+    fn context(&self, (name, op): (&str, &str), sampled: Option<bool>) -> TransactionContext {
         let ids = (self.trace_id, Some(self.span_id), self.parent_id);
         let mut context = TransactionContext::new_with_details(name, op, ids.0, ids.1, ids.2);
         context.set_sampled(sampled);

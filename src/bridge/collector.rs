@@ -6,6 +6,7 @@
 //! and sends both by the real client.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -50,15 +51,27 @@ pub(crate) struct Collector {
     report_due: Due,
 }
 
+thread_local! {
+    /// The one that this thread has used last: most processes have one client.
+    static LAST: RefCell<Option<(Weak<Client>, Weak<Collector>)>> = const { RefCell::new(None) };
+}
+
 /// One for each client that is alive.
 static COLLECTORS: RwLock<Vec<(Weak<Client>, Arc<Collector>)>> = RwLock::new(Vec::new());
 
 impl Collector {
     /// The collector of `client`; `None` where it cannot be made.
     pub(crate) fn of(client: &Arc<Client>) -> Option<Arc<Self>> {
-        if let Some(collector) = find(client) {
-            return Some(collector);
+        if let Some(last) = last(client) {
+            return Some(last);
         }
+        let found = find(client).or_else(|| Self::make(client))?;
+        let last = (Arc::downgrade(client), Arc::downgrade(&found));
+        let _ = LAST.try_with(|known| known.replace(Some(last)));
+        Some(found)
+    }
+
+    fn make(client: &Arc<Client>) -> Option<Arc<Self>> {
         // No lock is held meanwhile; of two threads that meet here, the first
         // to be done wins.
         let made = guarded(|| Arc::new(Self::new(client)))?;
@@ -111,43 +124,57 @@ impl Collector {
         &self.hub
     }
 
-    /// Counts a transaction that is not sampled, and has those that were counted reported to
-    /// Sentry once in a while.
-    pub(crate) fn discard(&self) {
+    /// Counts a transaction that is not sampled. `hub` is that of its root.
+    pub(crate) fn discard(&self, hub: &Hub) {
         let Some(real) = self.real.upgrade() else {
             return;
         };
         guarded(|| match &self.recorder {
             // The report has a reason of its own.
             Some(recorder) => recorder.record_lost_data(&*NOT_SAMPLED, LossReason::InternalError),
-            None => self.discard_by(&real),
+            // The real client would ask its sampler.
+            None if has_sampler(&real) => self.discard_here(),
+            None => match hub.client() {
+                Some(client) if Arc::ptr_eq(&client, &real) => discard_by(hub),
+                _ => discard_by(&Hub::new(Some(real), Arc::default())),
+            },
         });
+    }
+
+    /// Has the second client count a transaction that is not sampled, and report what it has
+    /// counted once in a while: most of the time, a sampled transaction takes the report along.
+    fn discard_here(&self) {
+        discard_by(&self.hub);
         let [now, interval] = [self.made_at.elapsed(), REPORT_INTERVAL]
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        if self.report_due.has_come(now, interval) {
+        if self.report_due.has_come(now, interval)
+            && let Some(client) = self.hub.client()
+        {
             // A client adds its pending report to any envelope, even an empty one.
-            let hub = self.counts_itself(&real).then_some(&self.hub);
-            let client = hub.and_then(|hub| hub.client()).unwrap_or(real);
-            guarded(|| client.send_envelope(Envelope::new()));
+            client.send_envelope(Envelope::new());
         }
     }
+}
 
-    /// Has sentry-core count a transaction that is not sampled.
-    fn discard_by(&self, real: &Arc<Client>) {
-        let mut context = TransactionContext::new("", "");
-        context.set_sampled(Some(false));
-        let transaction = match self.counts_itself(real) {
-            true => self.hub.start_transaction(context),
-            false => Hub::new(Some(Arc::clone(real)), Arc::default()).start_transaction(context),
-        };
-        transaction.finish();
-    }
+/// Has sentry-core count a transaction that is not sampled.
+fn discard_by(hub: &Hub) {
+    let mut context = TransactionContext::new("", "");
+    context.set_sampled(Some(false));
+    hub.start_transaction(context).finish();
+}
 
-    /// Whether the second client counts what is not sampled: the real one would ask its sampler.
-    fn counts_itself(&self, real: &Client) -> bool {
-        let strategy = &real.options().traces_sampling_strategy;
-        self.recorder.is_none() && matches!(strategy, TracesSamplingStrategy::Function(_))
-    }
+fn has_sampler(client: &Client) -> bool {
+    let strategy = &client.options().traces_sampling_strategy;
+    matches!(strategy, TracesSamplingStrategy::Function(_))
+}
+
+fn last(client: &Arc<Client>) -> Option<Arc<Collector>> {
+    let last = LAST.try_with(|last| {
+        let last = last.borrow();
+        let (of, collector) = last.as_ref()?;
+        is_of(of, client).then(|| collector.upgrade())
+    });
+    last.ok()??
 }
 
 fn find(client: &Arc<Client>) -> Option<Arc<Collector>> {
@@ -176,9 +203,12 @@ fn take_gone() -> Vec<(Weak<Client>, Arc<Collector>)> {
 }
 
 fn position(collectors: &[(Weak<Client>, Arc<Collector>)], client: &Arc<Client>) -> Option<usize> {
-    // A weak reference keeps the address from being used again.
-    let is_of_client = |real: &Weak<Client>| std::ptr::eq(real.as_ptr(), Arc::as_ptr(client));
-    collectors.iter().position(|(real, _)| is_of_client(real))
+    collectors.iter().position(|(real, _)| is_of(real, client))
+}
+
+/// Whether both are the same client. A weak reference keeps the address from being used again.
+fn is_of(real: &Weak<Client>, client: &Arc<Client>) -> bool {
+    std::ptr::eq(real.as_ptr(), Arc::as_ptr(client))
 }
 
 /// The transport of a collector.

@@ -142,7 +142,7 @@ impl LocalRoot {
                 .as_ref()
                 .filter(|_| self.trail.is_discarded())
             {
-                collector.discard();
+                collector.discard(&self.main.hub);
             }
             return;
         }

@@ -76,11 +76,14 @@ where
             origin,
             fields,
         );
-        let link = SpanLink(Arc::new(cell));
+        let sink: Arc<dyn SpanSink> = Arc::new(cell);
         let mut extensions = span.extensions_mut();
         // Of two layers in one registry, the first has the span.
         if extensions.get_mut::<SpanLink>().is_none() {
-            extensions.insert(link);
+            if attrs.metadata().target() == fields::TARGET {
+                span_ext::hand_over(id, &sink);
+            }
+            extensions.insert(SpanLink(sink));
         }
     }
 

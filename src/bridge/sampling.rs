@@ -3,10 +3,9 @@
 use sentry_core::protocol::TraceId;
 use sentry_core::{ClientOptions, TracesSamplingStrategy, TransactionContext};
 
-use crate::bridge::begun::{Ids, RootStart};
 use crate::fields;
 use crate::propagation::{IncomingTrace, SampleRand, SampleRate};
-use crate::span_ext::guarded;
+use crate::span_ext::{AboutRpc, guarded};
 
 /// The key under which a `traces_sampler` finds the rate of the service that began the trace.
 const PARENT_SAMPLE_RATE: &str = "parent_sample_rate";
@@ -35,17 +34,20 @@ impl Sampling {
     /// came with the trace; else by the rate. Where the sampler panics, as if there were none.
     ///
     /// See <https://develop.sentry.dev/sdk/telemetry/traces/#sampling>.
+    ///
+    /// `context` makes what a sampler is given.
     pub(crate) fn decide(
-        ids: &Ids,
-        start: &RootStart<'_>,
+        trace_id: TraceId,
         incoming: Option<&IncomingTrace>,
+        rpc: Option<&dyn AboutRpc>,
         options: &ClientOptions,
+        context: impl FnOnce(Option<bool>) -> TransactionContext,
     ) -> Self {
-        let deferred = Self::deferred(ids.trace_id, incoming);
+        let deferred = Self::deferred(trace_id, incoming);
         let rate = match &options.traces_sampling_strategy {
             TracesSamplingStrategy::Function(sampler) => {
-                let mut context = ids.context((start.name, start.op), deferred.sampled);
-                describe(&mut context, start, incoming);
+                let mut context = context(deferred.sampled);
+                describe(&mut context, incoming, rpc);
                 guarded(|| sampler(&context))
             }
             TracesSamplingStrategy::FixedRate(rate) if deferred.sampled.is_none() => Some(*rate),
@@ -65,17 +67,17 @@ impl Sampling {
 /// Adds what a sampler may want to know, and the context has no field for.
 fn describe(
     context: &mut TransactionContext,
-    start: &RootStart<'_>,
     incoming: Option<&IncomingTrace>,
+    rpc: Option<&dyn AboutRpc>,
 ) {
     if let Some(rate) = incoming.and_then(|incoming| incoming.context.sample_rate) {
         context.custom_insert(PARENT_SAMPLE_RATE.to_owned(), rate.get().into());
     }
-    if let Some(rpc) = start.rpc {
+    if let Some(rpc) = rpc {
         for (key, value) in [
             (fields::RPC_SYSTEM, "grpc"),
-            (fields::RPC_SERVICE, rpc.about.service()),
-            (fields::RPC_METHOD, rpc.about.method()),
+            (fields::RPC_SERVICE, rpc.service()),
+            (fields::RPC_METHOD, rpc.method()),
         ] {
             context.custom_insert(key.to_owned(), value.into());
         }

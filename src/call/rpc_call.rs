@@ -68,12 +68,12 @@ impl RpcCall {
         options: &Arc<CallOptions>,
     ) -> Self {
         let mut head = CallHead::of_server(path, parts, options);
-        let span = span::open(&head, options.conventions);
+        let (span, sink) = span_ext::opened(|| span::open(&head, options.conventions));
         if !span.is_disabled() {
             head.peer = address::remote_addr(parts);
             span::record_peer(&span, &head);
         }
-        Self::new(span, head, options)
+        Self::new(span, sink, head, options)
     }
 
     /// Opens the span of an RPC that a client makes; `None` where no subscriber
@@ -84,9 +84,9 @@ impl RpcCall {
         options: &Arc<CallOptions>,
     ) -> Option<Self> {
         let head = CallHead::of_client(path, server);
-        let span = span::open(&head, options.conventions);
+        let (span, sink) = span_ext::opened(|| span::open(&head, options.conventions));
         let is_wanted = !span.is_disabled() || options.metrics.is_on();
-        is_wanted.then(|| Self::new(span, head, options))
+        is_wanted.then(|| Self::new(span, sink, head, options))
     }
 
     /// For a call of which nothing is to be reported.
@@ -94,14 +94,19 @@ impl RpcCall {
         let head = CallHead::of_server(path, parts, options);
         Self {
             is_ignored: true,
-            ..Self::new(Span::none(), head, options)
+            ..Self::new(Span::none(), None, head, options)
         }
     }
 
-    fn new(span: Span, head: CallHead, options: &Arc<CallOptions>) -> Self {
+    fn new(
+        span: Span,
+        sink: Option<Arc<dyn SpanSink>>,
+        head: CallHead,
+        options: &Arc<CallOptions>,
+    ) -> Self {
         Self {
-            sink: span_ext::sink(&span),
             span,
+            sink,
             is_ignored: false,
             about: Arc::new(AboutCall::new(head, options)),
             response: SeenResponse::default(),

@@ -44,16 +44,22 @@ impl ServerLayerOptions {
             let ignored = RpcCall::ignore(&path, parts, &self.call);
             return (ignored, Deadline::new(RpcSide::Server, None, None));
         }
-        let incoming = self.incoming(parts);
-        let parent = incoming.as_ref().map(OtelParent::of);
+        // OpenTelemetry's layer takes the parent as the span opens. Without it, headers are read
+        // only where the span is recorded.
+        let is_early = cfg!(feature = "opentelemetry");
+        let early = is_early.then(|| self.incoming(parts)).flatten();
+        let parent = early.as_ref().map(OtelParent::of);
         let mut open = || RpcCall::open_server(&path, parts, &self.call);
         let mut rpc = match &parent {
             Some(parent) => parent.attached(open),
             None => open(),
         };
-        if let Some(parent) = parent {
+        let late = rpc.sink().filter(|_| !is_early);
+        let late = late.and_then(|_| self.incoming(parts));
+        if let Some(parent) = parent.or_else(|| late.as_ref().map(OtelParent::of)) {
             parent.tell(rpc.span());
         }
+        let incoming = early.or(late);
         #[cfg(feature = "opentelemetry")]
         rpc.tell_otel(&parts.headers);
         rpc.announce(parts, |start| {

@@ -5,6 +5,7 @@ mod enter;
 mod ext;
 mod held;
 mod mute;
+mod opened;
 #[cfg(feature = "opentelemetry")]
 mod otel;
 mod otel_parent;
@@ -23,6 +24,7 @@ pub use self::ext::{ContinueTraceError, SentrySpanExt};
 pub(crate) use self::ext::{LayerFns, set_layer_fns};
 pub(crate) use self::held::{HeldPanics, hold_panic};
 pub(crate) use self::mute::{Muted, is_muted};
+pub(crate) use self::opened::{hand_over, opened};
 #[cfg(feature = "opentelemetry")]
 pub(crate) use self::otel::{
     add_event as add_otel_event, otel_span, set_attributes as set_otel_attributes,
@@ -34,7 +36,7 @@ pub(crate) use self::parked::{Parked, ParkedLink, park, parked, unpark};
 pub(crate) use self::probe::{LayerSeen, OtelIdsFn, has_otel_ids, saw_probe, seen_by};
 pub(crate) use self::sink::{
     AboutRpc, EnteredUnrecorded, LeftAside, RpcEnd, RpcFacts, RpcStart, SpanLink, SpanSink,
-    Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all, sink,
+    Unrecorded, find_sink, is_being_entered, own_sink, recorded_after_all,
 };
 pub use self::status_ext::StatusExt;
 pub(crate) use self::thread_guard::{guarded, is_thread_alive, is_thread_free, is_thread_gone};

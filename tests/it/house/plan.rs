@@ -20,7 +20,7 @@ const MIDDLEWARE: [&str; 7] = [
 ];
 
 /// A module and what it may import of ours, beside itself.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("fields", &[]),
     ("manual", &[]),
     ("sync", &[]),
@@ -30,8 +30,20 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("report", &["rpc", "fields", "sync"]),
     ("span_ext", &["report", "propagation", "rpc"]),
     (
-        "bridge",
+        "send",
         &["span_ext", "report", "propagation", "rpc", "fields", "sync"],
+    ),
+    (
+        "bridge",
+        &[
+            "send",
+            "span_ext",
+            "report",
+            "propagation",
+            "rpc",
+            "fields",
+            "sync",
+        ],
     ),
     (
         "call",
@@ -39,13 +51,17 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ),
     ("server", &MIDDLEWARE),
     ("client", &MIDDLEWARE),
-    ("init", &["bridge"]),
+    ("init", &["send"]),
     ("interceptor", &["span_ext"]),
-    ("setup", &["bridge", "call", "rpc", "span_ext", "fields"]),
+    (
+        "setup",
+        &["bridge", "send", "call", "rpc", "span_ext", "fields"],
+    ),
     (
         "lib",
         &[
             "bridge",
+            "send",
             "server",
             "client",
             "init",
@@ -63,7 +79,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
 
 /// The files that are in circles: no other file may be, and a file that is in none must not be
 /// here.
-const IN_CIRCLES: [&str; 19] = [
+const IN_CIRCLES: [&str; 18] = [
     "src/bridge/begun.rs",
     "src/bridge/carried_span.rs",
     "src/bridge/collector.rs",
@@ -76,7 +92,6 @@ const IN_CIRCLES: [&str; 19] = [
     "src/bridge/span_cell.rs",
     "src/bridge/span_state.rs",
     "src/bridge/thread_stack.rs",
-    "src/bridge/trace_transport.rs",
     "src/bridge/trail.rs",
     "src/bridge/trails.rs",
     "src/span_ext/enter.rs",
@@ -85,7 +100,7 @@ const IN_CIRCLES: [&str; 19] = [
     "src/span_ext/sink.rs",
 ];
 
-const MAX_LINES: usize = 350;
+const MAX_LINES: usize = 500;
 
 /// With these begins what a file has beside its code.
 const TESTS: &str = "#[cfg(test)]\nmod ";
