@@ -156,6 +156,15 @@ impl SendQueue {
         }
     }
 
+    /// Keeps what an envelope reports for the next report.
+    pub(crate) fn keep_losses(&self, reports: &Envelope) {
+        if reports.items().next().is_some() {
+            // Each loss in a report has a reason of its own.
+            let no_reason = LossReason::QueueOverflow;
+            self.state.lost.add(reports.losses(), no_reason);
+        }
+    }
+
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.recorder
     }

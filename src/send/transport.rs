@@ -166,7 +166,8 @@ impl Transport for QueueTransport {
         let was_asked = handover::answer(self.queue.recorder());
         match handover::take() {
             Some(transaction) => self.queue.send_written(transaction, &envelope),
-            None if was_asked && envelope.items().next().is_none() => {}
+            // All that may be in it is a client report.
+            None if was_asked => self.queue.keep_losses(&envelope),
             None => {
                 http_layer::look_at(&envelope);
                 self.queue.send(with_trace_of_event(envelope));

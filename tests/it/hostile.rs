@@ -171,9 +171,8 @@ fn a_request_with_as_many_headers_as_there_can_be_is_made() {
             let baggage: Vec<_> = request.headers().get_all("baggage").iter().collect();
             match has_baggage {
                 true => {
-                    assert_eq!(baggage.len(), 2);
-                    assert_eq!(baggage[0], &b"\xff"[..]);
-                    assert!(baggage[1].as_bytes().starts_with(b"a=b,sentry-trace_id="));
+                    assert_eq!(baggage.len(), 1);
+                    assert!(baggage[0].as_bytes().starts_with(b"a=b,sentry-trace_id="));
                 }
                 false => assert_eq!(baggage, [] as [&str; 0]),
             }
