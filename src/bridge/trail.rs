@@ -189,9 +189,16 @@ impl Trail {
         state.is_named_by_rpc = is_named;
     }
 
-    /// Keeps attributes of the root's span, for its transaction and the events in it.
+    /// Keeps attributes of the root's span, for its transaction and the events in it. A field may
+    /// be recorded any number of times: the last value of a name replaces the others.
     pub(crate) fn keep_data(&self, data: impl IntoIterator<Item = (Cow<'static, str>, Value)>) {
-        self.lock().data.extend(data);
+        let mut state = self.lock();
+        for (name, value) in data {
+            match state.data.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => state.data.push((name, value)),
+            }
+        }
     }
 
     /// What is known of the root's span beside what sentry-core has of it.

@@ -16,8 +16,8 @@ use tracing::{Span, error, field, info, info_span};
 use crate::support::greeter::{Replies, Scripted, reply, request};
 use crate::support::helloworld::greeter_client::GreeterClient;
 use crate::support::helloworld::greeter_server::GreeterServer;
-use crate::support::received::trace;
-use crate::support::world::World;
+use crate::support::received::{event_trace, trace};
+use crate::support::world::{RATES, World};
 
 /// Of a text of a field.
 const TEXT: usize = 8192;
@@ -115,7 +115,19 @@ fn no_more_of_a_field_is_printed_than_is_kept() {
 
 #[test]
 fn a_field_that_is_recorded_again_and_again_is_kept_once() {
-    let world = World::new();
+    for rate in RATES {
+        let world = World::rated(rate, |options| options, |layer| layer);
+        record_again_and_again(&world);
+        let received = world.received();
+        let sent = match rate {
+            Some(1.0) => trace(received.only_transaction()),
+            _ => event_trace(received.only_event()),
+        };
+        assert_eq!(sent.data["data"], Value::from("last"));
+    }
+}
+
+fn record_again_and_again(world: &World) {
     world.sync(|| {
         let span = info_span!(
             "job",
@@ -131,15 +143,18 @@ fn a_field_that_is_recorded_again_and_again_is_kept_once() {
                 span.record("rpc.param.text", &text);
             });
         };
-        record(10);
-        let kept = allocation_counter::measure(|| record(1_000)).bytes_current;
-        assert!(kept < 1_000, "{kept} bytes");
-        span.record("data", "last");
+        let check = || {
+            record(10);
+            let kept = allocation_counter::measure(|| record(1_000)).bytes_current;
+            assert!(kept < 1_000, "{kept} bytes");
+        };
+        // Before the span has started, and after that.
+        check();
         span.in_scope(|| {});
+        check();
+        span.record("data", "last");
+        span.in_scope(|| sentry::capture_message("inside", sentry::Level::Info));
     });
-    let received = world.received();
-    let data = trace(received.only_transaction()).data;
-    assert_eq!(data["data"], Value::from("last"));
 }
 
 #[test]
