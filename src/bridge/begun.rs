@@ -1,6 +1,6 @@
 //! How a local root begins: whose trace it is part of, and what is sent of it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sentry_core::protocol::{SpanId, TraceId};
@@ -211,6 +211,18 @@ impl Ids {
     }
 }
 
+thread_local! {
+    /// Threads that shared it would wait for its locks.
+    static DISABLED: Arc<Hub> = Arc::new(Hub::new(None, Arc::default()));
+}
+
+/// A hub without a client. Nothing is written to its scope.
+fn disabled_hub() -> Arc<Hub> {
+    let hub = DISABLED.try_with(Arc::clone);
+    // The thread may end.
+    hub.unwrap_or_else(|_| Arc::new(Hub::new(None, Arc::default())))
+}
+
 /// Starts a transaction on the client of `hub`; without one, a transaction that is only for the
 /// application, and sends nothing.
 fn start_on(
@@ -218,14 +230,11 @@ fn start_on(
     context: TransactionContext,
     start: &RootStart<'_>,
 ) -> TransactionOrSpan {
-    /// Has no client. Nothing is written to its scope.
-    static DISABLED: LazyLock<Arc<Hub>> =
-        LazyLock::new(|| Arc::new(Hub::new(None, Arc::default())));
     let transaction = match hub {
         Some(hub) => Hub::run(Arc::clone(hub), || {
             start_transaction_with_timestamp(context, start.start.at)
         }),
-        None => DISABLED.start_transaction(context),
+        None => disabled_hub().start_transaction(context),
     };
     if start.rpc.is_none() {
         transaction.set_origin(start.origin);

@@ -108,7 +108,7 @@ impl Collector {
         options.traces_sampling_strategy = TracesSamplingStrategy::FixedRate(1.0);
         options.transport = Some(Arc::new(Forwarder {
             real: Arc::downgrade(real),
-            info: OnceLock::new(),
+            known: OnceLock::new(),
         }));
         let client = Client::with_options(options);
         Self {
@@ -214,15 +214,21 @@ fn is_of(real: &Weak<Client>, client: &Arc<Client>) -> bool {
 /// The transport of a collector.
 struct Forwarder {
     real: Weak<Client>,
-    /// `None` if it cannot be written.
-    info: OnceLock<Option<ClientInfo>>,
+    known: OnceLock<KnownClient>,
+}
+
+/// What is known of the real client since its first transaction.
+struct KnownClient {
+    info: ClientInfo,
+    /// Whether its transport takes written transactions.
+    takes_offers: bool,
 }
 
 impl TransportFactory for Forwarder {
     fn create_transport_with_options(&self, _: TransportOptions) -> Arc<dyn Transport> {
         Arc::new(Self {
             real: Weak::clone(&self.real),
-            info: OnceLock::new(),
+            known: OnceLock::new(),
         })
     }
 }
@@ -234,18 +240,17 @@ impl Transport for Forwarder {
         };
         // Client reports.
         let mut rest = Envelope::new();
-        let mut transactions = Vec::new();
+        let mut transaction = None;
         for item in envelope.into_items() {
             match item {
-                EnvelopeItem::Transaction(transaction) => transactions.push(transaction),
+                EnvelopeItem::Transaction(own) => transaction = Some(own),
                 item => rest.add_item(item),
             }
         }
-        for transaction in transactions {
-            self.forward(&real, transaction, std::mem::take(&mut rest));
-        }
-        if rest.items().next().is_some() {
-            real.send_envelope(rest);
+        match transaction {
+            Some(transaction) => self.forward(&real, transaction, rest),
+            None if rest.items().next().is_some() => real.send_envelope(rest),
+            None => {}
         }
     }
 }
@@ -254,14 +259,14 @@ impl Forwarder {
     /// Sends a transaction by the real client, with `beside` in its envelope.
     fn forward(&self, real: &Client, mut set: Box<Transaction<'static>>, beside: Envelope) {
         let sdk = set.sdk.take().map(Cow::into_owned);
-        let info = self.info.get_or_init(|| ClientInfo::new(real, sdk?).ok());
-        let Some(info) = info else { return };
+        let KnownClient { info, takes_offers } = self.known.get_or_init(|| KnownClient {
+            info: ClientInfo::new(real, sdk),
+            takes_offers: send::takes_offers(real),
+        });
         repair(&mut set);
         let transaction = completed(set);
         let mut beside = Some(beside);
-        if send::takes_offers(real)
-            && let Ok(written) = transaction.to_json(info, report::now())
-        {
+        if *takes_offers && let Ok(written) = transaction.to_json(info, report::now()) {
             let send = || real.send_envelope(beside.take().unwrap_or_default());
             if send::offer(written, send) {
                 return;

@@ -20,34 +20,34 @@ pub(crate) struct ClientInfo {
     release: Option<Cow<'static, str>>,
     environment: Option<Cow<'static, str>>,
     server_name: Option<Cow<'static, str>>,
-    sdk: ClientSdkInfo,
+    sdk: Option<ClientSdkInfo>,
     /// All of it as members of an object.
-    json: String,
+    json: Result<String, Unwritable>,
 }
 
 impl ClientInfo {
     /// `sdk` is what sentry-core says of itself.
-    pub(crate) fn new(client: &Client, mut sdk: ClientSdkInfo) -> Result<Self, Unwritable> {
+    pub(crate) fn new(client: &Client, mut sdk: Option<ClientSdkInfo>) -> Self {
         let options = client.options();
-        let integrations = options
-            .integrations
-            .iter()
-            .map(|integration| integration.name());
-        let integrations = integrations.chain([INTEGRATION]);
-        sdk.integrations = integrations.map(str::to_owned).collect();
-        sdk.packages.push(ClientSdkPackage {
-            name: PACKAGE.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        });
+        if let Some(sdk) = &mut sdk {
+            let integrations = options.integrations.iter();
+            let integrations = integrations.map(|integration| integration.name());
+            let integrations = integrations.chain([INTEGRATION]);
+            sdk.integrations = integrations.map(str::to_owned).collect();
+            sdk.packages.push(ClientSdkPackage {
+                name: PACKAGE.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            });
+        }
         let mut info = Self {
             release: options.release.clone(),
             environment: options.environment.clone(),
             server_name: options.server_name.clone(),
             sdk,
-            json: String::new(),
+            json: Err(Unwritable),
         };
-        info.json = info.written()?;
-        Ok(info)
+        info.json = info.written();
+        info
     }
 
     fn written(&self) -> Result<String, Unwritable> {
@@ -63,13 +63,15 @@ impl ClientInfo {
                 members.known(name).text(value);
             }
         }
-        members.known("\"sdk\":").serialized(&self.sdk)?;
+        if let Some(sdk) = &self.sdk {
+            members.known("\"sdk\":").serialized(sdk)?;
+        }
         String::from_utf8(json.into_bytes()).map_err(|_| Unwritable)
     }
 
     /// As members of an object.
-    pub(crate) fn json(&self) -> &str {
-        &self.json
+    pub(crate) fn json(&self) -> Result<&str, Unwritable> {
+        self.json.as_deref().map_err(|unwritable| *unwritable)
     }
 
     pub(crate) fn add_to(&self, transaction: &mut Transaction<'static>) {
@@ -77,6 +79,6 @@ impl ClientInfo {
         transaction.release.clone_from(&self.release);
         transaction.environment.clone_from(&self.environment);
         transaction.server_name.clone_from(&self.server_name);
-        transaction.sdk = Some(Cow::Owned(self.sdk.clone()));
+        transaction.sdk = self.sdk.clone().map(Cow::Owned);
     }
 }

@@ -67,12 +67,12 @@ impl EnvelopeWriter {
     }
 
     /// A transaction that was written already.
-    pub(crate) fn raw(&self, transaction: WrittenTransaction) -> Option<Envelope> {
-        let report = transaction.loss_report(LossReason::InternalSdkError);
-        let raw = Envelope::from_bytes_raw(transaction.bytes);
+    pub(crate) fn raw(&self, mut transaction: WrittenTransaction) -> Option<Envelope> {
+        let raw = Envelope::from_bytes_raw(std::mem::take(&mut transaction.bytes));
         if raw.is_err() {
-            self.recorder
-                .record_lost_data(&report, Reason::InternalError);
+            let report = transaction.loss_report(LossReason::InternalSdkError);
+            let reason = Reason::InternalError;
+            self.recorder.record_lost_data(&report, reason);
         }
         raw.ok()
     }

@@ -43,61 +43,79 @@ impl WrittenTransaction {
 }
 
 thread_local! {
-    static OFFERED: RefCell<Option<WrittenTransaction>> = const { RefCell::new(None) };
+    /// What this thread passes to a transport beside the envelope that it sends.
+    static BESIDE: RefCell<Beside> = const { RefCell::new(Beside::Nothing) };
+}
+
+#[derive(Debug, Default)]
+enum Beside {
+    #[default]
+    Nothing,
+    Transaction(WrittenTransaction),
+    /// Asks for the recorder of the transport.
+    Question,
+    Answer(Recorder),
+}
+
+/// Runs `send` with something beside the envelope that it sends, and returns what is there then.
+fn while_beside(beside: Beside, send: impl FnOnce()) -> Option<Beside> {
+    /// A client may panic. What it left would be taken to be beside the next envelope.
+    struct Clear;
+    impl Drop for Clear {
+        fn drop(&mut self) {
+            let _ = BESIDE.try_with(RefCell::take);
+        }
+    }
+    BESIDE.try_with(|slot| slot.replace(beside)).ok()?;
+    let _clear = Clear;
+    send();
+    BESIDE.try_with(RefCell::take).ok()
 }
 
 /// Offers `transaction` while `send` runs, which sends an envelope through a client with a
 /// transport of this crate. Returns whether the transport has taken it.
 pub(crate) fn offer(transaction: WrittenTransaction, send: impl FnOnce()) -> bool {
-    let replace = |offer| OFFERED.try_with(|offered| offered.replace(offer)).ok();
-    if replace(Some(transaction)).is_none() {
-        return false;
-    }
-    send();
-    replace(None).flatten().is_none()
-}
-
-/// Takes what is offered on this thread.
-pub(crate) fn take() -> Option<WrittenTransaction> {
-    OFFERED.try_with(RefCell::take).ok().flatten()
-}
-
-thread_local! {
-    static QUESTION: RefCell<Question> = const { RefCell::new(Question::None) };
-}
-
-/// What this thread asks a transport, by an empty envelope.
-enum Question {
-    None,
-    Asked,
-    Answered(Recorder),
+    let left = while_beside(Beside::Transaction(transaction), send);
+    matches!(left, Some(Beside::Nothing))
 }
 
 /// Counts what `client` loses; `None` where its transport is not of this crate.
 pub(crate) fn recorder_of(client: &Client) -> Option<Recorder> {
-    if !takes_offers(client) {
-        return None;
-    }
-    let set = |question| QUESTION.try_with(|asked| asked.replace(question)).ok();
-    set(Question::Asked)?;
-    client.send_envelope(Envelope::new());
-    match set(Question::None)? {
-        Question::Answered(recorder) => Some(recorder),
-        Question::None | Question::Asked => None,
+    let ask = || ask(|| client.send_envelope(Envelope::new()));
+    takes_offers(client).then(ask).flatten()
+}
+
+fn ask(send: impl FnOnce()) -> Option<Recorder> {
+    match while_beside(Beside::Question, send)? {
+        Beside::Answer(recorder) => Some(recorder),
+        Beside::Nothing | Beside::Transaction(_) | Beside::Question => None,
     }
 }
 
-/// Answers the question of this thread; returns whether it asks one.
-pub(crate) fn answer(recorder: &Recorder) -> bool {
-    let answer = |question: &RefCell<Question>| {
-        let mut question = question.borrow_mut();
-        let is_asked = matches!(*question, Question::Asked);
-        if is_asked {
-            *question = Question::Answered(recorder.clone());
+/// What a transport finds beside an envelope of this thread.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    Transaction(WrittenTransaction),
+    /// A question, which is answered.
+    Question,
+}
+
+/// Takes what is beside the envelope that this thread sends; `recorder` is that of the transport.
+pub(crate) fn take(recorder: &Recorder) -> Found {
+    let take = |slot: &RefCell<Beside>| match slot.take() {
+        Beside::Nothing => Found::Nothing,
+        Beside::Transaction(transaction) => Found::Transaction(transaction),
+        Beside::Question => {
+            slot.replace(Beside::Answer(recorder.clone()));
+            Found::Question
         }
-        is_asked
+        answer @ Beside::Answer(_) => {
+            slot.replace(answer);
+            Found::Nothing
+        }
     };
-    QUESTION.try_with(answer).unwrap_or(false)
+    BESIDE.try_with(take).unwrap_or(Found::Nothing)
 }
 
 /// The addresses of the factories of this crate that have made transports, while they live.
@@ -126,4 +144,47 @@ pub(crate) fn takes_offers(client: &Client) -> bool {
     let factory = client.options().transport.as_deref().map(address);
     let factories = FACTORIES.read().unwrap_or_else(PoisonError::into_inner);
     factory.is_some_and(|factory| factories.contains(&factory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::contained;
+
+    fn transaction() -> WrittenTransaction {
+        WrittenTransaction::new(b"{}\n".to_vec(), &Transaction::default())
+    }
+
+    fn found() -> Found {
+        take(&Recorder::default())
+    }
+
+    #[test]
+    fn what_is_offered_is_taken_once_or_comes_back() {
+        assert!(offer(transaction(), || {
+            assert!(matches!(found(), Found::Transaction(taken) if taken.bytes == b"{}\n"));
+            assert!(matches!(found(), Found::Nothing));
+        }));
+        assert!(!offer(transaction(), || ()));
+        assert!(matches!(found(), Found::Nothing));
+    }
+
+    #[test]
+    fn a_question_is_answered_once() {
+        let answer = ask(|| {
+            assert!(matches!(found(), Found::Question));
+            assert!(matches!(found(), Found::Nothing));
+        });
+        assert!(answer.is_some());
+        assert!(ask(|| ()).is_none());
+        assert!(matches!(found(), Found::Nothing));
+    }
+
+    #[test]
+    fn a_panic_leaves_nothing_beside_the_next_envelope() {
+        assert!(contained(|| offer(transaction(), || panic!("a client"))).is_none());
+        assert!(matches!(found(), Found::Nothing));
+        assert!(contained(|| ask(|| panic!("a client"))).is_none());
+        assert!(matches!(found(), Found::Nothing));
+    }
 }

@@ -160,7 +160,7 @@ impl SegmentTransaction {
         let info = members.known("\"transaction_info\":{\"source\":");
         info.text(self.name_source());
         info.raw("}");
-        members.known(client.json());
+        members.known(client.json()?);
         let ended_at = set.timestamp.ok_or(Unwritable)?;
         members.known("\"timestamp\":").rfc3339(ended_at)?;
         members
@@ -461,18 +461,20 @@ mod tests {
         let path = Just("/helloworld.Greeter/SayHello".to_owned());
         let about = (prop_oneof![path, name()], data());
         let about = about.prop_map(|(name, attributes)| Call { name, attributes });
-        proptest::option::of(about.prop_map(|about| {
-            Arc::new(RpcStart {
-                op: "grpc.server".into(),
-                about: Arc::new(about),
-                incoming: None,
-                force_transaction: false,
-                only_if_parent: false,
-                is_run_by_others: false,
-                facts: RpcFacts::default(),
-                limiter: None::<Arc<EventLimiter>>,
-            })
-        }))
+        proptest::option::of(about.prop_map(start))
+    }
+
+    fn start(call: Call) -> Arc<RpcStart> {
+        Arc::new(RpcStart {
+            op: "grpc.server".into(),
+            about: Arc::new(call),
+            incoming: None,
+            force_transaction: false,
+            only_if_parent: false,
+            is_run_by_others: false,
+            facts: RpcFacts::default(),
+            limiter: None::<Arc<EventLimiter>>,
+        })
     }
 
     fn metadata() -> &'static Metadata<'static> {
@@ -559,7 +561,10 @@ mod tests {
             .release("shop@1")
             .environment("\"live\"");
         let sdk = serde_json::from_value(json!({"name": "sentry.rust", "version": "1"}));
-        ClientInfo::new(&sentry_core::Client::with_options(options), sdk.unwrap()).unwrap()
+        ClientInfo::new(
+            &sentry_core::Client::with_options(options),
+            Some(sdk.unwrap()),
+        )
     }
 
     /// The lines of an envelope.
@@ -598,6 +603,41 @@ mod tests {
             // sentry-types reads it.
             let read = Envelope::from_slice(&written.bytes).unwrap();
             prop_assert_eq!(read.items().count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_method_is_a_route_and_other_names_are_custom() {
+        let path = "/helloworld.Greeter/SayHello";
+        for (of_call, set, expected) in [
+            (Some(path), None, "route"),
+            (Some(path), Some(""), "route"),
+            (Some(path), Some(fields::UNKNOWN_METHOD), "route"),
+            (Some(path), Some("mine"), "custom"),
+            (Some("mine"), None, "custom"),
+            (None, Some(path), "custom"),
+        ] {
+            let call = of_call.map(|name| {
+                let attributes = Map::new();
+                start(Call {
+                    name: name.to_owned(),
+                    attributes,
+                })
+            });
+            let transaction = SegmentTransaction {
+                set: Box::new(Transaction {
+                    name: set.map(str::to_owned),
+                    ..Transaction::default()
+                }),
+                records: Vec::new(),
+                dropped_spans: 0,
+                own: Some(SegmentFacts {
+                    call,
+                    data: Vec::new(),
+                }),
+                sampling: None,
+            };
+            assert_eq!(transaction.name_source(), expected, "{of_call:?} {set:?}");
         }
     }
 

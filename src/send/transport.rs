@@ -12,7 +12,7 @@ use sentry_core::protocol::DynamicSamplingContext;
 use sentry_core::types::Uuid;
 use sentry_core::{Envelope, Transport, TransportFactory, TransportOptions};
 
-use crate::send::handover;
+use crate::send::handover::{self, Found};
 use crate::send::http_layer;
 use crate::send::queue::{EndKind, SendQueue};
 
@@ -73,8 +73,9 @@ fn take_expected(id: Uuid) -> Option<DynamicSamplingContext> {
 /// but `event_id`. Sentry then takes each service's part of a trace for a trace
 /// of its own when it samples and when it extrapolates counts.
 ///
-/// This transport serializes such envelopes on a thread of its own, and hands the bytes to the
-/// inner transport. All other envelopes go through as they are. The order stays. The thread
+/// This transport hands such envelopes to the inner transport as bytes. Transactions of this crate
+/// are written as they end, on the thread where they end; other envelopes are serialized on a
+/// thread of this transport. All without a sampling context go through as they are. The order stays. The thread
 /// takes the first envelope at once, and those that follow a hundred times a second, or as soon
 /// as a quarter of the room is taken or 32 of them wait.
 ///
@@ -163,12 +164,11 @@ struct QueueTransport {
 
 impl Transport for QueueTransport {
     fn send_envelope(&self, envelope: Envelope) {
-        let was_asked = handover::answer(self.queue.recorder());
-        match handover::take() {
-            Some(transaction) => self.queue.send_written(transaction, &envelope),
+        match handover::take(self.queue.recorder()) {
+            Found::Transaction(transaction) => self.queue.send_written(transaction, &envelope),
             // All that may be in it is a client report.
-            None if was_asked => self.queue.keep_losses(&envelope),
-            None => {
+            Found::Question => self.queue.keep_losses(&envelope),
+            Found::Nothing => {
                 http_layer::look_at(&envelope);
                 self.queue.send(with_trace_of_event(envelope));
             }

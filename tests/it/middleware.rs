@@ -129,6 +129,23 @@ fn a_dropped_call_ends_its_span_at_the_drop() {
 }
 
 #[test]
+fn a_request_body_that_the_handler_polls_does_not_enter_the_span_again() {
+    recorded(|recorder| {
+        let service = service_fn(|request: Request<RequestBody<Tracing>>| async {
+            request.into_body().collect().await?;
+            let body = ScriptedBody::<Infallible>::new([Step::Trailers(grpc_status(0))]);
+            Ok::<_, Infallible>(Response::new(body))
+        });
+        let mut future = Box::pin(SentryServerLayer::new().layer(service).call(request()));
+        recorder.take();
+        let response = poll(&mut future);
+        let polled = "event of body in grpc.server";
+        assert_eq!(recorder.take(), ["enter", polled, polled, "exit"]);
+        drop(response);
+    });
+}
+
+#[test]
 fn a_request_body_is_polled_in_the_span_wherever_it_is() {
     recorded(|recorder| {
         let (send, receive) = std::sync::mpsc::channel();
