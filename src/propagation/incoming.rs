@@ -6,9 +6,8 @@ use http::{HeaderMap, HeaderValue};
 use sentry_core::ClientOptions;
 use sentry_core::protocol::OrganizationId;
 
-use crate::propagation::baggage::BAGGAGE;
+use crate::propagation::context::{BAGGAGE, ReceivedContext};
 use crate::propagation::outgoing::TraceHeaders;
-use crate::propagation::received_context::ReceivedContext;
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SentryTrace};
 use crate::propagation::trace_format::{TraceFormat, TraceFormats};
 use crate::propagation::traceparent::{self, TRACEPARENT, TRACESTATE};

@@ -2,7 +2,7 @@
 
 use http::header::{HeaderMap, HeaderValue};
 
-use crate::propagation::baggage::{BAGGAGE, Baggage};
+use crate::propagation::context::{BAGGAGE, Baggage};
 use crate::propagation::sentry_trace::{SENTRY_TRACE_HEADER, SENTRY_TRACE_NAME, SentryTrace};
 use crate::propagation::traceparent::{self, TRACEPARENT_NAME, TRACESTATE_NAME};
 use crate::propagation::w3c_span_context::W3cSpanContext;

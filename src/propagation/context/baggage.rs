@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::propagation::members::{SENTRY_PREFIX, is_well_formed};
+use crate::propagation::context::members::{SENTRY_PREFIX, is_well_formed};
 
 pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const BAGGAGE_NAME: HeaderName = HeaderName::from_static(BAGGAGE);
@@ -146,7 +146,7 @@ fn is_of_others(member: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::propagation::members::{decode, sentry_members};
+    use crate::propagation::context::members::{decode, sentry_members};
 
     fn sentry(list: &str) -> Baggage {
         let mut writer = BaggageWriter::default();

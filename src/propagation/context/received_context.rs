@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use sentry_core::protocol::{DynamicSamplingContext, OrganizationId, TraceId};
 
-use crate::propagation::baggage::{Baggage, BaggageWriter};
-use crate::propagation::envelope_context::EnvelopeContext;
-use crate::propagation::id;
-use crate::propagation::members::{
+use crate::propagation::context::baggage::{Baggage, BaggageWriter};
+use crate::propagation::context::envelope_context::EnvelopeContext;
+use crate::propagation::context::members::{
     SentryMember, decode, escape, is_decodable, is_legal, is_token, sentry_members,
 };
+use crate::propagation::id;
 use crate::propagation::sample::{SampleRand, SampleRate};
 
 /// The members of `baggage` with Sentry's prefix: as they arrived, for other services, and what

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 use sentry_core::protocol::{DynamicSamplingContext, OrganizationId, TraceContext, TraceId};
 use sentry_core::{Client, TracesSamplingStrategy};
 
-use crate::propagation::baggage::{Baggage, BaggageWriter};
-use crate::propagation::envelope_context::EnvelopeContext;
+use crate::propagation::context::baggage::{Baggage, BaggageWriter};
+use crate::propagation::context::envelope_context::EnvelopeContext;
+use crate::propagation::context::received_context::ReceivedContext;
 use crate::propagation::id::{self, Hex};
 use crate::propagation::incoming::{IncomingTrace, org_id};
-use crate::propagation::received_context::ReceivedContext;
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 

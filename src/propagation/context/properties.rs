@@ -7,12 +7,12 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use sentry_core::protocol::DynamicSamplingContext;
 
-use crate::propagation::baggage::{BAGGAGE, Baggage, BaggageWriter};
-use crate::propagation::envelope_context::EnvelopeContext;
+use crate::propagation::context::baggage::{BAGGAGE, Baggage, BaggageWriter};
+use crate::propagation::context::envelope_context::EnvelopeContext;
+use crate::propagation::context::members::{decode, is_well_formed, sentry_members};
+use crate::propagation::context::received_context::ReceivedContext;
 use crate::propagation::incoming::IncomingTrace;
-use crate::propagation::members::{decode, is_well_formed, sentry_members};
 use crate::propagation::outgoing::TraceHeaders;
-use crate::propagation::received_context::ReceivedContext;
 use crate::propagation::sample::{SampleRand, SampleRate};
 use crate::propagation::sentry_trace::SentryTrace;
 use crate::propagation::trace_format::TraceFormats;
