@@ -20,7 +20,7 @@ impl SpanCell {
     pub(crate) fn set_first_fields(&self, live: &LiveSpan, mut fields: SpanFields) {
         let is_inside = matches!(live.recorded().as_deref(), Some(TransactionOrSpan::Span(_)));
         if is_inside && !live.root.tells_attributes() {
-            self.lock().late_data = std::mem::take(&mut fields.data);
+            self.lock().record_data = std::mem::take(&mut fields.data);
         }
         self.set_fields(live, fields);
     }
@@ -82,7 +82,7 @@ impl SpanCell {
             return None;
         }
         let mut state = self.lock();
-        let data = std::mem::take(&mut state.late_data);
+        let data = std::mem::take(&mut state.record_data);
         let call = state.rpc.clone();
         drop(state);
         Some(SpanRecord {

@@ -130,7 +130,7 @@ impl SpanCell {
                 } else if live.is_root {
                     live.root.trail.keep_data(data);
                 } else {
-                    self.lock().late_data = data;
+                    self.lock().record_data = data;
                 }
             });
         }

@@ -40,7 +40,7 @@ pub(crate) struct SpanState {
     pub(crate) rpc_status: Option<SpanStatus>,
     /// Attributes that are added when the span is sent: how the RPC ended; for a span of
     /// another kind, what its fields said as it started.
-    pub(crate) late_data: Vec<(Cow<'static, str>, Value)>,
+    pub(crate) record_data: Vec<(Cow<'static, str>, Value)>,
     pub(crate) field_status: Option<FieldStatus>,
     /// An ERROR event was seen in the span.
     pub(crate) saw_error: bool,

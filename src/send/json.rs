@@ -105,11 +105,11 @@ impl Json {
     /// Adds a time as seconds since 1970.
     pub(crate) fn seconds(&mut self, time: SystemTime) -> Result<(), Unwritable> {
         let since = since_1970(time)?;
-        match since.subsec_nanos() {
-            0 => self.unsigned(since.as_secs()),
+        if since.subsec_nanos() > 0 {
             // More digits would not be read: a number in JSON is a float.
-            _ => self.raw(&since.as_secs_f64().to_string()),
+            return self.serialized(&since.as_secs_f64());
         }
+        self.unsigned(since.as_secs());
         Ok(())
     }
 
